@@ -1,0 +1,54 @@
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+mote_status err_set(mote_error *err, mote_status code, const char *file, int line, const char *fmt,
+                    ...) {
+    if (err) {
+        va_list ap;
+        va_start(ap, fmt);
+        err->code = code;
+        err->file = file;
+        err->line = line;
+        (void)vsnprintf(err->message, sizeof err->message, fmt, ap);
+        va_end(ap);
+    }
+    return code;
+}
+
+mote_status err_prefix(mote_error *err, mote_status code, const char *fmt, ...) {
+    if (err) {
+        char old[sizeof err->message];
+        memcpy(old, err->message, sizeof old);
+        va_list ap;
+        va_start(ap, fmt);
+        int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
+        va_end(ap);
+        if (n >= 0 && (size_t)n < sizeof err->message)
+            (void)snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
+        err->code = code;
+    }
+    return code;
+}
+
+const char *mote_status_name(mote_status s) {
+    switch (s) {
+#define NAME(code, value, name, text)                                                              \
+    case MOTE_##code: return name;
+        MOTE_STATUS_MAP(NAME)
+#undef NAME
+    }
+    return "unknown";
+}
+
+const char *mote_status_text(mote_status s) {
+    switch (s) {
+#define TEXT(code, value, name, text)                                                              \
+    case MOTE_##code: return text;
+        MOTE_STATUS_MAP(TEXT)
+#undef TEXT
+    }
+    return "unknown status";
+}
