@@ -1,0 +1,168 @@
+/* tensor.h: the ops of a forward pass, each split over the thread pool and built on the kernel table.
+ *
+ * Programming model: SPMD. The model calls pool_run once per forward pass; every thread then executes the
+ * same model code with its own `team` view, and each op does this thread's share. Ops that say "barrier"
+ * end with one: after them every thread may read the whole result. All threads must call the same ops with
+ * the same arguments in the same order.
+ *
+ * Determinism: what is computed for one row (one token) depends on that row alone, bit for bit: not on the
+ * number of threads, not on how many rows are computed with it. Kernels for one row and for many rows
+ * therefore do the same floating-point operations in the same order.
+ *
+ * Shapes are written [outer, inner], row-major f32 unless said; ld = floats between rows.
+ * Nothing here allocates during a pass: `team.scratch` and the caller's buffers are sized when a session opens. */
+#ifndef MOTE_TENSOR_TENSOR_H
+#define MOTE_TENSOR_TENSOR_H
+
+#include "base/base.h"
+#include "quant/quant.h"
+
+struct kern_table;
+
+/* ---- bump allocator over a session's arena: every thread bumps its own copy identically ---- */
+typedef struct bump {
+    unsigned char *base; /* NULL while measuring */
+    size_t used, cap, peak;
+} bump;
+/* n floats aligned to 64 bytes; while measuring (base NULL) returns NULL and only counts. */
+float *bump_f32(bump *b, size_t n);
+void *bump_bytes(bump *b, size_t n);
+static inline size_t bump_mark(const bump *b) { return b->used; }
+static inline void bump_reset(bump *b, size_t mark) { b->used = mark; }
+
+/* ---- one thread's view of a running pass ---- */
+typedef struct team {
+    pool *pool;
+    const struct kern_table *kern;
+    int ith, nth;
+    bool fast;    /* int8 activations for quantized weights; false: f32 throughout (--activations f32) */
+    bump scratch; /* temporaries of ops, shared between the threads: all compute the same addresses */
+} team;
+static inline void team_barrier(const team *t) { pool_barrier(t->pool); }
+/* Bytes of scratch that one op_linear/op_experts/op_attention call needs at most for T rows of k columns. */
+size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth);
+
+/* ---- weights ---- */
+/* n_mat matrices (experts; else 1) of [rows, cols]: y[rows] = W x[cols]. `data` is the file's row-major form
+ * (rows of row_bytes), used for row look-up; `packed` the kernel's own panels, when there are any. */
+typedef struct weight {
+    const char *name; /* for messages; lives as long as the model */
+    quant_type type;
+    size_t rows, cols, n_mat;
+    const unsigned char *data;
+    size_t row_bytes, mat_bytes;
+    void *packed;        /* owned; mem_free_aligned */
+    size_t packed_bytes, packed_mat_bytes;
+    const void *ops;     /* the kernel family chosen at pack time */
+} weight;
+/* Prepares w (type, rows, cols, n_mat, data set by the caller) for kern: validates, packs where a packed form
+ * is faster (work split over the pool; the file's pages may be dropped afterwards). */
+mote_status weight_prepare(weight *w, const struct kern_table *kern, pool *p, mote_error *err);
+void weight_free(weight *w); /* frees packed, leaves data */
+/* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */
+void weight_row(const weight *w, size_t r, float *dst);
+
+/* ---- linear layers ---- */
+typedef enum act_fn { ACT_NONE, ACT_SILU, ACT_GELU /* exact erf */, ACT_GELU_TANH, ACT_RELU, ACT_RELU2 /* relu(x)^2 */, ACT_SIGMOID, ACT_SOFTPLUS, ACT_TANH, ACT_GELU_QUICK,
+    ACT_SWIGLU_OAI /* gpt-oss: clamp(gate,≤7)·sigmoid(1.702 gate)·(clamp(up,±7)+1), only as GLU */ } act_fn;
+float act_apply(act_fn f, float x); /* scalar definition */
+
+typedef enum norm_kind { NORM_NONE, NORM_RMS, NORM_LAYER } norm_kind;
+typedef struct norm {
+    norm_kind kind;
+    const float *w, *b; /* [n] or NULL */
+    float eps;
+} norm;
+
+/* What happens to the input row before it meets the weights; fused with its quantization. */
+typedef struct linear_in {
+    const float *x; /* [T, cols] */
+    size_t ld;
+    norm norm;      /* applied first when kind != NORM_NONE */
+    act_fn act;     /* then act(x) … */
+    const float *up; /* … times up[T, cols] when not NULL (gated FFN: x is the gate) */
+    size_t ld_up;
+} linear_in;
+
+/* One output of a linear layer. y[t, r] = scale · (W x + bias)[r]   (+ y[t, r] when add). */
+typedef struct linear_out {
+    const weight *w;
+    size_t mat;        /* which matrix of w */
+    float *y;
+    size_t ld;
+    const float *bias; /* [rows] or NULL */
+    float scale;       /* 0 means 1 */
+    bool add;
+} linear_out;
+/* All outputs share the input, which is normed, activated and quantized once. T rows. Barrier.
+ * The input may not overlap an output. */
+void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
+
+/* Mixture of experts. n_assign assignments sorted by expert: assignment a sends input row xrow[a] through
+ * matrix expert[a] and writes output row yrow[a]. Each distinct yrow occurs once. bias: [n_mat, rows] or NULL. Barrier. */
+typedef struct expert_assign {
+    int32_t expert, xrow, yrow;
+} expert_assign;
+typedef struct expert_out {
+    const weight *w;
+    float *y;
+    size_t ld;
+    const float *bias;
+} expert_out;
+void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_assign *assign, size_t n_assign,
+                const expert_out *outs, size_t n_outs);
+
+/* ---- elementwise and norms; rows split over threads; barrier unless *_local ---- */
+/* y[T,n] = norm(x). May be in place. */
+void op_norm(team *t, const norm *nm, float *y, size_t ldy, const float *x, size_t ldx, size_t n_rows, size_t n);
+/* One row, this thread only, no barrier. */
+void norm_row_local(const team *t, const norm *nm, float *y, const float *x, size_t n);
+/* y[T,n] += scale · x[T,n]. */
+void op_add(team *t, float *y, size_t ldy, const float *x, size_t ldx, float scale, size_t n_rows, size_t n);
+/* softmax of one row in place, this thread only. */
+void softmax_row_local(float *x, size_t n);
+
+/* ---- attention ---- */
+/* The KV cache of one layer and one sequence. Position p lives in slot p % cap (a ring when the layer has a
+ * window). Layout is the tensor module's business (kv.c): blocks of KV_BLOCK positions; K is stored
+ * transposed inside a block so that dot products run over positions. cap is a multiple of KV_BLOCK. */
+#define KV_BLOCK 16
+typedef struct kv_layer {
+    quant_type k_type, v_type; /* f32, f16, bf16, q8_0, q4_0 */
+    size_t n_head_kv, dim_k, dim_v, cap;
+    unsigned char *k, *v;      /* kv_k_bytes / kv_v_bytes each, 64-byte aligned */
+} kv_layer;
+mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t dim_v, mote_error *err);
+size_t kv_k_bytes(const kv_layer *c);
+size_t kv_v_bytes(const kv_layer *c);
+/* Stores / reads back one head of one position (dim_k or dim_v floats). This thread only. */
+void kv_put_k(const team *t, const kv_layer *c, size_t head, size_t pos, const float *k);
+void kv_put_v(const team *t, const kv_layer *c, size_t head, size_t pos, const float *v);
+void kv_get_k(const kv_layer *c, size_t head, size_t pos, float *k);
+void kv_get_v(const kv_layer *c, size_t head, size_t pos, float *v);
+
+/* Attention of n_q consecutive queries of one sequence (positions pos0 … pos0+n_q-1) over its cache, which
+ * already holds their own keys and values. */
+typedef struct attn_seg {
+    const kv_layer *kv;
+    const float *q; /* [n_q, n_head · dim_k] at stride ld_q; rope applied */
+    size_t ld_q;
+    float *out;     /* [n_q, n_head · dim_v] at stride ld_out */
+    size_t ld_out;
+    size_t n_q, pos0;
+    size_t kv_len;  /* non-causal: attend to positions 0 … kv_len-1; causal: ignored */
+} attn_seg;
+typedef struct attn_opts {
+    size_t n_head;       /* query heads; head h reads KV head h / (n_head / n_head_kv) */
+    float scale;         /* scores are multiplied by it */
+    float softcap;       /* 0 = none; else cap · tanh(s / cap) */
+    size_t window;       /* 0 = all; else only keys with pos_q - pos_k < window */
+    bool chunked;        /* window is a chunk size: keys of the same chunk pos/window only (llama4) */
+    bool causal;
+    const float *sinks;  /* [n_head] extra logit in the softmax's denominator, or NULL (gpt-oss) */
+    const float *alibi;  /* [n_head] slopes added as slope · (pos_k - pos_q), or NULL */
+} attn_opts;
+/* Split over (segment, KV head, query tile). Barrier. Source: online softmax (FlashAttention, Dao 2022, alg. 1). */
+void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs);
+
+#endif
