@@ -1,0 +1,106 @@
+/* model.h: an opened model, its state (caches) and the forward pass.
+ *
+ * A `model` is immutable and shared; a `state` belongs to one engine and holds the caches of n_seq sequences
+ * and every buffer a pass needs, sized once in state_open: model_forward allocates nothing.
+ * The logits of a token depend on the sequence's tokens alone: not on threads, batch composition or on what
+ * was computed in which call (bit for bit, on one rung of the ISA ladder). */
+#ifndef MOTE_MODEL_MODEL_H
+#define MOTE_MODEL_MODEL_H
+
+#include "base/base.h"
+#include "format/format.h"
+
+struct kern_table;
+
+typedef enum pooling { POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3, POOL_RANK = 4 } pooling;
+
+/* Overrides; zero means "as the file says". */
+typedef struct model_opts {
+    bool no_mmap, mlock;
+    uint32_t cpu_mask;             /* 0 means CPU_ALL; CPU_SCALAR_ONLY for the scalar rung */
+    float rope_freq_base, rope_freq_scale;
+    int rope_scaling;              /* 0 as the file says, 1 none, 2 linear, 3 yarn */
+    const log_sink *log;
+} model_opts;
+#define CPU_SCALAR_ONLY (1u << 30) /* as a mask: no feature at all */
+
+typedef struct model model;
+/* path: a GGUF file (any part of a split one) or a Hugging Face folder. The pool is used for packing. */
+mote_status model_open(model **out, const char *path, const model_opts *o, pool *p, mote_error *err);
+void model_close(model **m);
+
+typedef struct model_info {
+    const char *arch;       /* general.architecture */
+    const char *name;       /* general.name or "" */
+    const char *rung;       /* the ISA rung the kernels run on */
+    size_t n_layer, n_embd, n_vocab, n_ctx_train;
+    uint64_t n_params, weight_bytes, packed_bytes, file_bytes;
+    bool causal;            /* false: encoder; logits are not defined, use hidden states */
+    bool recurrent;         /* some layer keeps a recurrent state: truncation needs a checkpoint */
+    bool windowed;          /* some layer keeps only a window of its keys and values */
+    bool can_shift;         /* cached keys can be moved to other positions (context shift) */
+    pooling pooling;
+    size_t n_embd_out;      /* length of a hidden row from model_forward */
+} model_info;
+const model_info *model_get_info(const model *m);
+const model_file *model_get_file(const model *m);
+
+typedef struct state_opts {
+    size_t n_ctx;           /* positions per sequence */
+    size_t n_seq;           /* sequences, numbered 0 … n_seq-1 */
+    size_t n_batch;         /* most tokens of one model_forward call */
+    quant_type k_type, v_type; /* of the KV cache: f32, f16, bf16, q8_0, q4_0 */
+    bool exact;             /* --activations f32: no int8 activations */
+} state_opts;
+
+typedef struct state state;
+/* o->n_ctx etc. must be > 0. Uses the pool for every pass; both must outlive the state. */
+mote_status state_open(state **out, const model *m, const state_opts *o, pool *p, mote_error *err);
+void state_close(state **s);
+typedef struct state_sizes {
+    size_t kv_bytes, recurrent_bytes, compute_bytes, total_bytes;
+} state_sizes;
+state_sizes state_get_sizes(const state *s);
+
+/* One run of consecutive tokens of one sequence within a batch. pos0 must equal state_seq_len(seq). Each
+ * sequence occurs at most once in a batch. */
+typedef struct model_seg {
+    size_t seq, pos0, n;
+} model_seg;
+typedef struct model_batch {
+    const int32_t *ids;      /* [n], the segments' tokens one after the other; checked against the vocabulary */
+    size_t n;
+    const model_seg *segs;
+    size_t n_segs;
+    const int32_t *want;     /* ascending indices of rows whose result is wanted */
+    size_t n_want;
+    float *logits;           /* [n_want, n_vocab] or NULL */
+    float *hidden;           /* [n_want, n_embd_out]: after the final norm; or NULL */
+} model_batch;
+mote_status model_forward(state *s, const model_batch *b, mote_error *err);
+
+/* ---- what a sequence's caches hold ---- */
+size_t state_seq_len(const state *s, size_t seq); /* positions 0 … len-1 are cached */
+void state_seq_clear(state *s, size_t seq);
+/* Forgets positions ≥ n. False when that is impossible (recurrent state, or a window that has moved on):
+ * then restore a checkpoint at or before n, or clear. n == len always succeeds. */
+bool state_seq_truncate(state *s, size_t seq, size_t n);
+/* dst becomes a copy of src. */
+void state_seq_copy(state *s, size_t dst, size_t src);
+/* Context shift: forgets positions [from, from+n) and moves the later ones down by n (keys are rotated back).
+ * MOTE_E_UNSUPPORTED when info.can_shift is false. */
+mote_status state_seq_shift(state *s, size_t seq, size_t from, size_t n, mote_error *err);
+
+/* A checkpoint holds what truncation cannot bring back: recurrent states and windowed caches of one sequence,
+ * as they are at its present length. 0 bytes for models that need none. */
+size_t state_checkpoint_bytes(const state *s);
+void state_checkpoint_save(const state *s, size_t seq, void *dst);
+/* Restores a checkpoint taken at length n of this very sequence (its other caches must still hold 0 … n-1). */
+void state_checkpoint_load(state *s, size_t seq, const void *src, size_t n);
+
+/* The whole of a sequence's caches as bytes (for files); format depends on model, cache types and n_batch. */
+size_t state_seq_bytes(const state *s, size_t seq);
+void state_seq_save(const state *s, size_t seq, void *dst);
+mote_status state_seq_load(state *s, size_t seq, const void *src, size_t n_bytes, size_t len, mote_error *err);
+
+#endif
