@@ -1,7 +1,8 @@
 /* iq4.c: IQ4_NL and IQ4_XS: 4-bit indices into 16 uneven levels, denser around zero. */
 #include "quant/quant_int.h"
 
-const int8_t quant_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t quant_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                     1,    13,   25,  38,  53,  69,  89,  113};
 
 static void decode_iq4_nl(float *y, const void *x, size_t n) {
     const iq4_nl_block *b = x;

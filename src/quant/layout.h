@@ -24,7 +24,8 @@ BLOCK(q5_0, 22, uint16_t d; uint8_t qh[4]; uint8_t qs[16];); /* d (q - 16) */
 BLOCK(q5_1, 24, uint16_t d; uint16_t m; uint8_t qh[4]; uint8_t qs[16];);
 BLOCK(q8_0, 34, uint16_t d; int8_t qs[32];); /* d q */
 
-/* 16 sub-blocks of 16: scales[i] = min << 4 | scale. Of each 128 weights, weight 32 s + l is bits 2s of qs[l]. */
+/* 16 sub-blocks of 16: scales[i] = min << 4 | scale. Of each 128 weights, weight 32 s + l lies in bits 2s and
+ * 2s + 1 of qs[l]. */
 BLOCK(q2_k, 84, uint8_t scales[16]; uint8_t qs[64]; uint16_t d; uint16_t dmin;);
 /* As q2_k for the low two bits; bit b of hmask[l] is the third bit of weight 32 b + l (clear means -4).
  * Sixteen 6-bit scales (+32): low nibbles in bytes 0..7, high pairs of bits in bytes 8..11. */
@@ -34,11 +35,12 @@ BLOCK(q3_k, 110, uint8_t hmask[32]; uint8_t qs[64]; uint8_t scales[12]; uint16_t
 BLOCK(q4_k, 144, uint16_t d; uint16_t dmin; uint8_t scales[12]; uint8_t qs[128];);
 /* As q4_k; bit s of qh[l] is the fifth bit of weight 32 s + l. */
 BLOCK(q5_k, 176, uint16_t d; uint16_t dmin; uint8_t scales[12]; uint8_t qh[32]; uint8_t qs[128];);
-/* 16 sub-blocks of 16. Of each 128 weights, weight 32 s + l has its low nibble in ql[l + 32 (s & 1)] (low half
- * for s < 2) and its two high bits at bits 2s of qh[l]. */
+/* 16 sub-blocks of 16. Of each 128 weights, weight 32 s + l has its low nibble in ql[l + 32 (s & 1)] (in the
+ * low half for s < 2) and its two high bits at bits 2s of qh[l]. */
 BLOCK(q6_k, 210, uint8_t ql[128]; uint8_t qh[64]; int8_t scales[16]; uint16_t d;);
 
-/* Codebook formats: groups of 8 (or 4) weights are an index into a grid of magnitudes plus signs. */
+/* Codebook formats: groups of 8 (IQ3: 4) weights are an index into a grid of magnitudes, plus signs;
+ * sub-blocks of 32 or 16 have 3- or 4-bit scales. iq2.c, iq3.c and iq1.c tell where the bits lie. */
 BLOCK(iq2_xxs, 66, uint16_t d; uint16_t qs[32];);
 BLOCK(iq2_xs, 74, uint16_t d; uint16_t qs[32]; uint8_t scales[8];);
 BLOCK(iq2_s, 82, uint16_t d; uint8_t qs[32]; uint8_t signs[32]; uint8_t qh[8]; uint8_t scales[8];);
@@ -86,6 +88,11 @@ static inline int quant_k3_scale(const uint8_t s[12], int j) {
 /* The 16 levels of IQ4_NL and IQ4_XS, ascending, and those of E2M1 times two (sign in bit 3). */
 extern const int8_t quant_iq4_values[16];
 extern const int8_t quant_e2m1_values[16];
+
+/* Codebooks: entry i is eight (IQ3: four) bytes, the first weight in the lowest; IQ1's are trits -1, 0, 1. */
+extern const uint64_t quant_iq2_xxs_grid[256], quant_iq2_xs_grid[512], quant_iq2_s_grid[1024];
+extern const uint32_t quant_iq3_xxs_grid[256], quant_iq3_s_grid[512];
+extern const uint64_t quant_iq1_grid[2048];
 
 /* E8M0 (OCP MX) over two, as E2M1 levels are kept times two: 2^(e - 128). */
 static inline float quant_e8m0_half(uint8_t e) {

@@ -32,7 +32,8 @@ mote_status quant_row_bytes(const quant_format *f, uint64_t n, size_t *bytes, mo
     }
     uint64_t size;
     if (!ckd_mul_u64(&size, n / f->block, f->bytes) || size > SIZE_MAX) {
-        FAIL(err, MOTE_E_LIMIT, "a row of %llu %s weights does not fit in memory", (unsigned long long)n, f->name);
+        FAIL(err, MOTE_E_LIMIT, "a row of %llu %s weights does not fit in memory", (unsigned long long)n,
+             f->name);
     }
     *bytes = (size_t)size;
     return MOTE_OK;

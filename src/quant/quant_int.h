@@ -6,7 +6,8 @@
 #include "quant/quant.h"
 
 enum {
-#define FORMAT(NAME, number, block, bytes, family) QUANT_BLOCK_##NAME = (block), QUANT_BYTES_##NAME = (bytes),
+#define FORMAT(NAME, number, block, bytes, family) \
+    QUANT_BLOCK_##NAME = (block), QUANT_BYTES_##NAME = (bytes),
 #include "quant/formats.def"
 #undef FORMAT
 };
@@ -17,7 +18,7 @@ enum {
 #undef FORMAT
 
 #define QUANT_FORMAT(NAME, text, decode_fn, encode_fn)                                             \
-    const quant_format quant_format_##NAME = {text,      QUANT_##NAME, QUANT_BLOCK_##NAME, QUANT_BYTES_##NAME, \
-                                              decode_fn, encode_fn}
+    const quant_format quant_format_##NAME = {                                                     \
+        text, QUANT_##NAME, QUANT_BLOCK_##NAME, QUANT_BYTES_##NAME, decode_fn, encode_fn}
 
 #endif
