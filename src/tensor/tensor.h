@@ -84,7 +84,8 @@ typedef struct linear_in {
     size_t ld_up;
 } linear_in;
 
-/* One output of a linear layer. y[t, r] = scale · (W x + bias)[r]   (+ y[t, r] when add). */
+/* One output of a linear layer. y[t, r] = scale · (W x)[r] + bias[r]   (+ y[t, r] when add): the scale does not
+ * touch the bias. */
 typedef struct linear_out {
     const weight *w;
     size_t mat;        /* which matrix of w */
@@ -99,7 +100,8 @@ typedef struct linear_out {
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
 
 /* Mixture of experts. n_assign assignments sorted by expert: assignment a sends input row xrow[a] through
- * matrix expert[a] and writes output row yrow[a]. Each distinct yrow occurs once. bias: [n_mat, rows] or NULL. Barrier. */
+ * matrix expert[a] and writes output row yrow[a]: y = scale[e] · (W_e x) + bias[e]. Each distinct yrow occurs once.
+ * bias: [n_mat, rows] or NULL; scale: [n_mat] or NULL. Barrier. */
 typedef struct expert_assign {
     int32_t expert, xrow, yrow;
 } expert_assign;
@@ -107,7 +109,7 @@ typedef struct expert_out {
     const weight *w;
     float *y;
     size_t ld;
-    const float *bias;
+    const float *bias, *scale;
 } expert_out;
 void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_assign *assign, size_t n_assign,
                 const expert_out *outs, size_t n_outs);
