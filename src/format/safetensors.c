@@ -1,0 +1,2 @@
+#include "format/format_int.h"
+void st_close(st_file **f) { *f = NULL; }
