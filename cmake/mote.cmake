@@ -1,6 +1,6 @@
 # mote_module(NAME sources… [LIBS targets…]): the object library of one folder of src/.
 # mote_isa(NAME sources… FLAGS flags…): kernels of one instruction set, compiled with its feature flags.
-# Both are collected in MOTE_OBJECTS, from which the library is made.
+# Both are collected in MOTE_OBJECTS, from which the library is made, and the targets they link in MOTE_LIBS.
 
 add_library(mote_flags INTERFACE)
 target_compile_definitions(mote_flags INTERFACE _GNU_SOURCE)
