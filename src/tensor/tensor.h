@@ -42,6 +42,11 @@ static inline void team_barrier(const team *t) { pool_barrier(t->pool); }
 /* Bytes of scratch that one op_linear/op_experts/op_attention call needs at most for T rows of k columns. */
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth);
 
+/* The kernel table for this machine under a CPU mask (base/cpu.h). NULL when out of memory. */
+const struct kern_table *tensor_kernels_open(uint32_t cpu_mask);
+void tensor_kernels_close(const struct kern_table **k);
+const char *tensor_kernels_rung(const struct kern_table *k);
+
 /* ---- weights ---- */
 /* n_mat matrices (experts; else 1) of [rows, cols]: y[rows] = W x[cols]. `data` is the file's row-major form
  * (rows of row_bytes), used for row look-up; `packed` the kernel's own panels, when there are any. */

@@ -1,0 +1,71 @@
+/* block_ffn.c: the dense feed-forward: down(act(gate x) · up x), or down(act(up x)) without a gate.
+ * Source: Shazeer 2020, "GLU Variants", eq. 5; Vaswani et al. 2017, eq. 2. */
+#include "model/arch.h"
+
+/* ffn_up holds gate and up, one above the other, when there is no gate of its own but twice the rows. */
+static bool fused_gate(const layer *l) { return !has(l, R_FFN_GATE) && l->slots[R_FFN_UP].mat->rows == 2 * l->n_ff; }
+
+static mote_status ffn_bind(model *m, layer *l, int which, mote_error *err) {
+    (void)which;
+    size_t n_embd = m->hp.n_embd, n_ff = l->n_ff;
+    if (n_ff == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu has a feed-forward but key '%s.feed_forward_length' is 0", l->index, m->arch->name);
+    TRY(bind_mat(l, R_FFN_UP, n_embd, has(l, R_FFN_UP) && fused_gate(l) ? 2 * n_ff : n_ff, 1, true, err));
+    TRY(bind_mat(l, R_FFN_GATE, n_embd, n_ff, 1, false, err));
+    TRY(bind_mat(l, R_FFN_DOWN, n_ff, n_embd, 1, true, err));
+    TRY(bind_vec(l, R_FFN_ACT, n_ff, false, err));
+    /* here a weight's scale lies over the bias too: scale · (W x + b) */
+    static const role mats[] = {R_FFN_UP, R_FFN_GATE, R_FFN_DOWN};
+    for (size_t i = 0; i < COUNT_OF(mats); i++) {
+        slot *s = &l->slots[mats[i]];
+        if (s->scale) slot_fold_bias(s, s->scale[0]);
+    }
+    slot_fold_bias(&l->slots[R_FFN_DOWN], m->hp.residual_scale);
+    return MOTE_OK;
+}
+
+static size_t ffn_mem(const model *m, const layer *l, size_t n) {
+    (void)m;
+    return 2 * n * l->n_ff + 4 * 16;
+}
+
+/* BLOOM-like scales divide the activations. */
+static void divide_rows(fwd *f, const layer *l, float *h, act_fn act) {
+    const float *by = l->slots[R_FFN_ACT].vec;
+    size_t from, to;
+    fwd_share(f, f->n, &from, &to);
+    for (size_t r = from; r < to; r++)
+        for (size_t i = 0; i < l->n_ff; i++) h[r * l->n_ff + i] = act_apply(act, h[r * l->n_ff + i]) / by[i];
+    team_barrier(&f->t);
+}
+
+static void ffn_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
+    (void)which;
+    size_t n = f->n, n_ff = l->n_ff, mark = bump_mark(&f->mem);
+    float *h = bump_f32(&f->mem, 2 * n * n_ff);
+    act_fn act = f->m->arch->act;
+    linear_in down = {.x = h, .ld = n_ff, .act = act, .norm = {0}};
+    if (has(l, R_FFN_GATE)) {
+        linear_out outs[2] = {slot_out(&l->slots[R_FFN_GATE], h, n_ff), slot_out(&l->slots[R_FFN_UP], h + n * n_ff, n_ff)};
+        op_linear(&f->t, in, n, outs, 2);
+        down.up = h + n * n_ff;
+        down.ld_up = n_ff;
+    } else {
+        bool fused = fused_gate(l);
+        size_t ld = fused ? 2 * n_ff : n_ff;
+        linear_out out = slot_out(&l->slots[R_FFN_UP], h, ld);
+        op_linear(&f->t, in, n, &out, 1);
+        down.ld = ld;
+        if (fused) {
+            down.up = h + n_ff;
+            down.ld_up = ld;
+        } else if (has(l, R_FFN_ACT)) {
+            divide_rows(f, l, h, act);
+            down.act = ACT_NONE;
+        }
+    }
+    linear_out o = slot_sink(&l->slots[R_FFN_DOWN], sk);
+    op_linear(&f->t, &down, n, &o, 1);
+    bump_reset(&f->mem, mark);
+}
+
+const block_ops block_ffn = {.name = "ffn", .bind = ffn_bind, .mem_floats = ffn_mem, .forward = ffn_forward};

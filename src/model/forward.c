@@ -1,0 +1,231 @@
+/* forward.c: one pass of a batch through a model. Every thread of the pool runs pass(); see tensor.h. */
+#include "model/rope.h"
+#include "model/state.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- what blocks use ---- */
+const kv_layer *fwd_kv(const fwd *f, const layer *l, size_t seq) { return &f->s->seqs[seq].kv[l->kv_index]; }
+
+void *fwd_state(const fwd *f, const layer *l, int which, size_t seq) {
+    return f->s->seqs[seq].rec + l->state_offset[which];
+}
+
+void fwd_rope(const fwd *f, const layer *l, size_t row, float *head) {
+    const rope_conf *c = l->rope_conf;
+    const float *table = f->rope_cs[c == &f->m->hp.rope_swa];
+    rope_rotate(f->m->hp.rope, c->n_rot, table + row * c->n_rot, head);
+}
+
+void fwd_input(fwd *f, const linear_in *in, float *dst, size_t cols) {
+    if (in->norm.kind == NORM_NONE && in->act == ACT_NONE && !in->up) {
+        size_t from, to;
+        fwd_share(f, f->n, &from, &to);
+        for (size_t r = from; r < to; r++) memcpy(dst + r * cols, in->x + r * in->ld, cols * sizeof(float));
+        team_barrier(&f->t);
+        return;
+    }
+    op_norm(&f->t, &in->norm, dst, cols, in->x, in->ld, f->n, cols);
+}
+
+/* ---- a pass ---- */
+static void embed(fwd *f) {
+    const model *m = f->m;
+    const weight *w = m->slots[R_TOKEN_EMBD].mat, *pos = m->slots[R_POSITION_EMBD].mat;
+    size_t n_embd = m->hp.n_embd, from, to;
+    float *tmp = bump_f32(&f->mem, (size_t)f->t.nth * n_embd);
+    float *row_pos = tmp + (size_t)f->t.ith * n_embd;
+    fwd_share(f, f->n, &from, &to);
+    for (size_t r = from; r < to; r++) {
+        float *x = f->x + r * n_embd;
+        weight_row(w, (size_t)f->b->ids[r], x);
+        if (m->hp.embd_scale != 1)
+            for (size_t i = 0; i < n_embd; i++) x[i] *= m->hp.embd_scale;
+        if (pos) {
+            weight_row(pos, (size_t)f->pos[r], row_pos);
+            for (size_t i = 0; i < n_embd; i++) x[i] += row_pos[i];
+        }
+        if (m->slots[R_TOKEN_TYPES].mat) { /* encoders: every token is of type 0 */
+            weight_row(m->slots[R_TOKEN_TYPES].mat, 0, row_pos);
+            for (size_t i = 0; i < n_embd; i++) x[i] += row_pos[i];
+        }
+        const slot *nm = &m->slots[R_TOKEN_EMBD_NORM];
+        if (nm->info) {
+            norm spec = {m->hp.norm, nm->vec, nm->bias, m->hp.eps};
+            norm_row_local(&f->t, &spec, x, x, n_embd);
+        }
+    }
+}
+
+static void rope_tables(fwd *f) {
+    const hparams *h = &f->m->hp;
+    const rope_conf *conf[2] = {&h->rope_all, &h->rope_swa};
+    size_t from, to;
+    if (h->rope == ROPE_NONE) return;
+    bool long_context = f->s->opts.n_ctx > h->rope_all.n_ctx_orig;
+    fwd_share(f, f->n, &from, &to);
+    for (int i = 0; i < 2; i++)
+        for (size_t r = from; r < to; r++) rope_table_row(conf[i], long_context, f->pos[r], f->s->rope_cs[i] + r * conf[i]->n_rot);
+}
+
+/* y[n, n_embd] = norm(y), then x += scale · y: a block whose output has a norm of its own. */
+static void add_normed(fwd *f, const layer *l, role r, float *y) {
+    size_t n_embd = f->m->hp.n_embd;
+    norm nm = layer_norm_of(f->m, l, r);
+    op_norm(&f->t, &nm, y, n_embd, y, n_embd, f->n, n_embd);
+    op_add(&f->t, f->x, n_embd, y, n_embd, f->m->hp.residual_scale, f->n, n_embd);
+}
+
+static void run_mixers(fwd *f, const layer *l, const sink *out) {
+    size_t n_embd = f->m->hp.n_embd;
+    role r = has(l, R_ATTN_NORM_2) ? R_ATTN_NORM_2 : R_ATTN_NORM;
+    linear_in in = {.x = f->x, .ld = n_embd, .norm = layer_norm_of(f->m, l, r)};
+    sink o = *out;
+    for (int w = 0; w < 2; w++) {
+        if (!l->mixer[w]) continue;
+        l->mixer[w]->forward(f, l, w, &in, &o);
+        o.add = true;
+    }
+}
+
+static void run_ffn(fwd *f, const layer *l, const float *x, const sink *out) {
+    role r = has(l, R_FFN_NORM) || !f->m->hp.parallel ? R_FFN_NORM : R_ATTN_NORM;
+    linear_in in = {.x = x, .ld = f->m->hp.n_embd, .norm = layer_norm_of(f->m, l, r)};
+    l->ffn->forward(f, l, 0, &in, out);
+}
+
+/* Pre-norm, post-norm and sandwich layers: which norms there are decides. */
+static void run_layer(fwd *f, const layer *l) {
+    size_t n_embd = f->m->hp.n_embd, mark = bump_mark(&f->mem);
+    float scale = f->m->hp.residual_scale;
+    sink direct = {.y = f->x, .ld = n_embd, .scale = scale, .add = true};
+    float *tmp = bump_f32(&f->mem, f->n * n_embd);
+    sink aside = {.y = tmp, .ld = n_embd, .scale = 1};
+    bool two_mixers = l->mixer[0] && l->mixer[1];
+    if (f->m->hp.parallel && l->ffn) {
+        run_mixers(f, l, &aside);
+        aside.add = l->mixer[0] != NULL;
+        run_ffn(f, l, f->x, &aside);
+        op_add(&f->t, f->x, n_embd, tmp, n_embd, scale, f->n, n_embd);
+        bump_reset(&f->mem, mark);
+        return;
+    }
+    if (l->mixer[0]) {
+        if (has(l, R_ATTN_POST_NORM)) {
+            run_mixers(f, l, &aside);
+            add_normed(f, l, R_ATTN_POST_NORM, tmp);
+        } else if (two_mixers) { /* both read x: it may not change in between */
+            run_mixers(f, l, &aside);
+            op_add(&f->t, f->x, n_embd, tmp, n_embd, scale, f->n, n_embd);
+        } else run_mixers(f, l, &direct);
+        if (has(l, R_ATTN_OUT_NORM)) { /* encoders normalise the sum */
+            norm nm = layer_norm_of(f->m, l, R_ATTN_OUT_NORM);
+            op_norm(&f->t, &nm, f->x, n_embd, f->x, n_embd, f->n, n_embd);
+        }
+    }
+    if (l->ffn) {
+        if (has(l, R_FFN_POST_NORM)) {
+            run_ffn(f, l, f->x, &aside);
+            add_normed(f, l, R_FFN_POST_NORM, tmp);
+        } else run_ffn(f, l, f->x, &direct);
+        if (has(l, R_LAYER_OUT_NORM)) {
+            norm nm = layer_norm_of(f->m, l, R_LAYER_OUT_NORM);
+            op_norm(&f->t, &nm, f->x, n_embd, f->x, n_embd, f->n, n_embd);
+        }
+    }
+    bump_reset(&f->mem, mark);
+}
+
+/* Logits and hidden rows of the wanted tokens. */
+static void head(fwd *f) {
+    const model *m = f->m;
+    const model_batch *b = f->b;
+    size_t n_embd = m->hp.n_embd, n_vocab = m->hp.n_vocab;
+    const slot *on = &m->slots[R_OUTPUT_NORM];
+    norm nm = on->info ? (norm){m->hp.norm, on->vec, on->bias, m->hp.eps} : (norm){0};
+    float *rows = bump_f32(&f->mem, b->n_want * n_embd);
+    size_t from, to;
+    if (b->n_want == 0) return;
+    fwd_share(f, b->n_want, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        const float *x = f->x + (size_t)b->want[i] * n_embd;
+        if (nm.kind != NORM_NONE) norm_row_local(&f->t, &nm, rows + i * n_embd, x, n_embd);
+        else memcpy(rows + i * n_embd, x, n_embd * sizeof(float));
+        if (b->hidden) memcpy(b->hidden + i * n_embd, rows + i * n_embd, n_embd * sizeof(float));
+    }
+    team_barrier(&f->t);
+    if (!b->logits) return;
+    const slot *os = m->slots[R_OUTPUT].info ? &m->slots[R_OUTPUT] : &m->slots[R_TOKEN_EMBD];
+    linear_in in = {.x = rows, .ld = n_embd};
+    linear_out out = slot_out(os, b->logits, n_vocab);
+    if (os != &m->slots[R_OUTPUT]) out.bias = m->slots[R_OUTPUT].bias;
+    op_linear(&f->t, &in, b->n_want, &out, 1);
+    float ls = m->hp.logit_scale, cap = m->hp.final_softcap;
+    if (ls == 1 && cap == 0) return;
+    fwd_share(f, b->n_want * n_vocab, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        float v = b->logits[i] * ls;
+        b->logits[i] = cap > 0 ? cap * tanhf(v / cap) : v;
+    }
+}
+
+struct pass {
+    state *s;
+    const model_batch *b;
+};
+
+static void pass(void *arg, int ith, int nth) {
+    struct pass *p = arg;
+    state *s = p->s;
+    fwd f = {.t = {.pool = s->pool, .kern = s->m->kern, .ith = ith, .nth = nth, .fast = !s->opts.exact, .scratch = s->scratch},
+             .m = s->m, .s = s, .b = p->b, .n = p->b->n, .x = s->x, .pos = s->pos, .mem = s->mem};
+    f.rope_cs[0] = s->rope_cs[0];
+    f.rope_cs[1] = s->rope_cs[1];
+    embed(&f);
+    rope_tables(&f);
+    bump_reset(&f.mem, 0);
+    team_barrier(&f.t);
+    for (size_t il = 0; il < s->m->hp.n_layer; il++) run_layer(&f, &s->m->layers[il]);
+    head(&f);
+}
+
+static mote_status check_batch(const state *s, const model_batch *b, mote_error *err) {
+    size_t row = 0;
+    if (b->n == 0 || b->n > s->opts.n_batch) FAIL(err, MOTE_E_RANGE, "a batch of %zu tokens; this session takes 1 to %zu", b->n, s->opts.n_batch);
+    for (size_t i = 0; i < b->n; i++)
+        if (b->ids[i] < 0 || (size_t)b->ids[i] >= s->m->hp.n_vocab)
+            FAIL(err, MOTE_E_RANGE, "token id %d is outside the vocabulary of %zu", b->ids[i], s->m->hp.n_vocab);
+    for (size_t i = 0; i < b->n_segs; i++) {
+        const model_seg *g = &b->segs[i];
+        if (g->seq >= s->opts.n_seq) FAIL(err, MOTE_E_RANGE, "sequence %zu of %zu", g->seq, s->opts.n_seq);
+        if (g->n == 0 || g->n > b->n - row) FAIL(err, MOTE_E_RANGE, "segment %zu has %zu tokens", i, g->n);
+        if (g->pos0 != s->seqs[g->seq].len) FAIL(err, MOTE_E_MISMATCH, "sequence %zu continues at position %zu, not %zu", g->seq, s->seqs[g->seq].len, g->pos0);
+        if (g->pos0 + g->n > s->opts.n_ctx) FAIL(err, MOTE_E_CONTEXT, "the context of %zu positions is full", s->opts.n_ctx);
+        for (size_t j = 0; j < i; j++)
+            if (b->segs[j].seq == g->seq) FAIL(err, MOTE_E_RANGE, "sequence %zu occurs twice in a batch", g->seq);
+        row += g->n;
+    }
+    if (row != b->n) FAIL(err, MOTE_E_RANGE, "the segments cover %zu of %zu tokens", row, b->n);
+    const weight *pos = s->m->slots[R_POSITION_EMBD].mat;
+    for (size_t i = 0; pos && i < b->n_segs; i++)
+        if (b->segs[i].pos0 + b->segs[i].n > pos->rows) FAIL(err, MOTE_E_CONTEXT, "this model has positions for %zu tokens", pos->rows);
+    for (size_t i = 0; i < b->n_want; i++)
+        if (b->want[i] < 0 || (size_t)b->want[i] >= b->n || (i && b->want[i] <= b->want[i - 1])) FAIL(err, MOTE_E_RANGE, "wanted row %d of %zu", b->want[i], b->n);
+    return MOTE_OK;
+}
+
+mote_status model_forward(state *s, const model_batch *b, mote_error *err) {
+    TRY(check_batch(s, b, err));
+    size_t row = 0;
+    for (size_t i = 0; i < b->n_segs; i++)
+        for (size_t t = 0; t < b->segs[i].n; t++) s->pos[row++] = (int32_t)(b->segs[i].pos0 + t);
+    struct pass p = {s, b};
+    pool_run(s->pool, pass, &p);
+    for (size_t i = 0; i < b->n_segs; i++) {
+        sequence *q = &s->seqs[b->segs[i].seq];
+        q->len += b->segs[i].n;
+        q->high = MAX(q->high, q->len);
+    }
+    return MOTE_OK;
+}

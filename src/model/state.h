@@ -1,0 +1,30 @@
+/* state.h: inside of a state, for forward.c and state.c. */
+#ifndef MOTE_MODEL_STATE_H
+#define MOTE_MODEL_STATE_H
+
+#include "model/arch.h"
+
+typedef struct sequence {
+    size_t len;          /* positions 0 … len-1 are cached */
+    size_t high;         /* highest length since the last clear: windowed rings hold the last cap of these */
+    kv_layer *kv;        /* [m->n_kv] */
+    unsigned char *rec;  /* recurrent state, m->state_bytes */
+} sequence;
+
+struct state {
+    const model *m;
+    pool *pool;
+    state_opts opts;
+    sequence *seqs;      /* [n_seq] */
+    kv_layer *kv_all;
+    unsigned char *cache; /* one aligned block: all keys, values and recurrent states */
+    unsigned char *work;  /* one aligned block: everything a pass needs */
+    size_t work_bytes;
+    float *rope_cs[2];
+    int32_t *pos;
+    float *x;
+    bump mem, scratch;    /* templates: copied into every thread's fwd */
+    state_sizes sizes;
+};
+
+#endif
