@@ -28,6 +28,7 @@ typedef struct slot {
     weight *mat;             /* kind MAT */
     float *vec;              /* kind VEC: all elements as f32 */
     float *bias;             /* ".bias", n_bias elements */
+    float *bias_scaled;      /* bias times the residual scale, where that is not 1 */
     float *scale;            /* ".scale": 1, or one per expert */
     size_t n, n_bias, n_scale; /* elements of vec, bias, scale */
     uint64_t ne[TENSOR_DIMS_MAX];
@@ -49,7 +50,8 @@ typedef struct rope_conf {
 } rope_conf;
 
 typedef struct hparams {
-    size_t n_layer, n_embd, n_vocab, n_ctx_train;
+    size_t n_layer, n_layer_skipped /* multi-token prediction layers at the end, not run */;
+    size_t n_embd, n_vocab, n_ctx_train;
     norm_kind norm;
     float eps;
     rope_kind rope;
@@ -116,6 +118,9 @@ typedef struct arch {
     bool qk_norm_after_rope;
     norm_kind qk_norm_kind; /* NORM_NONE: the same as norm */
     bool parallel;        /* mixer and feed-forward side by side */
+    bool norm_bare;       /* layer norms without weights (OLMo) */
+    bool post_norm_is_ffn_norm; /* the file calls the norm before the feed-forward post_attention_norm */
+    bool ffn_scaled, moe_scaled; /* ".scale" tensors of the feed-forward, of the experts count */
     bool attn_gate;       /* attn_q holds [q, gate] per head; output · sigmoid(gate) */
     gating gating;        /* default when the file has no expert_gating_func (0: softmax) */
     bool expert_norm;     /* default of expert_weights_norm */
@@ -155,6 +160,11 @@ mote_status hp_str(const model *m, const char *key, str *v, str otherwise, mote_
 mote_status hp_layer_u32(const model *m, const char *key, size_t il, size_t *v, size_t otherwise, mote_error *err);
 /* Whether the key exists at all. */
 bool hp_has(const model *m, const char *key);
+/* The layout of windowed layers from the file: n_swa (default `window` when the key is absent; 0: no windows), which
+ * layers are windowed, and their own rotation frequencies (rope.freq_base_swa, default freq_base). */
+mote_status hp_window(model *m, size_t window, size_t period, bool dense_first, float freq_base, mote_error *err);
+/* logit_scale, times or divided. */
+mote_status hp_logit_scale(model *m, bool divide, float otherwise, mote_error *err);
 /* Marks windowed layers: from attention.sliding_window_pattern as an array, or every layer but each
  * `period`-th (the last of each group; dense_first: the first) is windowed; period 0 marks all. */
 mote_status hp_swa_pattern(model *m, size_t period, bool dense_first, mote_error *err);
@@ -183,6 +193,7 @@ typedef struct fwd {
     const int32_t *pos;      /* [n] */
     const float *rope_cs[2]; /* [n, n_rot/2, 2] cosine and sine for rope_all, rope_swa */
     bump mem;                /* blocks' buffers; every thread bumps identically */
+    float *router;           /* [n, n_expert] from a block's `before`, or NULL */
 } fwd;
 
 /* Where a block's result goes: y[n, n_embd] = scale · result, or added. */
@@ -201,6 +212,9 @@ typedef struct block_ops {
     size_t (*mem_floats)(const model *m, const layer *l, size_t n);
     /* in: what to read, with its norm (not yet applied). Ends with a barrier. */
     void (*forward)(fwd *f, const layer *l, int which, const linear_in *in, const sink *out);
+    /* Called at a layer's start, before its mixers, with the residual stream in fwd.x: for routers that read it
+     * there. NULL: nothing. Takes its memory from fwd.mem (counted in mem_floats); it is released at the layer's end. */
+    void (*before)(fwd *f, const layer *l);
     /* Sets one sequence's recurrent state to its beginning; NULL when that is zero bytes. */
     void (*state_init)(const model *m, const layer *l, int which, void *state);
 } block_ops;
@@ -211,10 +225,9 @@ extern const block_ops block_attn, block_ffn, block_moe;
 /* Helpers for blocks. */
 /* An output through a MAT slot with its ".scale" and ".bias". */
 linear_out slot_out(const slot *s, float *y, size_t ld);
-/* The same into a sink (its scale multiplies both the product and the bias; the folded bias is in s->bias when
- * bind called slot_fold). */
+/* The same into a sink, whose scale (1 or the residual scale) multiplies the bias too. */
 linear_out slot_sink(const slot *s, const sink *o);
-/* Multiplies a slot's bias by `by` once, at bind (for residual scales, and for ffn biases which lie under the scale). */
+/* Multiplies a slot's bias by `by` once, at bind (for feed-forward biases, which lie under the weight's scale). */
 void slot_fold_bias(slot *s, float by);
 /* The KV cache of this layer for a sequence; its recurrent state. */
 const kv_layer *fwd_kv(const fwd *f, const layer *l, size_t seq);

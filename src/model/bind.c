@@ -91,7 +91,10 @@ static mote_status bind_one(model *m, const tensor_info *t, bool *known, mote_er
     str rest = t->name;
     bool in_layer = split_layer(t->name, &il, &rest);
     *known = false;
-    if (in_layer && il >= m->hp.n_layer) return MOTE_OK;
+    if (in_layer && il >= m->hp.n_layer) {
+        *known = il < m->hp.n_layer + m->hp.n_layer_skipped;
+        return MOTE_OK;
+    }
     int which = 0, n_suffix = 0;
     for (int i = 0; i < (int)COUNT_OF(suffix); i++)
         if (str_ends(rest, suffix[i])) {
@@ -128,6 +131,26 @@ mote_status bind_tensors(model *m, mote_error *err) {
         if (unknown++ < 4) (void)snprintf(names + used, sizeof names - used, "%s'%.*s'", unknown > 1 ? ", " : "", (int)MIN(t->name.n, 40), t->name.p);
     }
     if (unknown) FAIL(err, MOTE_E_UNSUPPORTED, "%zu tensors are not known to architecture '%s': %s", unknown, m->arch->name, names);
+    for (size_t il = 0; m->arch->post_norm_is_ffn_norm && il < m->hp.n_layer; il++) {
+        slot *s = m->layers[il].slots;
+        if (s[R_FFN_NORM].info) continue;
+        s[R_FFN_NORM] = s[R_ATTN_POST_NORM];
+        s[R_ATTN_POST_NORM] = (slot){0};
+    }
+    return MOTE_OK;
+}
+
+static mote_status scale_bias(model *m, slot *s, mote_error *err) {
+    if (!s->bias || m->hp.residual_scale == 1) return MOTE_OK;
+    s->bias_scaled = ARENA_NEW_N(&m->mem, float, s->n_bias);
+    if (!s->bias_scaled) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < s->n_bias; i++) s->bias_scaled[i] = s->bias[i] * m->hp.residual_scale;
+    return MOTE_OK;
+}
+
+mote_status bind_scaled_biases(model *m, mote_error *err) {
+    for (size_t il = 0; il < m->hp.n_layer; il++)
+        for (int r = 0; r < R_COUNT; r++) TRY(scale_bias(m, &m->layers[il].slots[r], err));
     return MOTE_OK;
 }
 
@@ -204,7 +227,8 @@ mote_status bind_model_vec(model *m, role r, size_t n, bool required, mote_error
 
 norm layer_norm_of(const model *m, const layer *l, role r) {
     const slot *s = &l->slots[r];
-    return s->info ? (norm){m->hp.norm, s->vec, s->bias, m->hp.eps} : (norm){0};
+    bool bare = m->arch->norm_bare && (r == R_ATTN_NORM || r == R_FFN_NORM);
+    return s->info || bare ? (norm){m->hp.norm, s->vec, s->bias, m->hp.eps} : (norm){0};
 }
 
 void slot_fold_bias(slot *s, float by) {
@@ -219,5 +243,6 @@ linear_out slot_sink(const slot *s, const sink *o) {
     linear_out r = slot_out(s, o->y, o->ld);
     r.scale *= o->scale;
     r.add = o->add;
+    if (o->scale != 1 && s->bias) r.bias = s->bias_scaled;
     return r;
 }

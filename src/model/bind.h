@@ -6,6 +6,8 @@
 
 /* Puts every tensor of the file into its slot. Unknown names are an error that lists them. */
 mote_status bind_tensors(model *m, mote_error *err);
+/* After all blocks are bound: biases times the residual scale. */
+mote_status bind_scaled_biases(model *m, mote_error *err);
 /* After all blocks are bound: a tensor nobody uses is an error. */
 mote_status bind_check_all_used(const model *m, mote_error *err);
 

@@ -53,7 +53,6 @@ static mote_status attn_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(bind_qk_norm(m, l, R_ATTN_K_NORM, l->n_head_kv, err));
     TRY(bind_vec(l, R_ATTN_SINKS, l->n_head, false, err));
     TRY(bind_vec(l, R_ATTN_SUB_NORM, o_width(l), false, err));
-    slot_fold_bias(&l->slots[R_ATTN_OUT], m->hp.residual_scale);
     l->kv_index = m->n_kv++;
     return make_slopes(m, l, which, err);
 }

@@ -17,9 +17,9 @@ static mote_status ffn_bind(model *m, layer *l, int which, mote_error *err) {
     static const role mats[] = {R_FFN_UP, R_FFN_GATE, R_FFN_DOWN};
     for (size_t i = 0; i < COUNT_OF(mats); i++) {
         slot *s = &l->slots[mats[i]];
+        if (s->scale && !m->arch->ffn_scaled) s->scale = NULL;
         if (s->scale) slot_fold_bias(s, s->scale[0]);
     }
-    slot_fold_bias(&l->slots[R_FFN_DOWN], m->hp.residual_scale);
     return MOTE_OK;
 }
 

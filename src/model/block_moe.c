@@ -20,6 +20,8 @@ static mote_status moe_bind(model *m, layer *l, int which, mote_error *err) {
     }
     TRY(bind_mat(l, R_FFN_DOWN_EXPS, ff, n_embd, ne, true, err));
     TRY(bind_bias(l, R_EXP_PROBS_B, ne, false, err));
+    static const role scaled[] = {R_FFN_UP_EXPS, R_FFN_GATE_EXPS, R_FFN_DOWN_EXPS, R_FFN_UP_SHEXP, R_FFN_GATE_SHEXP, R_FFN_DOWN_SHEXP};
+    for (size_t i = 0; i < COUNT_OF(scaled) && !m->arch->moe_scaled; i++) l->slots[scaled[i]].scale = NULL;
     if (!sh) return MOTE_OK;
     TRY(bind_mat(l, R_FFN_UP_SHEXP, n_embd, sh, 1, true, err));
     TRY(bind_mat(l, R_FFN_GATE_SHEXP, n_embd, sh, 1, false, err));
@@ -56,7 +58,7 @@ static struct moe_mem lay_out(const model *m, const layer *l, size_t n, bump *b)
 static size_t moe_mem_floats(const model *m, const layer *l, size_t n) {
     bump b = {0};
     (void)lay_out(m, l, n, &b);
-    return b.used / sizeof(float) + 16;
+    return b.used / sizeof(float) + 16 + n * m->hp.n_expert;
 }
 
 /* Index of the largest of n scores; the lower index wins a tie. */
@@ -177,13 +179,26 @@ static void combine(fwd *f, const layer *l, const struct moe_mem *b, const sink 
     team_barrier(&f->t);
 }
 
+static void route(fwd *f, const layer *l, const linear_in *in, float *logits) {
+    linear_out router = slot_out(&l->slots[R_FFN_GATE_INP], logits, f->m->hp.n_expert);
+    op_linear(&f->t, in, f->n, &router, 1);
+}
+
+/* SmallThinker's router reads the layer's input, so that experts can be fetched while attention runs. */
+static void moe_before(fwd *f, const layer *l) {
+    if (!f->m->arch->moe_input_raw) return;
+    linear_in in = {.x = f->x, .ld = f->m->hp.n_embd};
+    f->router = bump_f32(&f->mem, f->n * f->m->hp.n_expert);
+    route(f, l, &in, f->router);
+}
+
 static void moe_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
     (void)which;
     const hparams *h = &f->m->hp;
     size_t mark = bump_mark(&f->mem), from, to;
     struct moe_mem b = lay_out(f->m, l, f->n, &f->mem);
-    linear_out router = slot_out(&l->slots[R_FFN_GATE_INP], b.logits, h->n_expert);
-    op_linear(&f->t, in, f->n, &router, 1);
+    if (f->router) b.logits = f->router;
+    else route(f, l, in, b.logits);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++)
         choose(h, l->slots[R_EXP_PROBS_B].bias, b.logits + r * h->n_expert, b.chosen + r * h->n_expert_used, b.weights + r * h->n_expert_used);
@@ -196,4 +211,4 @@ static void moe_forward(fwd *f, const layer *l, int which, const linear_in *in, 
     bump_reset(&f->mem, mark);
 }
 
-const block_ops block_moe = {.name = "experts", .bind = moe_bind, .mem_floats = moe_mem_floats, .forward = moe_forward};
+const block_ops block_moe = {.name = "experts", .bind = moe_bind, .mem_floats = moe_mem_floats, .forward = moe_forward, .before = moe_before};

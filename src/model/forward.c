@@ -103,6 +103,8 @@ static void run_layer(fwd *f, const layer *l) {
     float *tmp = bump_f32(&f->mem, f->n * n_embd);
     sink aside = {.y = tmp, .ld = n_embd, .scale = 1};
     bool two_mixers = l->mixer[0] && l->mixer[1];
+    f->router = NULL;
+    if (l->ffn && l->ffn->before) l->ffn->before(f, l);
     if (f->m->hp.parallel && l->ffn) {
         run_mixers(f, l, &aside);
         aside.add = l->mixer[0] != NULL;

@@ -75,6 +75,26 @@ mote_status hp_swa_pattern(model *m, size_t period, bool dense_first, mote_error
     return MOTE_OK;
 }
 
+mote_status hp_window(model *m, size_t window, size_t period, bool dense_first, float freq_base, mote_error *err) {
+    hparams *h = &m->hp;
+    TRY(hp_u32(m, "attention.sliding_window", &h->n_swa, window, err));
+    if (h->n_swa == 0) return MOTE_OK;
+    TRY(hp_f32(m, "rope.freq_base_swa", &h->rope_swa.freq_base, freq_base > 0 ? freq_base : h->rope_all.freq_base, err));
+    if (!(h->rope_swa.freq_base > 0)) FAIL(err, MOTE_E_RANGE, "key '%s.rope.freq_base_swa' must be positive", m->arch->name);
+    TRY(hp_swa_pattern(m, period, dense_first, err));
+    for (size_t il = 0; il < h->n_layer; il++)
+        if (m->layers[il].swa) m->layers[il].rope_conf = &h->rope_swa;
+    return MOTE_OK;
+}
+
+mote_status hp_logit_scale(model *m, bool divide, float otherwise, mote_error *err) {
+    float v;
+    TRY(hp_f32(m, "logit_scale", &v, otherwise, err));
+    if (!isfinite(v)) FAIL(err, MOTE_E_RANGE, "key '%s.logit_scale' is not a finite number", m->arch->name);
+    m->hp.logit_scale = v == 0 ? 1 : divide ? 1 / v : v;
+    return MOTE_OK;
+}
+
 static mote_status in_range(size_t v, size_t lo, size_t hi, const char *key, const model *m, mote_error *err) {
     if (v < lo || v > hi) FAIL(err, MOTE_E_RANGE, "key '%s.%s' is %zu, expected %zu to %zu", m->arch->name, key, v, lo, hi);
     return MOTE_OK;
@@ -169,15 +189,13 @@ static mote_status read_special(model *m, mote_error *err) {
         {"attention.key_length_mla", &h->dim_k_mla}, {"attention.value_length_mla", &h->dim_v_mla},
         {"kda.head_dim", &h->kda_dim}, {"wkv.head_size", &h->wkv_head}, {"attention.decay_lora_rank", &h->lora_decay},
         {"attention.iclr_lora_rank", &h->lora_iclr}, {"attention.value_residual_mix_lora_rank", &h->lora_value},
-        {"attention.gate_lora_rank", &h->lora_gate}, {"attention.temperature_length", &h->attn_temp_length},
+        {"attention.gate_lora_rank", &h->lora_gate},
     };
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         TRY(hp_u32(m, sizes[i].key, sizes[i].v, 0, err));
         TRY(in_range(*sizes[i].v, 0, DIM_MAX, sizes[i].key, m, err));
     }
-    TRY(hp_bool(m, "ssm.dt_b_c_rms", &h->dt_b_c_rms, false, err));
-    TRY(get_f32(m, "attention.temperature_scale", &h->attn_temp_scale, 0, err));
-    return MOTE_OK;
+    return hp_bool(m, "ssm.dt_b_c_rms", &h->dt_b_c_rms, false, err);
 }
 
 static mote_status read_scales(model *m, mote_error *err) {
@@ -232,6 +250,9 @@ mote_status hparams_read(model *m, mote_error *err) {
     h->rope = a->rope;
     h->parallel = a->parallel;
     TRY(hp_u32(m, "block_count", &h->n_layer, 0, err));
+    TRY(hp_u32(m, "nextn_predict_layers", &h->n_layer_skipped, 0, err));
+    if (h->n_layer_skipped >= h->n_layer) h->n_layer_skipped = 0;
+    h->n_layer -= h->n_layer_skipped;
     TRY(hp_u32(m, "embedding_length", &h->n_embd, 0, err));
     TRY(hp_u32(m, "context_length", &h->n_ctx_train, 0, err));
     TRY(in_range(h->n_layer, 1, LAYERS_MAX, "block_count", m, err));

@@ -141,6 +141,7 @@ static mote_status open_parts(model *m, const char *path, pool *p, mote_error *e
     plan_layers(m);
     TRY(bind_globals(m, err));
     TRY(bind_layers(m, err));
+    TRY(bind_scaled_biases(m, err));
     TRY(bind_check_all_used(m, err));
     uint32_t mask = m->opts.cpu_mask == CPU_SCALAR_ONLY ? 0 : m->opts.cpu_mask ? m->opts.cpu_mask : CPU_ALL;
     m->kern = tensor_kernels_open(mask);

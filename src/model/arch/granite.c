@@ -1,0 +1,24 @@
+/* granite.c: Granite 3 and 4, MiniCPM: Llama's form with constant multipliers on embeddings, residuals and logits. */
+#include "model/arch.h"
+
+#include <math.h>
+
+static mote_status granite_setup(model *m, mote_error *err) {
+    bool rope;
+    TRY(hp_logit_scale(m, true, 1, err));
+    TRY(hp_bool(m, "rope.scaling.finetuned", &rope, true, err)); /* false in models without positions */
+    for (size_t il = 0; il < m->hp.n_layer; il++) m->layers[il].rope = rope;
+    return MOTE_OK;
+}
+
+#define GRANITE_LIKE .norm = NORM_RMS, .rope = ROPE_NORM, .act = ACT_SILU, .expert_norm = true
+const arch arch_granite = {.name = "granite", GRANITE_LIKE, .setup = granite_setup};
+const arch arch_granitemoe = {.name = "granitemoe", GRANITE_LIKE, .setup = granite_setup};
+
+/* MiniCPM-1/2: the same multipliers, with its published defaults where the file has none. */
+static mote_status minicpm_setup(model *m, mote_error *err) {
+    if (!hp_has(m, "embedding_scale")) m->hp.embd_scale = 12;
+    if (!hp_has(m, "residual_scale")) m->hp.residual_scale = 1.4f / sqrtf((float)m->hp.n_layer);
+    return hp_logit_scale(m, true, 256.0f / (float)m->hp.n_embd, err);
+}
+const arch arch_minicpm = {.name = "minicpm", GRANITE_LIKE, .setup = minicpm_setup};

@@ -1,0 +1,64 @@
+#include "oracle_util.h"
+#include "report.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char *shared_root(char buf[4096]) {
+    const char *env = getenv("MOTE_SHARED"), *src = getenv("MOTE_SOURCE_DIR");
+    if (env && *env) (void)snprintf(buf, 4096, "%s", env);
+    else (void)snprintf(buf, 4096, "%s/../shared", src && *src ? src : ".");
+    if (!file_is_dir(buf)) {
+        printf("skipped: no shared folder at %s\n", buf);
+        exit(77);
+    }
+    return buf;
+}
+
+const char *oracle_path(char buf[4096], const char *fmt, ...) {
+    char root[4096], name[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    shared_root(root);
+    if (snprintf(buf, 4096, "%.3000s/oracle/%s", root, name) >= 4096) exit(1);
+    return buf;
+}
+
+json_t *oracle_json(const char *name) {
+    char path[4096];
+    file_map f;
+    mote_error err = {0};
+    json_t *v = NULL;
+    mote_status s = file_open(&f, oracle_path(path, "%s", name), FILE_READ, &err);
+    if (s == MOTE_OK) {
+        s = json_parse(&v, (str){(const char *)f.p, f.n}, name, &err);
+        file_close(&f);
+    }
+    if (s != MOTE_OK) {
+        printf("FAIL %s: %s\n", name, err.message);
+        exit(1);
+    }
+    return v;
+}
+
+double oracle_nmse(const float *x, const float *ref, size_t n) {
+    double diff = 0, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)ref[i];
+        diff += d * d;
+        sum += (double)ref[i] * (double)ref[i];
+    }
+    double r = sum > 0 ? diff / sum : diff;
+    return isfinite(r) ? r : (double)INFINITY;
+}
+
+void oracle_report(const char *kind, const char *item, bool ok, double nmse, double bar, const char *path) {
+    char measured[64], limit[64];
+    (void)snprintf(measured, sizeof measured, "NMSE %.2e", nmse);
+    (void)snprintf(limit, sizeof limit, "%.0e", bar);
+    report_row(kind, item, measured, limit, ok ? "ok" : "FAIL", "-", path ? path : "-");
+}
