@@ -97,12 +97,24 @@ static size_t widest(const model *m) {
     return k;
 }
 
+/* The most that one op takes from team.scratch. */
+static size_t scratch_bytes(const model *m, size_t n_batch, size_t n_ctx, int n_threads) {
+    size_t most = tensor_scratch_bytes(MAX(n_batch, n_batch * m->hp.n_expert_used), widest(m), n_threads);
+    for (size_t il = 0; il < m->hp.n_layer; il++) {
+        const layer *l = &m->layers[il];
+        if (!l->n_head || !l->n_head_kv) continue;
+        size_t attn = attn_scratch_bytes(n_batch, l->n_head, l->n_head_kv, l->dim_k, l->dim_v, n_ctx, n_threads);
+        most = MAX(most, attn);
+    }
+    return most;
+}
+
 static mote_status open_work(state *s, mote_error *err) {
     const model *m = s->m;
     size_t n = s->opts.n_batch;
     size_t rope[2] = {n * m->hp.rope_all.n_rot, n * m->hp.rope_swa.n_rot};
     size_t mem_floats = blocks_floats(m, n) + (size_t)pool_size(s->pool) * (m->hp.n_embd + 16);
-    size_t scratch = tensor_scratch_bytes(MAX(n, n * m->hp.n_expert_used), widest(m), pool_size(s->pool));
+    size_t scratch = scratch_bytes(m, n, s->opts.n_ctx, pool_size(s->pool));
     bump b = {0};
     for (int pass = 0; pass < 2; pass++) { /* measure, then lay out */
         s->x = bump_f32(&b, n * m->hp.n_embd);

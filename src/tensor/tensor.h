@@ -15,9 +15,8 @@
 #define MOTE_TENSOR_TENSOR_H
 
 #include "base/base.h"
+#include "kernel/kernel.h" /* kern_table, act_fn */
 #include "quant/quant.h"
-
-struct kern_table;
 
 /* ---- bump allocator over a session's arena: every thread bumps its own copy identically ---- */
 typedef struct bump {
@@ -39,7 +38,8 @@ typedef struct team {
     bump scratch; /* temporaries of ops, shared between the threads: all compute the same addresses */
 } team;
 static inline void team_barrier(const team *t) { pool_barrier(t->pool); }
-/* Bytes of scratch that one op_linear/op_experts/op_attention call needs at most for T rows of k columns. */
+/* Bytes of team.scratch that one op_linear or op_experts call needs at most for T (input) rows of at most k
+ * columns; op_attention: attn_scratch_bytes below. Ops give back what they take, so the larger one is enough. */
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth);
 
 /* The kernel table for this machine under a CPU mask (base/cpu.h). NULL when out of memory. */
@@ -58,18 +58,17 @@ typedef struct weight {
     size_t row_bytes, mat_bytes;
     void *packed;        /* owned; mem_free_aligned */
     size_t packed_bytes, packed_mat_bytes;
-    const void *ops;     /* the kernel family chosen at pack time */
+    const void *packing; /* how `packed` lies; NULL when it is not used */
 } weight;
 /* Prepares w (type, rows, cols, n_mat, data set by the caller) for kern: validates, packs where a packed form
- * is faster (work split over the pool; the file's pages may be dropped afterwards). */
+ * is faster (work split over the pool; the file's pages may be dropped afterwards). Not needed for weights that
+ * are only looked up by weight_row. */
 mote_status weight_prepare(weight *w, const struct kern_table *kern, pool *p, mote_error *err);
 void weight_free(weight *w); /* frees packed, leaves data */
 /* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */
 void weight_row(const weight *w, size_t r, float *dst);
 
 /* ---- linear layers ---- */
-typedef enum act_fn { ACT_NONE, ACT_SILU, ACT_GELU /* exact erf */, ACT_GELU_TANH, ACT_RELU, ACT_RELU2 /* relu(x)^2 */, ACT_SIGMOID, ACT_SOFTPLUS, ACT_TANH, ACT_GELU_QUICK,
-    ACT_SWIGLU_OAI /* gpt-oss: clamp(gate,≤7)·sigmoid(1.702 gate)·(clamp(up,±7)+1), only as GLU */ } act_fn;
 float act_apply(act_fn f, float x); /* scalar definition */
 
 typedef enum norm_kind { NORM_NONE, NORM_RMS, NORM_LAYER } norm_kind;
@@ -171,5 +170,8 @@ typedef struct attn_opts {
 } attn_opts;
 /* Split over (segment, KV head, query tile). Barrier. Source: online softmax (FlashAttention, Dao 2022, alg. 1). */
 void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs);
+/* Scratch for calls of at most n_rows queries in all, over caches of at most kv_len_max positions. */
+size_t attn_scratch_bytes(size_t n_rows, size_t n_head, size_t n_head_kv, size_t dim_k, size_t dim_v,
+                          size_t kv_len_max, int nth);
 
 #endif

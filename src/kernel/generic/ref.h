@@ -1,0 +1,48 @@
+/* ref.h: the scalar versions, which are also the definitions the tests compare with. */
+#ifndef MOTE_KERNEL_GENERIC_REF_H
+#define MOTE_KERNEL_GENERIC_REF_H
+
+#include "kernel/packed.h"
+
+/* One block of one row of a panel: levels, and scale and min of its halves. */
+void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, size_t nb, size_t b, size_t r,
+                          uint8_t u[32], float scale[2], float min[2]);
+void kern_put_ref(const kern_out *o, size_t row, size_t r, float v);
+
+void kern_mul_ref(const kern_mul *a);
+void kern_fmul_f32_ref(const kern_fmul *a);
+void kern_fmul_f16_ref(const kern_fmul *a);
+void kern_fmul_bf16_ref(const kern_fmul *a);
+void kern_widen_f32_ref(float *dst, const void *src, size_t n);
+void kern_widen_f16_ref(float *dst, const void *src, size_t n);
+void kern_widen_bf16_ref(float *dst, const void *src, size_t n);
+void kern_narrow_f32_ref(void *dst, const float *src, size_t n);
+void kern_narrow_f16_ref(void *dst, const float *src, size_t n);
+void kern_narrow_bf16_ref(void *dst, const float *src, size_t n);
+
+void kern_quantize_ref(void *dst, const float *x, size_t k);
+void kern_rms_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
+void kern_layer_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
+void kern_act_row_ref(act_fn f, float *y, const float *x, const float *up, size_t n);
+void kern_axpy_ref(float *y, const float *x, float scale, size_t n);
+float kern_dot_ref(const float *x, const float *y, size_t n);
+float kern_max_ref(const float *x, size_t n);
+float kern_exp_sum_ref(float *x, float shift, size_t n);
+void kern_tile_ref(const kern_tile *t);
+
+static inline size_t kern_x_row(const kern_index *i, size_t t) {
+    return i->xi ? (size_t)i->xi[t * i->step] : t;
+}
+static inline size_t kern_y_row(const kern_index *i, size_t t) {
+    return i->yi ? (size_t)i->yi[t * i->step] : t;
+}
+/* A row of kern_acts that is only read. */
+static inline kern_acts kern_acts_at_const(const void *row, size_t k) {
+    union {
+        const void *c;
+        void *p;
+    } u = {row};
+    return kern_acts_at(u.p, k);
+}
+
+#endif

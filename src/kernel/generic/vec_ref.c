@@ -1,0 +1,115 @@
+/* vec_ref.c: norms, activation functions, softmax and small products, element by element. */
+#include "kernel/generic/ref.h"
+
+#include <math.h>
+
+void kern_quantize_ref(void *dst, const float *x, size_t k) {
+    kern_acts a = kern_acts_at(dst, k);
+    size_t nb = kern_acts_blocks(k);
+    for (size_t b = 0; b < nb; b++) {
+        size_t n = MIN(KERN_BLOCK, k - b * KERN_BLOCK);
+        const float *v = x + b * KERN_BLOCK;
+        float amax = 0;
+        bool finite = true;
+        for (size_t i = 0; i < n; i++) {
+            amax = fmaxf(amax, fabsf(v[i]));
+            if (!(fabsf(v[i]) <= 3.4028234e38f)) finite = false;
+        }
+        float inverse = 127.0f / amax;
+        if (!finite || !(amax > 0) || !(inverse <= 3.4028234e38f)) amax = inverse = 0;
+        a.d[b] = amax / 127.0f;
+        int32_t s[2] = {0, 0};
+        for (size_t i = 0; i < KERN_BLOCK; i++) {
+            int q = i < n && inverse > 0 ? (int)lrintf(v[i] * inverse) : 0;
+            a.q[b * KERN_BLOCK + i] = (int8_t)q;
+            s[i / 16] += q;
+        }
+        a.s16[2 * b] = s[0];
+        a.s16[2 * b + 1] = s[1];
+        a.s32[b] = s[0] + s[1];
+        a.ds[b] = a.d[b] * (float)a.s32[b];
+    }
+}
+
+void kern_rms_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    float scale = 1.0f / sqrtf((float)(sum / (double)n) + eps);
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] * scale;
+        if (w) v *= w[i];
+        y[i] = b ? v + b[i] : v;
+    }
+}
+
+void kern_layer_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i];
+    float mean = (float)(sum / (double)n);
+    for (size_t i = 0; i < n; i++) squares += (double)(x[i] - mean) * (double)(x[i] - mean);
+    float scale = 1.0f / sqrtf((float)(squares / (double)n) + eps);
+    for (size_t i = 0; i < n; i++) {
+        float v = (x[i] - mean) * scale;
+        if (w) v *= w[i];
+        y[i] = b ? v + b[i] : v;
+    }
+}
+
+float kern_act_ref(act_fn f, float x) {
+    switch (f) {
+        case ACT_SILU: return x / (1.0f + expf(-x));
+        case ACT_GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+        case ACT_GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * x * (1.0f + 0.044715f * x * x)));
+        case ACT_RELU: return x > 0 ? x : 0;
+        case ACT_RELU2: return x > 0 ? x * x : 0;
+        case ACT_SIGMOID: return 1.0f / (1.0f + expf(-x));
+        case ACT_SOFTPLUS: return x > 20 ? x : log1pf(expf(x));
+        case ACT_TANH: return tanhf(x);
+        case ACT_GELU_QUICK: return x / (1.0f + expf(-1.702f * x));
+        case ACT_SWIGLU_OAI: x = fminf(x, 7.0f); return x / (1.0f + expf(-1.702f * x));
+        default: return x;
+    }
+}
+
+void kern_act_row_ref(act_fn f, float *y, const float *x, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        float v = kern_act_ref(f, x[i]);
+        if (up) v *= f == ACT_SWIGLU_OAI ? fmaxf(-7.0f, fminf(up[i], 7.0f)) + 1.0f : up[i];
+        y[i] = v;
+    }
+}
+
+void kern_axpy_ref(float *y, const float *x, float scale, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = fmaf(scale, x[i], y[i]);
+}
+
+float kern_dot_ref(const float *x, const float *y, size_t n) {
+    double s = 0;
+    for (size_t i = 0; i < n; i++) s += (double)x[i] * (double)y[i];
+    return (float)s;
+}
+
+float kern_max_ref(const float *x, size_t n) {
+    float m = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (x[i] > m) m = x[i];
+    return m;
+}
+
+float kern_exp_sum_ref(float *x, float shift, size_t n) {
+    double s = 0;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = expf(x[i] - shift);
+        s += (double)x[i];
+    }
+    return (float)s;
+}
+
+void kern_tile_ref(const kern_tile *t) {
+    for (size_t i = 0; i < t->m; i++)
+        for (size_t j = 0; j < t->n; j++) {
+            float s = t->add ? t->c[i * t->ldc + j] : 0;
+            for (size_t l = 0; l < t->k; l++) s = fmaf(t->a[i * t->lda + l], t->b[l * t->ldb + j], s);
+            t->c[i * t->ldc + j] = s;
+        }
+}

@@ -1,0 +1,145 @@
+/* kernel.h: the inner loops, behind one table of function pointers. No allocation, no I/O, no threads.
+ *
+ * kern_table_init fills the table with the scalar versions (`_ref`), then every ISA the mask allows
+ * overwrites what it does better, weakest first.
+ *
+ * Numeric contract, for every entry and every rung: a result element depends on its own inputs only, never
+ * on how many rows or tokens are computed together; the int8 products are bit-equal on all rungs.
+ *
+ * Quantized weights are multiplied as *panels* of 16 rows (packed.h tells the layout), activations as int8
+ * with a scale per 32 columns. For one row r and one token t, blocks b of 32 columns in ascending order:
+ *     y = fma(float(sum_k (u - offset) q), dw_b dx_b, y)   then, for formats with a min,
+ *     y = fma(m_b, dx_b sum_k q, y)                         (formats with a scale per 16: twice per block)
+ * The sums are exact integers. Starts at 0; at the end scale · y + bias (+ old y), rounded at each step. */
+#ifndef MOTE_KERNEL_KERNEL_H
+#define MOTE_KERNEL_KERNEL_H
+
+#include "base/cpu.h"
+#include "quant/quant.h"
+
+#include <stdbool.h>
+
+enum { KERN_PANEL = 16, KERN_BLOCK = 32 };
+
+typedef enum act_fn {
+    ACT_NONE,
+    ACT_SILU,
+    ACT_GELU,      /* exact: x/2 (1 + erf(x / sqrt 2)) */
+    ACT_GELU_TANH, /* its tanh approximation */
+    ACT_RELU,
+    ACT_RELU2, /* relu(x)^2 */
+    ACT_SIGMOID,
+    ACT_SOFTPLUS,
+    ACT_TANH,
+    ACT_GELU_QUICK, /* x sigmoid(1.702 x) */
+    ACT_SWIGLU_OAI, /* gpt-oss, only as GLU: clamp(gate, ≤7) · sigmoid(1.702 gate) · (clamp(up, ±7) + 1) */
+    ACT_COUNT
+} act_fn;
+
+/* ---- activations in int8 ---- */
+/* One row of k columns: kp = k rounded up to 32, nb = kp / 32 blocks;
+ * x ≈ d[b] q[32 b + i], d = max|x| / 127; the pad is zero. */
+typedef struct kern_acts {
+    int8_t *q;    /* [kp] */
+    float *d;     /* [nb] */
+    float *ds;    /* [nb] d · s32 */
+    int32_t *s32; /* [nb] sum of q over the block */
+    int32_t *s16; /* [2 nb] sums over its halves */
+} kern_acts;
+static inline size_t kern_acts_blocks(size_t k) { return (k + KERN_BLOCK - 1) / KERN_BLOCK; }
+static inline size_t kern_acts_bytes(size_t k) {
+    return (kern_acts_blocks(k) * (KERN_BLOCK + 20) + 63) / 64 * 64;
+}
+/* The parts of a row that lies at `row` (64-byte aligned, kern_acts_bytes(k) long). */
+static inline kern_acts kern_acts_at(void *row, size_t k) {
+    size_t nb = kern_acts_blocks(k);
+    int8_t *q = (int8_t *)row;
+    float *d = (float *)row + nb * (KERN_BLOCK / 4);
+    int32_t *s = (int32_t *)row + nb * (KERN_BLOCK / 4 + 2);
+    return (kern_acts){q, d, d + nb, s, s + nb};
+}
+
+/* ---- matrix products ---- */
+/* Rows n_rows of y (and their bias) from row `row0` of the product; tokens t go to row yi[t·step] of y
+ * and come from row xi[t·step] of x (identity when NULL). */
+typedef struct kern_out {
+    float *y; /* element of the first row of the product in y's row 0 */
+    size_t ld;
+    const float *bias; /* [n_rows] or NULL */
+    float scale;
+    bool add;
+} kern_out;
+typedef struct kern_index {
+    const int32_t *xi, *yi;
+    size_t step;
+} kern_index;
+
+struct kern_packing;
+/* y[t, r] for n_rows rows of packed panels and n_x tokens. x: rows of kern_acts, x_bytes apart.
+ * scratch: kern_mul_scratch(k) bytes of this thread's own, 64-byte aligned. */
+typedef struct kern_mul {
+    const struct kern_packing *pk;
+    const unsigned char *panels; /* 64-byte aligned */
+    size_t panel_bytes, n_rows, k;
+    const unsigned char *x;
+    size_t x_bytes, n_x;
+    kern_index index;
+    kern_out out;
+    void *scratch;
+} kern_mul;
+typedef void kern_mul_fn(const kern_mul *a);
+size_t kern_mul_scratch(size_t k);
+
+/* The same for row-major float weights and f32 activations: k in order in steps of the vector width, one
+ * accumulator vector per element, a fixed tree at the end. */
+typedef struct kern_fmul {
+    const unsigned char *w;
+    size_t row_bytes, n_rows, k;
+    const float *x;
+    size_t ldx, n_x;
+    kern_index index;
+    kern_out out;
+} kern_fmul;
+typedef void kern_fmul_fn(const kern_fmul *a);
+
+/* C[m, n] = A[m, k] B[k, n] (+ C when add): one accumulator per element, k in order. Small, L1-resident. */
+typedef struct kern_tile {
+    float *c;
+    const float *a, *b;
+    size_t ldc, lda, ldb, m, n, k;
+    bool add;
+} kern_tile;
+
+typedef struct kern_table {
+    uint32_t flags;
+    const char *rung;
+    kern_mul_fn *mul[QUANT_TYPE_MAX];   /* by weight type; NULL when it has no packed form */
+    kern_fmul_fn *fmul[QUANT_TYPE_MAX]; /* F32, F16, BF16 */
+    /* dst: a row of kern_acts made from x[k]. Non-finite x gives a zero block. */
+    void (*quantize)(void *dst, const float *x, size_t k);
+    /* y[n] = x / sqrt(mean(x²) + eps) · w (+ b); w, b may be NULL. May be in place. */
+    void (*rms_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
+    /* y[n] = (x - mean) / sqrt(var + eps) · w (+ b). */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
+    /* y[n] = f(x) (· up). May be in place. */
+    void (*act)(act_fn f, float *y, const float *x, const float *up, size_t n);
+    /* y[n] += scale · x */
+    void (*axpy)(float *y, const float *x, float scale, size_t n);
+    float (*dot)(const float *x, const float *y, size_t n);
+    float (*max)(const float *x, size_t n); /* -inf for n 0; NaN is passed over */
+    /* x[n] = exp(x - shift) in place; returns their sum. -inf gives 0. */
+    float (*exp_sum)(float *x, float shift, size_t n);
+    void (*tile)(const kern_tile *t);
+    /* dst[n] f32 from a row of F32, F16, BF16; NULL for others */
+    void (*widen[QUANT_TYPE_MAX])(float *dst, const void *src, size_t n);
+    /* the way back, to nearest even */
+    void (*narrow[QUANT_TYPE_MAX])(void *dst, const float *src, size_t n);
+} kern_table;
+
+/* Thread: any. mask: CPU_ALL, or from cpu_mask_by_name. */
+void kern_table_init(kern_table *t, uint32_t mask);
+
+/* Scalar definitions. ACT_SWIGLU_OAI without up gives its gate part. */
+float kern_act_ref(act_fn f, float x);
+
+#endif

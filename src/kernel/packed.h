@@ -1,0 +1,81 @@
+/* packed.h: how quantized weights lie in memory for the kernels.
+ *
+ * A panel is 16 rows. It begins with the levels, block of 32 columns by block: the block's columns form eight
+ * k-groups of four; a *plane* is 64 bytes, the four columns of one k-group for row 0, then row 1, … row 15,
+ * so that one 64-byte vector times one broadcast word of activations serves 16 rows. Levels u are unsigned;
+ * the weight is (u - offset) · scale (+ min). Sub-byte levels share planes, in byte lanes:
+ *     8 bit   8 planes                                                            512 bytes a block
+ *     4 bit   4 planes: k-group g in the low nibbles of plane g, g + 4 in the high   256
+ *     5 bit   the same, then 1 plane: bit g is the fifth bit of k-group g            320
+ *     6 bit   the same, then 2 planes: bits 2j, 2j+1 of plane h belong to k-group 4h + j   384
+ *     2 bit   2 planes: bits 2j, 2j+1 of plane h belong to k-group 4h + j            128
+ *     3 bit   the same, then 1 plane of third bits                                   192
+ *     1 bit   1 plane; the level is 0 or 2                                            64
+ * "4t" is 4 bit through a table of 16 signed levels (offset 128 once 128 is added to them).
+ * Then the panel holds its scales, per block for 16 rows side by side. All sizes are those of the file's
+ * format, but for 6-bit scales, which are widened to 8. */
+#ifndef MOTE_KERNEL_PACKED_H
+#define MOTE_KERNEL_PACKED_H
+
+#include "kernel/kernel.h"
+
+typedef enum kern_bits { BITS_1, BITS_2, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8 } kern_bits;
+
+typedef enum kern_scales {
+    SCALES_F16,     /* f16[16] for every 2^shift blocks */
+    SCALES_F16_MIN, /* a block: f16[16] scales, f16[16] mins */
+    SCALES_F16_16,  /* a block: f16[16] for columns 0..15, f16[16] for 16..31 */
+    SCALES_E8M0,    /* a block: u8[16] exponents e: 2^(e - 128) */
+    SCALES_K,       /* 8 blocks: f16[16] d, then a block: s8[16]; scale = d s */
+    SCALES_K_MIN,   /* 8 blocks: f16[16] d, f16[16] dmin, then a block: u8[16] s, u8[16] m; min = -dmin m */
+    SCALES_K_16,    /* 8 blocks: f16[16] d, then a block: s8[16] for columns 0..15, s8[16] for 16..31 */
+    SCALES_K_MIN16, /* 8 blocks: f16[16] d, dmin, then a block: 2 × u8[16], s in the low nibble, m in the high */
+} kern_scales;
+
+/* One block of 32 columns of one row, taken from the file's form. */
+typedef struct kern_block {
+    uint32_t u[8];  /* levels, 4 to a word, little-endian */
+    uint16_t d, m;  /* f16 bits (E8M0: d the exponent); valid at the first block a scale belongs to */
+    uint8_t s[2], ms[2]; /* small scales and mins of its one or two halves */
+} kern_block;
+
+typedef struct kern_packing {
+    uint8_t bits, scales;
+    uint8_t offset_log2; /* levels are offset by 1 << it; KERN_NO_OFFSET for none */
+    uint8_t shift;
+    float d_mul;          /* the f16 d is multiplied by this power of two */
+    const int8_t *levels; /* BITS_4T: 16 of them */
+    void (*unpack)(const unsigned char *row, size_t block, kern_block *out);
+} kern_packing;
+enum { KERN_NO_OFFSET = 31 };
+
+/* NULL when the type has no packed form. */
+const kern_packing *kern_packing_of(quant_type t);
+size_t kern_panel_bytes(const kern_packing *p, size_t k);
+/* dst (kern_panel_bytes) from rows[16] of k columns in file form; NULL rows give zeros. */
+void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k);
+
+static inline size_t kern_level_bytes(unsigned bits) {
+    static const uint16_t n[] = {64, 128, 192, 256, 256, 320, 384, 512};
+    return n[bits];
+}
+/* Bytes of scales of a panel of nb blocks. */
+static inline size_t kern_scale_bytes(const kern_packing *p, size_t nb) {
+    switch (p->scales) {
+        case SCALES_F16: return (nb >> p->shift) * 32;
+        case SCALES_E8M0: return nb * 16;
+        case SCALES_K: return nb / 8 * (32 + 8 * 16);
+        case SCALES_K_MIN: return nb / 8 * (64 + 8 * 32);
+        case SCALES_K_16: return nb / 8 * (32 + 8 * 32);
+        case SCALES_K_MIN16: return nb / 8 * (64 + 8 * 32);
+        default: return nb * 64; /* F16_MIN, F16_16 */
+    }
+}
+static inline bool kern_scales_16(unsigned s) {
+    return s == SCALES_F16_16 || s == SCALES_K_16 || s == SCALES_K_MIN16;
+}
+static inline bool kern_scales_min(unsigned s) {
+    return s == SCALES_F16_MIN || s == SCALES_K_MIN || s == SCALES_K_MIN16;
+}
+
+#endif

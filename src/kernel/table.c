@@ -1,0 +1,29 @@
+/* table.c: the scalar versions first, then the ladder. */
+#include "kernel/generic/ref.h"
+#include "kernel/rungs.h"
+
+void kern_table_init(kern_table *t, uint32_t mask) {
+    *t = (kern_table){
+        .quantize = kern_quantize_ref,
+        .rms_norm = kern_rms_norm_ref,
+        .layer_norm = kern_layer_norm_ref,
+        .act = kern_act_row_ref,
+        .axpy = kern_axpy_ref,
+        .dot = kern_dot_ref,
+        .max = kern_max_ref,
+        .exp_sum = kern_exp_sum_ref,
+        .tile = kern_tile_ref,
+        .fmul = {[QUANT_F32] = kern_fmul_f32_ref, [QUANT_F16] = kern_fmul_f16_ref, [QUANT_BF16] = kern_fmul_bf16_ref},
+        .widen = {[QUANT_F32] = kern_widen_f32_ref, [QUANT_F16] = kern_widen_f16_ref, [QUANT_BF16] = kern_widen_bf16_ref},
+        .narrow = {[QUANT_F32] = kern_narrow_f32_ref, [QUANT_F16] = kern_narrow_f16_ref, [QUANT_BF16] = kern_narrow_bf16_ref},
+    };
+    for (int i = 0; i < QUANT_TYPE_MAX; i++)
+        if (kern_packing_of((quant_type)i)) t->mul[i] = kern_mul_ref;
+#ifdef MOTE_SIMD_ISA
+    t->flags = cpu_detect() & mask;
+    kern_init_isa(t, t->flags);
+#else
+    (void)mask;
+#endif
+    t->rung = cpu_rung_name(t->flags);
+}

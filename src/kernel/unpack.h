@@ -1,0 +1,39 @@
+/* unpack.h: one unpacker per format; for the packing table only (pack.c). */
+#ifndef MOTE_KERNEL_UNPACK_H
+#define MOTE_KERNEL_UNPACK_H
+
+#include "kernel/packed.h"
+#include "quant/layout.h"
+
+#define UNPACKER(name) void unpack_##name(const unsigned char *row, size_t block, kern_block *out)
+UNPACKER(q4_0);
+UNPACKER(q4_1);
+UNPACKER(q5_0);
+UNPACKER(q5_1);
+UNPACKER(q8_0);
+UNPACKER(q2_k);
+UNPACKER(q3_k);
+UNPACKER(q4_k);
+UNPACKER(q5_k);
+UNPACKER(q6_k);
+UNPACKER(iq4_nl);
+UNPACKER(iq4_xs);
+UNPACKER(mxfp4);
+UNPACKER(nvfp4);
+UNPACKER(iq2_xxs);
+UNPACKER(iq2_xs);
+UNPACKER(iq2_s);
+UNPACKER(iq3_xxs);
+UNPACKER(iq3_s);
+UNPACKER(iq1_s);
+UNPACKER(iq1_m);
+UNPACKER(tq1_0);
+UNPACKER(tq2_0);
+UNPACKER(q1_0);
+UNPACKER(q2_0);
+
+/* Codebook formats: all values a weight can take are 16 at most, so they pack as indices into these. */
+extern const int8_t unpack_iq2_levels[16], unpack_iq3_xxs_levels[16], unpack_iq3_s_levels[16],
+    unpack_iq1_levels[16];
+
+#endif

@@ -1,0 +1,285 @@
+/* attention.c: blocked attention with an online softmax (FlashAttention, Dao 2022, algorithm 1).
+ *
+ * A *unit* is a few consecutive queries of one segment with all the query heads of one KV head: its `rows`
+ * share the keys and values they read. Keys are taken in tiles at fixed positions; every CHUNK positions the
+ * running (max, sum, output) is closed and the chunks are merged in order. So what a query yields depends on
+ * its own position only, and chunks of one unit can be computed by different threads when there are too few
+ * units for all (decoding). */
+#include "tensor/tensor_int.h"
+
+#include <math.h>
+
+enum { CHUNK = 512, TILE_MAX = 64, ROWS_MAX = 48 };
+
+/* The same for all threads of a call. */
+typedef struct plan {
+    const attn_opts *o;
+    const attn_seg *segs;
+    size_t n_segs, group; /* query heads of one KV head */
+    size_t dim_k, dim_v, n_head_kv, tile, n_queries, rows_max;
+} plan;
+
+typedef struct unit {
+    const attn_seg *seg;
+    size_t head_kv, q0, n_q, rows; /* row = query · group + head within the group */
+    size_t lo, hi;                 /* positions that any of its queries may see */
+} unit;
+
+/* Running state of a unit's rows. */
+typedef struct running {
+    float *max, *sum, *out; /* [rows], [rows], [rows, dim_v] */
+} running;
+
+/* This thread's buffers. */
+typedef struct buffers {
+    float *q, *k, *v, *s; /* [rows, dim_k], [dim_k, tile], [tile, dim_v], [rows, tile] */
+    running total, part;
+} buffers;
+
+static size_t tile_for(size_t dim_k) { return dim_k > 128 ? 32 : TILE_MAX; }
+static size_t queries_for(size_t group) { return group >= ROWS_MAX ? 1 : ROWS_MAX / group; }
+static running running_at(float *p, size_t rows) {
+    size_t r = (rows + 15) / 16 * 16;
+    return (running){p, p + r, p + 2 * r};
+}
+static size_t running_stride(size_t rows, size_t dim_v) {
+    return (2 * ((rows + 15) / 16 * 16) + rows * dim_v + 15) / 16 * 16;
+}
+
+size_t attn_scratch_bytes(size_t n_rows, size_t n_head, size_t n_head_kv, size_t dim_k, size_t dim_v,
+                          size_t kv_len_max, int nth) {
+    size_t group = n_head / n_head_kv, rows = queries_for(group) * group, chunks = kv_len_max / CHUNK + 2;
+    size_t each = 2 * running_stride(rows, dim_v) + rows * dim_k + (dim_k + dim_v + rows) * TILE_MAX + 64;
+    size_t units = MIN(n_rows * n_head_kv, 4 * (size_t)nth);
+    size_t part_rows = MIN(rows, n_rows * group);
+    return ((size_t)nth * each + units * chunks * running_stride(part_rows, dim_v)) * sizeof(float) + 1024;
+}
+
+/* The positions [*lo, *hi) that the query at pos may see. */
+static void visible(const attn_opts *o, const attn_seg *s, size_t pos, size_t *lo, size_t *hi) {
+    *lo = 0;
+    *hi = o->causal ? pos + 1 : s->kv_len;
+    if (o->window == 0) return;
+    if (o->chunked) *lo = pos / o->window * o->window;
+    else if (o->causal) *lo = pos + 1 > o->window ? pos + 1 - o->window : 0;
+    else { /* half of the window to either side */
+        size_t half = o->window / 2;
+        *lo = pos > half ? pos - half : 0;
+        *hi = MIN(*hi, pos + half + 1);
+    }
+}
+
+static unit make_unit(const plan *p, const attn_seg *seg, size_t head_kv, size_t q0) {
+    unit u = {.seg = seg, .head_kv = head_kv, .q0 = q0, .n_q = MIN(p->n_queries, seg->n_q - q0), .lo = SIZE_MAX};
+    u.rows = u.n_q * p->group;
+    for (size_t i = 0; i < u.n_q; i++) {
+        size_t lo, hi;
+        visible(p->o, seg, seg->pos0 + q0 + i, &lo, &hi);
+        u.lo = MIN(u.lo, lo);
+        u.hi = MAX(u.hi, hi);
+    }
+    return u;
+}
+
+static void load_queries(const plan *p, const unit *u, float *q) {
+    for (size_t i = 0; i < u->n_q; i++) {
+        const float *src = u->seg->q + (u->q0 + i) * u->seg->ld_q + u->head_kv * p->group * p->dim_k;
+        for (size_t j = 0; j < p->group * p->dim_k; j++) *q++ = src[j] * p->o->scale;
+    }
+}
+
+/* Scores s[row][0..n) of positions from p0: cap, bias, mask. */
+static void shape_scores(const team *t, const plan *p, const unit *u, size_t p0, size_t n, float *s) {
+    const attn_opts *o = p->o;
+    for (size_t r = 0; r < u->rows; r++, s += p->tile) {
+        size_t pos = u->seg->pos0 + u->q0 + r / p->group, lo, hi;
+        visible(o, u->seg, pos, &lo, &hi);
+        if (o->softcap > 0) {
+            for (size_t j = 0; j < n; j++) s[j] /= o->softcap;
+            t->kern->act(ACT_TANH, s, s, NULL, n);
+            for (size_t j = 0; j < n; j++) s[j] *= o->softcap;
+        }
+        if (o->alibi) {
+            float slope = o->alibi[u->head_kv * p->group + r % p->group];
+            for (size_t j = 0; j < n; j++) s[j] += slope * ((float)(p0 + j) - (float)pos);
+        }
+        for (size_t j = 0; j < n && p0 + j < lo; j++) s[j] = -INFINITY;
+        for (size_t j = hi > p0 ? hi - p0 : 0; j < n; j++) s[j] = -INFINITY;
+    }
+}
+
+/* Turns scores into weights exp(s - max), moving the running max, sum and output along. */
+static void soften(const team *t, const plan *p, size_t rows, size_t n, float *s, running *r) {
+    for (size_t i = 0; i < rows; i++, s += p->tile) {
+        float max = fmaxf(r->max[i], t->kern->max(s, n));
+        if (max == -INFINITY) { /* nothing seen yet */
+            memset(s, 0, n * sizeof *s);
+            continue;
+        }
+        float keep = expf(r->max[i] - max);
+        r->sum[i] = r->sum[i] * keep + t->kern->exp_sum(s, max, n);
+        r->max[i] = max;
+        if (keep == 1.0f) continue;
+        float *out = r->out + i * p->dim_v;
+        for (size_t j = 0; j < p->dim_v; j++) out[j] *= keep;
+    }
+}
+
+/* The positions [from, to) of one chunk; r starts empty. */
+static void run_chunk(const team *t, const plan *p, const unit *u, const buffers *b, size_t from, size_t to,
+                      running *r) {
+    const kv_layer *c = u->seg->kv;
+    size_t n_blocks = c->cap / KV_BLOCK;
+    for (size_t i = 0; i < u->rows; i++) {
+        r->max[i] = -INFINITY;
+        r->sum[i] = 0;
+    }
+    memset(r->out, 0, u->rows * p->dim_v * sizeof(float));
+    for (size_t p0 = from / p->tile * p->tile; p0 < to; p0 += p->tile) {
+        size_t first = MAX(p0, from / KV_BLOCK * KV_BLOCK), last = MIN(p0 + p->tile, to);
+        size_t n = (last - first + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
+        for (size_t j = 0; j < n; j += KV_BLOCK) {
+            size_t block = (first + j) / KV_BLOCK % n_blocks;
+            kv_load_k(t->kern, c, u->head_kv, block, b->k + j, p->tile);
+            kv_load_v(t->kern, c, u->head_kv, block, b->v + j * p->dim_v);
+        }
+        t->kern->tile(&(kern_tile){b->s, b->q, b->k, p->tile, p->dim_k, p->tile, u->rows, n, p->dim_k, false});
+        shape_scores(t, p, u, first, n, b->s);
+        soften(t, p, u->rows, n, b->s, r);
+        t->kern->tile(&(kern_tile){r->out, b->s, b->v, p->dim_v, p->tile, p->dim_v, u->rows, p->dim_v, last - first,
+                                   true});
+    }
+}
+
+/* total becomes what it would be had it also seen part's positions. */
+static void merge(const plan *p, size_t rows, running *total, const running *part) {
+    for (size_t i = 0; i < rows; i++) {
+        float max = fmaxf(total->max[i], part->max[i]);
+        if (part->max[i] == -INFINITY) continue;
+        float a = expf(total->max[i] - max), b = expf(part->max[i] - max);
+        float *out = total->out + i * p->dim_v, *add = part->out + i * p->dim_v;
+        for (size_t j = 0; j < p->dim_v; j++) out[j] = out[j] * a + add[j] * b;
+        total->sum[i] = total->sum[i] * a + part->sum[i] * b;
+        total->max[i] = max;
+    }
+}
+
+/* Divides by the sums and writes the rows to the segment's output. */
+static void finish(const plan *p, const unit *u, const running *r) {
+    for (size_t i = 0; i < u->rows; i++) {
+        size_t head = u->head_kv * p->group + i % p->group;
+        float *dst = u->seg->out + (u->q0 + i / p->group) * u->seg->ld_out + head * p->dim_v;
+        float sum = r->sum[i], keep = 1;
+        if (p->o->sinks) {
+            float max = fmaxf(r->max[i], p->o->sinks[head]);
+            keep = expf(r->max[i] - max);
+            sum = sum * keep + expf(p->o->sinks[head] - max);
+        }
+        float scale = sum != 0.0f ? keep / sum : 0.0f; /* no key visible: zeros */
+        for (size_t j = 0; j < p->dim_v; j++) dst[j] = r->out[i * p->dim_v + j] * scale;
+    }
+}
+
+static size_t chunks_of(const unit *u) { return (u->hi + CHUNK - 1) / CHUNK - u->lo / CHUNK; }
+
+static void chunk_range(const unit *u, size_t i, size_t *from, size_t *to) {
+    size_t c = u->lo / CHUNK + i;
+    *from = MAX(u->lo, c * CHUNK);
+    *to = MIN(u->hi, (c + 1) * CHUNK);
+}
+
+/* Units are numbered segment by segment, tile of queries by tile, KV head by KV head. */
+typedef struct cursor {
+    size_t seg, head, q0;
+} cursor;
+static bool next_unit(const plan *p, cursor *at, unit *u) {
+    while (at->seg < p->n_segs && p->segs[at->seg].n_q <= at->q0) *at = (cursor){.seg = at->seg + 1};
+    if (at->seg == p->n_segs) return false;
+    *u = make_unit(p, &p->segs[at->seg], at->head, at->q0);
+    if (++at->head == p->n_head_kv) {
+        at->head = 0;
+        at->q0 += p->n_queries;
+    }
+    return true;
+}
+
+static void run_whole_units(const team *t, const plan *p, buffers *b) {
+    unit u;
+    size_t turn = 0;
+    for (cursor at = {0}; next_unit(p, &at, &u); turn++) {
+        /* 0 1 2 | 2 1 0 | …: later queries see more, so turns are taken back and forth */
+        size_t n = (size_t)t->nth, place = turn % (2 * n);
+        if ((place < n ? place : 2 * n - 1 - place) != (size_t)t->ith) continue;
+        load_queries(p, &u, b->q);
+        for (size_t i = 0; i < chunks_of(&u); i++) {
+            size_t from, to;
+            chunk_range(&u, i, &from, &to);
+            run_chunk(t, p, &u, b, from, to, i == 0 ? &b->total : &b->part);
+            if (i > 0) merge(p, u.rows, &b->total, &b->part);
+        }
+        finish(p, &u, &b->total);
+    }
+}
+
+/* Every chunk of every unit is a piece of work of its own; parts: one running state for each, stride floats apart. */
+static void run_chunks(team *t, const plan *p, buffers *b, float *parts, size_t stride) {
+    unit u;
+    size_t turn = 0, n = (size_t)t->nth;
+    for (cursor at = {0}; next_unit(p, &at, &u);) {
+        bool loaded = false;
+        for (size_t i = 0; i < chunks_of(&u); i++, turn++) {
+            if (turn % n != (size_t)t->ith) continue;
+            if (!loaded) load_queries(p, &u, b->q);
+            loaded = true;
+            size_t from, to;
+            chunk_range(&u, i, &from, &to);
+            running part = running_at(parts + turn * stride, u.rows);
+            run_chunk(t, p, &u, b, from, to, &part);
+        }
+    }
+    team_barrier(t);
+    size_t first = 0, number = 0;
+    for (cursor at = {0}; next_unit(p, &at, &u); number++) {
+        size_t chunks = chunks_of(&u);
+        if (number % n == (size_t)t->ith) {
+            running total = running_at(parts + first * stride, u.rows);
+            for (size_t i = 1; i < chunks; i++) {
+                running part = running_at(parts + (first + i) * stride, u.rows);
+                merge(p, u.rows, &total, &part);
+            }
+            finish(p, &u, &total);
+        }
+        first += chunks;
+    }
+}
+
+void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs) {
+    if (n_segs == 0) return;
+    size_t mark = bump_mark(&t->scratch);
+    const kv_layer *c = segs[0].kv;
+    plan p = {.o = o, .segs = segs, .n_segs = n_segs, .group = o->n_head / c->n_head_kv, .dim_k = c->dim_k,
+              .dim_v = c->dim_v, .n_head_kv = c->n_head_kv, .tile = tile_for(c->dim_k)};
+    p.n_queries = queries_for(p.group);
+    size_t units = 0, chunks = 0, queries = 0, rows = p.n_queries * p.group;
+    unit u;
+    for (cursor at = {0}; next_unit(&p, &at, &u); units++) {
+        chunks += chunks_of(&u);
+        queries = MAX(queries, u.n_q);
+    }
+    size_t stride = running_stride(rows, p.dim_v);
+    size_t each = 2 * stride + (rows * p.dim_k + (p.dim_k + p.dim_v + rows) * p.tile + 63) / 16 * 16;
+    float *mine = bump_f32(&t->scratch, (size_t)t->nth * each) + (size_t)t->ith * each;
+    buffers b = {.total = running_at(mine, rows), .part = running_at(mine + stride, rows)};
+    b.k = mine + 2 * stride;
+    b.v = b.k + p.dim_k * p.tile;
+    b.s = b.v + p.dim_v * p.tile;
+    b.q = b.s + rows * p.tile;
+    if (t->nth == 1 || units >= 4 * (size_t)t->nth || chunks == units) run_whole_units(t, &p, &b);
+    else {
+        size_t part = running_stride(queries * p.group, p.dim_v);
+        float *parts = bump_f32(&t->scratch, chunks * part);
+        run_chunks(t, &p, &b, parts, part);
+    }
+    team_barrier(t);
+    bump_reset(&t->scratch, mark);
+}

@@ -1,0 +1,184 @@
+/* linear.c: y = W f(x), dense and for experts.
+ *
+ * First the input rows are normed, activated and quantized, once for all outputs. With few rows every thread
+ * does that for itself, which costs less than a barrier; with many they are split, then one barrier.
+ * Then the rows of all outputs, in units of 16, are one range that is split over the threads. */
+#include "tensor/tensor_int.h"
+
+enum { PRIVATE_ROWS_MAX = 4 };
+
+/* The input as the kernels take it. */
+typedef struct input {
+    unsigned char *q; /* rows of kern_acts, or NULL */
+    size_t q_bytes;
+    const float *f; /* rows of f32, or NULL */
+    size_t ld;
+    size_t k;
+    void *scratch; /* this thread's: kern_mul_scratch(k), or ROWS_AT_ONCE decoded rows */
+} input;
+
+static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
+static size_t thread_bytes(size_t k) {
+    size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
+    return (MAX(rows, kern_mul_scratch(k)) + 63) / 64 * 64;
+}
+
+size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
+    size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float);
+    size_t rows = n_rows <= PRIVATE_ROWS_MAX ? n_rows * (size_t)nth : n_rows;
+    rows = MAX(rows, MIN(n_rows, (size_t)PRIVATE_ROWS_MAX) * (size_t)nth);
+    return rows * row + (size_t)nth * (thread_bytes(k_max) + row_floats(k_max) * sizeof(float)) + 256;
+}
+
+static bool is_fused(const linear_in *in) {
+    return in->norm.kind != NORM_NONE || in->act != ACT_NONE || in->up;
+}
+
+/* One input row before quantization, in dst. */
+static void fuse_row(const team *t, const linear_in *in, size_t row, float *dst, size_t k) {
+    const float *x = in->x + row * in->ld, *up = in->up ? in->up + row * in->ld_up : NULL;
+    if (in->norm.kind != NORM_NONE) {
+        norm_row_local(t, &in->norm, dst, x, k);
+        x = dst;
+    }
+    if (in->act != ACT_NONE || up) t->kern->act(in->act, dst, x, up, k);
+}
+
+/* Makes the input; ends with a barrier when rows were shared out. */
+static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, bool want_q, bool want_f) {
+    bool fused = is_fused(in), private = n_rows <= PRIVATE_ROWS_MAX || t->nth == 1;
+    size_t copies = private ? (size_t)t->nth : 1, mine = private ? (size_t)t->ith : 0;
+    size_t q_bytes = kern_acts_bytes(k), ldf = row_floats(k);
+    input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld};
+    unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
+    r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
+    float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
+    if (want_q) r.q = (unsigned char *)bump_bytes(&t->scratch, copies * n_rows * q_bytes) + mine * n_rows * q_bytes;
+    if (want_f && fused) {
+        rows = bump_f32(&t->scratch, copies * n_rows * ldf) + mine * n_rows * ldf;
+        r.f = rows;
+        r.ld = ldf;
+    }
+    if (!want_q && !rows) return r;
+    size_t from = 0, to = n_rows;
+    if (!private) pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        const float *x = in->x + i * in->ld;
+        if (fused) {
+            float *dst = rows ? rows + i * ldf : temp;
+            fuse_row(t, in, i, dst, k);
+            x = dst;
+        }
+        if (want_q) t->kern->quantize(r.q + i * q_bytes, x, k);
+    }
+    if (!private) team_barrier(t);
+    return r;
+}
+
+static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
+
+/* Rows [from, to) of matrix mat of w times the n_x input rows; out.y, out.bias: those of row 0. */
+static void multiply(const team *t, const input *in, const weight *w, size_t mat, size_t from, size_t to, size_t n_x,
+                     kern_index index, kern_out out) {
+    out.y += from;
+    if (out.bias) out.bias += from;
+    if (takes_int8(t, w)) {
+        size_t panel_bytes = kern_panel_bytes(w->packing, w->cols);
+        const unsigned char *packed = w->packed;
+        t->kern->mul[w->type](&(kern_mul){
+            .pk = w->packing,
+            .panels = packed + mat * w->packed_mat_bytes + from / KERN_PANEL * panel_bytes,
+            .panel_bytes = panel_bytes,
+            .n_rows = to - from,
+            .k = w->cols,
+            .x = in->q,
+            .x_bytes = in->q_bytes,
+            .n_x = n_x,
+            .index = index,
+            .out = out,
+            .scratch = in->scratch,
+        });
+        return;
+    }
+    kern_fmul f = {w->data + mat * w->mat_bytes + from * w->row_bytes, w->row_bytes, to - from, w->cols, in->f,
+                   in->ld, n_x, index, out};
+    if (t->kern->fmul[w->type]) {
+        t->kern->fmul[w->type](&f);
+        return;
+    }
+    /* decoded to f32, some rows at a time */
+    size_t ld = row_floats(w->cols);
+    float *rows = in->scratch;
+    for (size_t r = from; r < to; r += ROWS_AT_ONCE) {
+        size_t n = MIN((size_t)ROWS_AT_ONCE, to - r);
+        const unsigned char *src = w->data + mat * w->mat_bytes + r * w->row_bytes;
+        for (size_t i = 0; i < n; i++) quant_get((int)w->type)->decode(rows + i * ld, src + i * w->row_bytes, w->cols);
+        f.w = (const unsigned char *)rows;
+        f.row_bytes = ld * sizeof(float);
+        f.n_rows = n;
+        t->kern->fmul[QUANT_F32](&f);
+        f.out.y += n;
+        if (f.out.bias) f.out.bias += n;
+    }
+}
+
+static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
+
+void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
+    if (n_rows == 0 || n_outs == 0) return;
+    size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, units = 0;
+    bool want_q = false, want_f = false;
+    for (size_t i = 0; i < n_outs; i++) {
+        assert(outs[i].w->cols == k);
+        if (takes_int8(t, outs[i].w)) want_q = true;
+        else want_f = true;
+        units += units_of(outs[i].w);
+    }
+    input x = make_input(t, in, n_rows, k, want_q, want_f);
+    size_t from, to;
+    pool_share(units, 1, t->ith, t->nth, &from, &to);
+    for (size_t i = 0, first = 0; i < n_outs && first < to; i++) {
+        const linear_out *o = &outs[i];
+        size_t n = units_of(o->w), a = MAX(from, first), b = MIN(to, first + n);
+        if (a < b) {
+            size_t row0 = (a - first) * ROWS_AT_ONCE, row1 = MIN((b - first) * ROWS_AT_ONCE, o->w->rows);
+            float scale = o->scale == 0.0f ? 1.0f : o->scale;
+            multiply(t, &x, o->w, o->mat, row0, row1, n_rows, (kern_index){0},
+                     (kern_out){o->y, o->ld, o->bias, scale, o->add});
+        }
+        first += n;
+    }
+    team_barrier(t);
+    bump_reset(&t->scratch, mark);
+}
+
+void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_assign *assign, size_t n_assign,
+                const expert_out *outs, size_t n_outs) {
+    if (n_assign == 0 || n_outs == 0) return;
+    size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols;
+    bool want_q = false, want_f = false;
+    for (size_t i = 0; i < n_outs; i++) {
+        assert(outs[i].w->cols == k);
+        if (takes_int8(t, outs[i].w)) want_q = true;
+        else want_f = true;
+    }
+    input x = make_input(t, in, n_in_rows, k, want_q, want_f);
+    size_t step = sizeof *assign / sizeof(int32_t), turn = 0;
+    for (size_t a = 0, end; a < n_assign; a = end) {
+        size_t e = (size_t)assign[a].expert;
+        for (end = a; end < n_assign && assign[end].expert == assign[a].expert; end++) {}
+        kern_index index = {&assign[a].xrow, &assign[a].yrow, step};
+        for (size_t i = 0; i < n_outs; i++, turn++) {
+            const expert_out *o = &outs[i];
+            size_t from, to;
+            /* whoever has the smallest share changes from product to product */
+            pool_share(units_of(o->w), 1, (int)(((size_t)t->ith + turn) % (size_t)t->nth), t->nth, &from, &to);
+            if (from == to) continue;
+            multiply(t, &x, o->w, e, from * ROWS_AT_ONCE, MIN(to * ROWS_AT_ONCE, o->w->rows), end - a, index,
+                     (kern_out){o->y, o->ld, o->bias ? o->bias + e * o->w->rows : NULL,
+                                o->scale ? o->scale[e] : 1.0f, false});
+        }
+    }
+    team_barrier(t);
+    bump_reset(&t->scratch, mark);
+}
