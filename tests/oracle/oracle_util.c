@@ -6,26 +6,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static const char *shared_root(char buf[4096]) {
+static const char *shared_root(char out[4096]) {
     const char *env = getenv("MOTE_SHARED"), *src = getenv("MOTE_SOURCE_DIR");
-    if (env && *env) (void)snprintf(buf, 4096, "%s", env);
-    else (void)snprintf(buf, 4096, "%s/../shared", src && *src ? src : ".");
-    if (!file_is_dir(buf)) {
-        printf("skipped: no shared folder at %s\n", buf);
+    if (env && *env) (void)snprintf(out, 4096, "%s", env);
+    else (void)snprintf(out, 4096, "%s/../shared", src && *src ? src : ".");
+    if (!file_is_dir(out)) {
+        printf("skipped: no shared folder at %s\n", out);
         exit(77);
     }
-    return buf;
+    return out;
 }
 
-const char *oracle_path(char buf[4096], const char *fmt, ...) {
+const char *oracle_path(char out[4096], const char *fmt, ...) {
     char root[4096], name[1024];
     va_list ap;
     va_start(ap, fmt);
     (void)vsnprintf(name, sizeof name, fmt, ap);
     va_end(ap);
     shared_root(root);
-    if (snprintf(buf, 4096, "%.3000s/oracle/%s", root, name) >= 4096) exit(1);
-    return buf;
+    if (snprintf(out, 4096, "%.3000s/oracle/%s", root, name) >= 4096) exit(1);
+    return out;
 }
 
 json_t *oracle_json(const char *name) {
