@@ -1,7 +1,7 @@
 /* cmd_pull.c: pull a model into the cache folder; list what is there and what can be had. */
 #include "commands.h"
 #include "models.h"
-#include "mote/file.h"
+#include "mote/model_file.h"
 
 #include <dirent.h>
 #include <errno.h>

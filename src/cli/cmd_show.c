@@ -1,7 +1,7 @@
 /* cmd_show.c: what is in a model file. */
 #include "commands.h"
 #include "models.h"
-#include "mote/file.h"
+#include "mote/model_file.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

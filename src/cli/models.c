@@ -1,6 +1,6 @@
 /* models.c: names of models. */
 #include "models.h"
-#include "mote/file.h"
+#include "mote/model_file.h"
 
 #include <ctype.h>
 #include <errno.h>

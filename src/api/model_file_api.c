@@ -1,5 +1,5 @@
-/* inspect.c: bodies of mote/file.h, over a model_file. */
-#include "mote/file.h"
+/* model_file_api.c: bodies of mote/model_file.h, over a model_file. */
+#include "mote/model_file.h"
 
 #include "format/format.h"
 

@@ -1,11 +1,11 @@
-/* file.h: what is in a model file, without loading the model: metadata and tensors.
+/* model_file.h: what is in a model file, without loading the model: metadata and tensors.
  *
  * GGUF 2 and 3 (one file, or any part of a split one) and Hugging Face folders look the same here: a folder is
  * shown with GGUF's names and keys. Nothing in the file is trusted: opening checks every count, offset and size.
  * An open file is immutable. Thread: any. Strings and elements live as long as the file is open; they are
  * (pointer, length), may contain any byte, and are not NUL-terminated. */
-#ifndef MOTE_FILE_H
-#define MOTE_FILE_H
+#ifndef MOTE_MODEL_FILE_H
+#define MOTE_MODEL_FILE_H
 
 #include "mote/status.h"
 
