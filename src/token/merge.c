@@ -169,7 +169,7 @@ static void late_pop(struct tok_queue *q) {
 }
 
 static mote_status enqueue(struct tok_queue *q, struct tok_links *l, uint32_t i, mote_error *err) {
-    uint32_t b;
+    uint32_t b = 0;
     if (l[i].rank == NO_RANK) return MOTE_OK;
     TRY(bucket_of(q, l[i].rank, &b, err));
     struct bucket *k = &q->bucket[b];
