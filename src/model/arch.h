@@ -120,10 +120,13 @@ typedef struct arch {
     bool parallel;        /* mixer and feed-forward side by side */
     bool norm_bare;       /* layer norms without weights (OLMo) */
     bool post_norm_is_ffn_norm; /* the file calls the norm before the feed-forward post_attention_norm */
+    /* Tensors that a file may carry and the family's definition leaves out: */
+    bool attn_unscaled;   /* ".scale" of the fused attn_qkv */
+    bool attn_out_unbiased, output_unbiased; /* ".bias" of attn_output, of output */
     bool ffn_scaled, moe_scaled; /* ".scale" tensors of the feed-forward, of the experts count */
     bool attn_gate;       /* attn_q holds [q, gate] per head; output · sigmoid(gate) */
     gating gating;        /* default when the file has no expert_gating_func (0: softmax) */
-    bool expert_norm;     /* default of expert_weights_norm */
+    bool expert_norm;     /* the weights of the chosen experts are made to sum to 1 */
     bool moe_input_raw;   /* the router reads the layer's input, before the norm (smallthinker) */
     bool encoder;
     const struct block_ops *mixer; /* default mixer of every layer; NULL: attention */

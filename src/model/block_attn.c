@@ -54,6 +54,8 @@ static mote_status attn_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(bind_vec(l, R_ATTN_SINKS, l->n_head, false, err));
     TRY(bind_vec(l, R_ATTN_SUB_NORM, o_width(l), false, err));
     l->kv_index = m->n_kv++;
+    if (m->arch->attn_unscaled) l->slots[R_ATTN_QKV].scale = NULL;
+    if (m->arch->attn_out_unbiased) l->slots[R_ATTN_OUT].bias = NULL;
     return make_slopes(m, l, which, err);
 }
 
@@ -71,7 +73,7 @@ struct qkv {
 static void qk_norm_head(const fwd *f, const layer *l, role r, size_t head, size_t n_heads, float *v) {
     const slot *s = &l->slots[r];
     const arch *a = f->m->arch;
-    if (!s->info || a->qk_norm == QKN_NONE) return;
+    if (!has(l, R_ATTN_Q_NORM) || a->qk_norm == QKN_NONE) return; /* a key norm without a query norm counts for nothing */
     norm nm = {a->qk_norm_kind ? a->qk_norm_kind : f->m->hp.norm, s->vec, s->bias, f->m->hp.eps};
     size_t n = l->dim_k;
     if (a->qk_norm == QKN_ALL) n *= n_heads;

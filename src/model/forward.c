@@ -145,7 +145,7 @@ static void head(fwd *f) {
     const model_batch *b = f->b;
     size_t n_embd = m->hp.n_embd, n_vocab = m->hp.n_vocab;
     const slot *on = &m->slots[R_OUTPUT_NORM];
-    norm nm = on->info ? (norm){m->hp.norm, on->vec, on->bias, m->hp.eps} : (norm){0};
+    norm nm = on->info || m->arch->norm_bare ? (norm){m->hp.norm, on->vec, on->bias, m->hp.eps} : (norm){0};
     float *rows = bump_f32(&f->mem, b->n_want * n_embd);
     size_t from, to;
     if (b->n_want == 0) return;
@@ -162,6 +162,7 @@ static void head(fwd *f) {
     linear_in in = {.x = rows, .ld = n_embd};
     linear_out out = slot_out(os, b->logits, n_vocab);
     if (os != &m->slots[R_OUTPUT]) out.bias = m->slots[R_OUTPUT].bias;
+    if (m->arch->output_unbiased) out.bias = NULL;
     op_linear(&f->t, &in, b->n_want, &out, 1);
     float ls = m->hp.logit_scale, cap = m->hp.final_softcap;
     if (ls == 1 && cap == 0) return;

@@ -163,7 +163,7 @@ static mote_status read_experts(model *m, mote_error *err) {
     TRY(hp_u32(m, "expert_group_count", &h->n_expert_groups, 0, err));
     TRY(hp_u32(m, "expert_group_used_count", &h->n_group_used, 0, err));
     TRY(hp_u32(m, "expert_gating_func", &g, 0, err));
-    TRY(hp_bool(m, "expert_weights_norm", &h->expert_norm, m->arch->expert_norm, err));
+    h->expert_norm = m->arch->expert_norm;
     TRY(get_f32_or(m, "expert_weights_scale", &h->expert_scale, 1, err));
     TRY(in_range(h->n_expert, 0, EXPERTS_MAX, "expert_count", m, err));
     TRY(in_range(g, 0, GATE_SOFTMAX_TOPK, "expert_gating_func", m, err));

@@ -8,14 +8,21 @@
 const arch arch_llama = {.name = "llama", LLAMA_LIKE, .expert_norm = true, .ffn_scaled = true, .moe_scaled = true};
 const arch arch_internlm2 = {.name = "internlm2", LLAMA_LIKE};
 const arch arch_deepseek = {.name = "deepseek", LLAMA_LIKE};
-const arch arch_ernie4_5 = {.name = "ernie4_5", LLAMA_LIKE, .expert_norm = true};
-const arch arch_ernie4_5_moe = {.name = "ernie4_5-moe", LLAMA_LIKE, .expert_norm = true};
+const arch arch_ernie4_5 = {.name = "ernie4_5", LLAMA_LIKE, .attn_out_unbiased = true, .expert_norm = true};
+const arch arch_ernie4_5_moe = {.name = "ernie4_5-moe", LLAMA_LIKE, .attn_out_unbiased = true, .expert_norm = true};
 /* ReLU² without a gate */
 const arch arch_arcee = {.name = "arcee", .norm = NORM_RMS, .rope = ROPE_NORM, .act = ACT_RELU2};
 /* fused qkv and gate·up; half of each head is rotated (rope.dimension_count) */
 const arch arch_chatglm = {.name = "chatglm", LLAMA_LIKE};
-/* the same with norms on both sides */
-const arch arch_glm4 = {.name = "glm4", LLAMA_LIKE};
+
+/* the same with norms on both sides; files for images too (with sections of rotation) pair halves */
+static mote_status glm4_setup(model *m, mote_error *err) {
+    size_t section;
+    TRY(hp_layer_u32(m, "rope.dimension_sections", 0, &section, 0, err));
+    if (section) m->hp.rope = ROPE_NEOX;
+    return MOTE_OK;
+}
+const arch arch_glm4 = {.name = "glm4", LLAMA_LIKE, .setup = glm4_setup};
 const arch arch_seed_oss = {.name = "seed_oss", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .post_norm_is_ffn_norm = true};
 
 /* Queries grow with the logarithm of the position beyond the original context (Ministral 3). */

@@ -12,4 +12,4 @@ static mote_status olmo2_setup(model *m, mote_error *err) {
 const arch arch_olmo2 = {.name = "olmo2", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_ALL, .setup = olmo2_setup};
 const arch arch_olmoe = {.name = "olmoe", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_ALL};
 /* head counts and widths differ from layer to layer */
-const arch arch_openelm = {.name = "openelm", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_HEAD};
+const arch arch_openelm = {.name = "openelm", .attn_unscaled = true, .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_HEAD};
