@@ -1,0 +1,92 @@
+/* engine.h: threads (engine) and weights (model). */
+#ifndef MOTE_ENGINE_H
+#define MOTE_ENGINE_H
+
+#include "mote/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- engine: the thread pool that does the arithmetic ---- */
+typedef struct mote_engine mote_engine;
+
+enum { MOTE_LOG_DEBUG, MOTE_LOG_INFO, MOTE_LOG_WARN };
+
+typedef struct mote_engine_opts {
+    size_t size;
+    int n_threads;    /* 0: one per core that this process may use */
+    const char *isa;  /* highest rung of the ISA ladder to use ("scalar", "avx2", "avx512", …); NULL: all there is */
+    void (*log)(void *ctx, int level, const char *line); /* lines worth knowing, without newline; NULL: none */
+    void *log_ctx;
+} mote_engine_opts;
+MOTE_API void mote_engine_opts_fill(mote_engine_opts *o, size_t size);
+static inline mote_engine_opts mote_engine_opts_default(void) {
+    mote_engine_opts o;
+    mote_engine_opts_fill(&o, sizeof o);
+    return o;
+}
+
+MOTE_API mote_status mote_engine_open(mote_engine **out, const mote_engine_opts *o, mote_error *err);
+MOTE_API void mote_engine_close(mote_engine **e);
+MOTE_API int mote_engine_threads(const mote_engine *e);
+
+/* ---- model: immutable weights, tokenizer and chat template ---- */
+typedef struct mote_model mote_model;
+
+enum { MOTE_ROPE_SCALING_FILE, MOTE_ROPE_SCALING_NONE, MOTE_ROPE_SCALING_LINEAR, MOTE_ROPE_SCALING_YARN };
+
+typedef struct mote_model_opts {
+    size_t size;
+    bool no_weights;        /* metadata, tokenizer and template alone: any architecture, even a file without tensors,
+                               and a tokenizer.json as path */
+    bool no_mmap;           /* read the file into memory instead of mapping it */
+    bool mlock;             /* keep the weights from being swapped out */
+    int rope_scaling;       /* MOTE_ROPE_SCALING_*; FILE: as the file says */
+    float rope_freq_base;   /* 0: as the file says */
+    float rope_freq_scale;  /* 0: as the file says */
+} mote_model_opts;
+MOTE_API void mote_model_opts_fill(mote_model_opts *o, size_t size);
+static inline mote_model_opts mote_model_opts_default(void) {
+    mote_model_opts o;
+    mote_model_opts_fill(&o, sizeof o);
+    return o;
+}
+
+/* path: a GGUF file (any part of a split one) or a Hugging Face folder. */
+MOTE_API mote_status mote_model_open(mote_model **out, mote_engine *e, const char *path, const mote_model_opts *o,
+                                     mote_error *err);
+MOTE_API void mote_model_close(mote_model **m);
+
+/* What a program most often asks; static for the life of the model. */
+MOTE_API const char *mote_model_arch(const mote_model *m); /* "llama"; "" when unknown */
+MOTE_API const char *mote_model_name(const mote_model *m); /* general.name or "" */
+MOTE_API size_t mote_model_n_vocab(const mote_model *m);   /* length of a row of logits; 0 without weights */
+MOTE_API size_t mote_model_n_ctx_train(const mote_model *m);
+MOTE_API size_t mote_model_n_embd(const mote_model *m);    /* length of an embedding */
+MOTE_API bool mote_model_is_encoder(const mote_model *m);  /* makes embeddings, not text */
+MOTE_API bool mote_model_has_tokenizer(const mote_model *m);
+MOTE_API bool mote_model_has_template(const mote_model *m); /* a chat template of its own */
+
+/* Everything `mote show` prints, as one JSON object:
+ *   path, architecture, name, license, file_bytes, n_params, n_tensors,
+ *   types: [{type, tensors, params, bytes, bits_per_weight}] by bytes,
+ *   sizes: {n_layer, n_embd, n_vocab, n_ctx_train, …} (without weights: what the metadata says),
+ *   runtime: {isa, weight_bytes, packed_bytes, encoder, recurrent, windowed, can_shift, pooling} (null without weights),
+ *   tokenizer: {kind, n_tokens, special: {bos: {id, text}, …}, adds_bos, adds_eos, fim} or null,
+ *   template: {source: "model" | "chatml" | "plain", bytes, note, tools, thinking},
+ *   metadata: {key: value, arrays as {"array": type, "count": n, "first": […]}},
+ *   tensors: [{name, type, shape, bytes}] when flags has MOTE_INFO_TENSORS,
+ *   template_text: when flags has MOTE_INFO_TEMPLATE. */
+enum { MOTE_INFO_TENSORS = 1, MOTE_INFO_TEMPLATE = 2 };
+MOTE_API mote_status mote_model_info(const mote_model *m, int flags, char *dst, size_t cap, size_t *needed,
+                                     mote_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

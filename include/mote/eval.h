@@ -1,0 +1,77 @@
+/* eval.h: how good and how fast a model is. */
+#ifndef MOTE_EVAL_H
+#define MOTE_EVAL_H
+
+#include "mote/session.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- perplexity, as llama-perplexity defines it ----
+ * The text is cut into windows of n_ctx tokens without overlap; the first token of each is replaced by BOS when the
+ * model adds one; the second half of each window is scored. */
+typedef struct mote_ppl_opts {
+    size_t size;
+    size_t n_ctx;    /* of a window; the session must have as much */
+    size_t n_chunks; /* windows; 0: all there are */
+    int (*on_chunk)(void *ctx, size_t done, size_t total, double ppl); /* non-zero cancels; may be NULL */
+    void *ctx;
+    const char *save_logits;    /* write the log-probabilities here, as the base of later comparisons; NULL: do not */
+    const char *compare_logits; /* compare with such a file: fills the divergence part; the text must be the same */
+} mote_ppl_opts;
+MOTE_API void mote_ppl_opts_fill(mote_ppl_opts *o, size_t size);
+static inline mote_ppl_opts mote_ppl_opts_default(void) {
+    mote_ppl_opts o;
+    mote_ppl_opts_fill(&o, sizeof o);
+    return o;
+}
+
+typedef struct mote_ppl_result {
+    size_t size; /* set by the caller */
+    double ppl, ppl_error; /* PPL = ppl +/- ppl_error */
+    double nll;            /* mean negative log-likelihood of a scored token, nats */
+    size_t n_chunks, n_scored, n_tokens; /* n_tokens: of the whole text */
+    /* compare_logits: Kullback-Leibler divergence from the base's distribution, nats, over the scored tokens */
+    double kld_mean, kld_error, kld_max, kld_median, kld_p99;
+    double base_ppl;
+    double same_top;       /* fraction of positions where both have the same likeliest token */
+    double rms_dp;         /* root mean square of the difference in the right token's probability */
+} mote_ppl_result;
+
+/* Uses sequence 0. MOTE_E_USAGE when the text has fewer than two windows. */
+MOTE_API mote_status mote_perplexity(mote_session *s, const char *text, size_t n_bytes, const mote_ppl_opts *o,
+                                     mote_ppl_result *result, mote_error *err);
+
+/* ---- speed, as llama-bench and llama-batched-bench measure it ---- */
+typedef struct mote_bench_opts {
+    size_t size;
+    size_t n_prompt;   /* tokens to prefill, and … */
+    size_t n_gen;      /* … to decode after that; either may be 0 */
+    size_t n_depth;    /* tokens already in the context, not timed */
+    size_t n_parallel; /* sequences at once (0 means 1): each gets its prompt and its decoded tokens */
+    size_t n_reps;
+    bool no_warmup;
+    int (*on_rep)(void *ctx, size_t done, size_t total); /* non-zero cancels; may be NULL */
+    void *ctx;
+} mote_bench_opts;
+MOTE_API void mote_bench_opts_fill(mote_bench_opts *o, size_t size);
+static inline mote_bench_opts mote_bench_opts_default(void) {
+    mote_bench_opts o;
+    mote_bench_opts_fill(&o, sizeof o);
+    return o;
+}
+
+/* One repetition. Tokens per second: n_parallel · (n_prompt + n_gen) / ns · 1e9. */
+typedef struct mote_bench_sample {
+    uint64_t prompt_ns, gen_ns;
+} mote_bench_sample;
+
+/* samples [n_reps]. The session must have n_depth + n_prompt + n_gen positions and n_parallel sequences. */
+MOTE_API mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
+                                mote_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
