@@ -90,7 +90,8 @@ static void run_mixers(fwd *f, const layer *l, const sink *out) {
 }
 
 static void run_ffn(fwd *f, const layer *l, const float *x, const sink *out) {
-    role r = has(l, R_FFN_NORM) || !f->m->hp.parallel ? R_FFN_NORM : R_ATTN_NORM;
+    bool only_norm = f->m->hp.parallel || !l->mixer[0]; /* then the layer has one norm, and that is its name */
+    role r = has(l, R_FFN_NORM) || !only_norm ? R_FFN_NORM : R_ATTN_NORM;
     linear_in in = {.x = x, .ld = f->m->hp.n_embd, .norm = layer_norm_of(f->m, l, r)};
     l->ffn->forward(f, l, 0, &in, out);
 }

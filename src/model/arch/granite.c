@@ -1,5 +1,6 @@
-/* granite.c: Granite 3 and 4, MiniCPM: Llama's form with constant multipliers on embeddings, residuals and logits. */
-#include "model/arch.h"
+/* granite.c: Granite 3 and 4, MiniCPM: Llama's form with constant multipliers on embeddings, residuals and logits;
+ * Granite 4 hybrid: the same with Mamba-2 in most layers. */
+#include "model/ssm.h"
 
 #include <math.h>
 
@@ -14,6 +15,13 @@ static mote_status granite_setup(model *m, mote_error *err) {
 #define GRANITE_LIKE .norm = NORM_RMS, .rope = ROPE_NORM, .act = ACT_SILU, .expert_norm = true
 const arch arch_granite = {.name = "granite", GRANITE_LIKE, .setup = granite_setup};
 const arch arch_granitemoe = {.name = "granitemoe", GRANITE_LIKE, .setup = granite_setup};
+
+static mote_status granitehybrid_setup(model *m, mote_error *err) {
+    m->hp.expert_norm = true; /* always, whatever the file's key says */
+    ssm_plan(m, &block_mamba2);
+    return granite_setup(m, err);
+}
+const arch arch_granitehybrid = {.name = "granitehybrid", GRANITE_LIKE, .setup = granitehybrid_setup};
 
 /* MiniCPM-1/2: the same multipliers, with its published defaults where the file has none. */
 static mote_status minicpm_setup(model *m, mote_error *err) {
