@@ -1,5 +1,7 @@
 /* q1.c: Q1_0 (128 signs and one scale) and Q2_0 (64 weights of {-1, 0, 1, 2} times one scale). */
-#include "quant/quant_int.h"
+#include "quant/fit.h"
+
+#include <math.h>
 
 static void decode_q1_0(float *y, const void *x, size_t n) {
     const q1_0_block *b = x;
@@ -17,5 +19,34 @@ static void decode_q2_0(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(Q1_0, "q1_0", decode_q1_0, NULL);
-QUANT_FORMAT(Q2_0, "q2_0", decode_q2_0, NULL);
+static void encode_q1_0(void *dst, const float *src, size_t n, const float *importance) {
+    q1_0_block *b = dst;
+    for (size_t i = 0; i < n; i += 128, b++) {
+        FIT_ALIGNED float x[128], w[128];
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 128), sum = 0, weight = 0;
+        *b = (q1_0_block){0};
+        for (int j = 0; j < 128; j++) {
+            sum += w[j] * fabsf(x[j]);
+            weight += w[j];
+            b->qs[j / 8] |= (uint8_t)((x[j] >= 0) << j % 8);
+        }
+        b->d = fit_half(sum / weight, unit); /* the mean magnitude errs least */
+    }
+}
+
+static void encode_q2_0(void *dst, const float *src, size_t n, const float *importance) {
+    static const fit_range range = {-1, 2, 24, 0.3f, 3.0f, NULL, NULL};
+    q2_0_block *b = dst;
+    for (size_t i = 0; i < n; i += 64, b++) {
+        FIT_ALIGNED float x[64], w[64];
+        uint8_t q[64];
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 64);
+        float d = fit_scale(x, w, 64, &range);
+        *b = (q2_0_block){.d = fit_best_half(x, w, 64, &d, unit, &range)};
+        fit_nearest(q, x, 64, d, &range);
+        for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+    }
+}
+
+QUANT_FORMAT(Q1_0, "q1_0", decode_q1_0, encode_q1_0);
+QUANT_FORMAT(Q2_0, "q2_0", decode_q2_0, encode_q2_0);

@@ -1,5 +1,5 @@
 /* q4_k.c: Q4_K: super-blocks of 256 weights of 4 bits; 8 sub-blocks with 6-bit scale and minimum. */
-#include "quant/quant_int.h"
+#include "quant/fit.h"
 
 static void decode_q4_k(float *y, const void *x, size_t n) {
     const q4_k_block *b = x;
@@ -16,4 +16,22 @@ static void decode_q4_k(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(Q4_K, "q4_K", decode_q4_k, NULL);
+static void encode_q4_k(void *dst, const float *src, size_t n, const float *importance) {
+    q4_k_block *b = dst;
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        uint8_t sc[8], m[8], q[32];
+        uint16_t d, dmin;
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        fit_super_affine(x, w, unit, 32, 15, 63, sc, m, &d, &dmin);
+        float vd = fit_half_value(d, unit), vm = fit_half_value(dmin, unit);
+        *b = (q4_k_block){.d = d, .dmin = dmin};
+        fit_pack_k4(b->scales, sc, m);
+        for (int s = 0; s < 8; s++) {
+            fit_levels(q, x + 32 * s, 32, vm * (float)m[s], vd * (float)sc[s], 0, 15);
+            for (int l = 0; l < 32; l++) b->qs[s / 2 * 32 + l] |= (uint8_t)(q[l] << s % 2 * 4);
+        }
+    }
+}
+
+QUANT_FORMAT(Q4_K, "q4_K", decode_q4_k, encode_q4_k);

@@ -1,5 +1,5 @@
 /* q5.c: Q5_0 and Q5_1: 32 weights, 5 bits each, one scale (and one minimum). */
-#include "quant/quant_int.h"
+#include "quant/fit.h"
 
 #include <string.h>
 
@@ -27,5 +27,41 @@ static void decode_q5_1(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(Q5_0, "q5_0", decode_q5_0, NULL);
-QUANT_FORMAT(Q5_1, "q5_1", decode_q5_1, NULL);
+/* The reverse of level. */
+static void pack(uint8_t *qs, uint8_t *qh, const uint8_t q[32]) {
+    uint32_t high = 0;
+    for (int j = 0; j < 32; j++) high |= (uint32_t)(q[j] >> 4) << j;
+    memcpy(qh, &high, 4);
+    for (int j = 0; j < 16; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
+}
+
+static void encode_q5_0(void *dst, const float *src, size_t n, const float *importance) {
+    static const fit_range range = {-16, 15, 10, 0.8f, 1.06f, NULL, NULL};
+    q5_0_block *b = dst;
+    for (size_t i = 0; i < n; i += 32, b++) {
+        FIT_ALIGNED float x[32], w[32];
+        uint8_t q[32];
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 32);
+        float d = fit_scale(x, w, 32, &range);
+        b->d = fit_best_half(x, w, 32, &d, unit, &range);
+        fit_nearest(q, x, 32, d, &range);
+        pack(b->qs, b->qh, q);
+    }
+}
+
+static void encode_q5_1(void *dst, const float *src, size_t n, const float *importance) {
+    q5_1_block *b = dst;
+    for (size_t i = 0; i < n; i += 32, b++) {
+        FIT_ALIGNED float x[32], w[32];
+        uint8_t q[32];
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 32);
+        uint16_t d, m;
+        fit_affine_halves(x, w, 32, 31, unit, &d, &m, q);
+        b->d = d;
+        b->m = m;
+        pack(b->qs, b->qh, q);
+    }
+}
+
+QUANT_FORMAT(Q5_0, "q5_0", decode_q5_0, encode_q5_0);
+QUANT_FORMAT(Q5_1, "q5_1", decode_q5_1, encode_q5_1);

@@ -1,5 +1,5 @@
 /* q8.c: Q8_0: 32 weights, 8 bits each, one scale. */
-#include "quant/quant_int.h"
+#include "quant/fit.h"
 
 static void decode_q8_0(float *y, const void *x, size_t n) {
     const q8_0_block *b = x;
@@ -9,4 +9,18 @@ static void decode_q8_0(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(Q8_0, "q8_0", decode_q8_0, NULL);
+static void encode_q8_0(void *dst, const float *src, size_t n, const float *importance) {
+    static const fit_range range = {-127, 127, 4, 0.992f, 1.003f, NULL, NULL};
+    q8_0_block *b = dst;
+    for (size_t i = 0; i < n; i += 32, b++) {
+        FIT_ALIGNED float x[32], w[32];
+        uint8_t q[32];
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 32);
+        float d = fit_scale(x, w, 32, &range);
+        b->d = fit_best_half(x, w, 32, &d, unit, &range);
+        fit_nearest(q, x, 32, d, &range);
+        for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(q[j] - 127);
+    }
+}
+
+QUANT_FORMAT(Q8_0, "q8_0", decode_q8_0, encode_q8_0);

@@ -2,7 +2,7 @@
  *
  * TQ1_0 keeps five trits in a byte as the fraction t/243 scaled to 256 and rounded up, so that multiplying by
  * 3^k (mod 256) and then by 3 shifts trit k out at the top. */
-#include "quant/quant_int.h"
+#include "quant/fit.h"
 
 static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
 
@@ -38,5 +38,43 @@ static void decode_tq2_0(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(TQ1_0, "tq1_0", decode_tq1_0, NULL);
-QUANT_FORMAT(TQ2_0, "tq2_0", decode_tq2_0, NULL);
+/* Trits of 256 weights as 0, 1, 2; returns the scale. */
+static uint16_t trits(uint8_t *q, const float *src, const float *importance) {
+    static const fit_range range = {-1, 1, 24, 0.6f, 6.0f, NULL, NULL};
+    FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+    float unit = fit_load(x, w, src, importance, QUANT_K);
+    float d = fit_scale(x, w, QUANT_K, &range);
+    uint16_t h = fit_best_half(x, w, QUANT_K, &d, unit, &range);
+    fit_nearest(q, x, QUANT_K, d, &range);
+    return h;
+}
+
+/* `count` trits, `stride` apart, as a fraction of 3^5, times 256, rounded up. */
+static uint8_t pack(const uint8_t *q, int count, int stride) {
+    int v = 0;
+    for (int k = 0; k < 5; k++) v = 3 * v + (k < count ? q[k * stride] : 0);
+    return (uint8_t)((v * 256 + 242) / 243);
+}
+
+static void encode_tq1_0(void *dst, const float *src, size_t n, const float *importance) {
+    tq1_0_block *b = dst;
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        uint8_t q[QUANT_K];
+        b->d = trits(q, src + i, importance ? importance + i : NULL);
+        for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
+        for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
+        for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
+    }
+}
+
+static void encode_tq2_0(void *dst, const float *src, size_t n, const float *importance) {
+    tq2_0_block *b = dst;
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        uint8_t q[QUANT_K];
+        *b = (tq2_0_block){.d = trits(q, src + i, importance ? importance + i : NULL)};
+        for (int j = 0; j < QUANT_K; j++) b->qs[j / 128 * 32 + j % 32] |= (uint8_t)(q[j] << j % 128 / 32 * 2);
+    }
+}
+
+QUANT_FORMAT(TQ1_0, "tq1_0", decode_tq1_0, encode_tq1_0);
+QUANT_FORMAT(TQ2_0, "tq2_0", decode_tq2_0, encode_tq2_0);
