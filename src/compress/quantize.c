@@ -1,0 +1,302 @@
+/* quantize.c: reads a model tensor by tensor, tile by tile, and writes it in other number formats.
+ *
+ * A tensor is a run of tiles of TILE weights, a multiple of every block, so tiles are converted independently:
+ * the pool divides them, and what comes out does not depend on the number of threads. Nothing larger than a
+ * few megabytes is held beside the mapped source. */
+#include "compress/rules.h"
+
+#include <math.h>
+
+#define TILE 16384
+#define TILES_PER_THREAD 32
+
+/* What the threads share while they convert one chunk of a tensor. */
+typedef struct job {
+    const quant_format *from, *to;
+    const unsigned char *src; /* of the tensor */
+    uint64_t first, n;        /* weights: where the chunk begins, how many it has */
+    unsigned char *dst;       /* of the chunk */
+    const float *importance;  /* ne[0] values per expert, or NULL */
+    uint64_t columns, matrix; /* ne[0], and the weights of one expert */
+    float *scratch;           /* 3 × TILE per thread */
+    double *err, *sum;        /* per tile */
+    uint64_t *bad;            /* per tile: the first weight that is not finite, before or after, or UINT64_MAX */
+} job;
+
+static void convert_tile(job *j, size_t tile, float *x, float *y, float *w) {
+    uint64_t from = tile * (uint64_t)TILE, n = MIN(j->n - from, (uint64_t)TILE), at = j->first + from;
+    unsigned char *dst = j->dst + from / j->to->block * j->to->bytes;
+    double err = 0, sum = 0;
+    j->bad[tile] = UINT64_MAX;
+    j->from->decode(x, j->src + at / j->from->block * j->from->bytes, (size_t)n);
+    for (uint64_t i = 0; i < n && j->importance; i++) {
+        w[i] = j->importance[(at + i) / j->matrix * j->columns + (at + i) % j->columns];
+    }
+    j->to->encode(dst, x, (size_t)n, j->importance ? w : NULL);
+    j->to->decode(y, dst, (size_t)n);
+    for (uint64_t i = 0; i < n; i++) {
+        double e = (double)x[i] - (double)y[i];
+        err += e * e;
+        sum += (double)x[i] * (double)x[i];
+    }
+    j->err[tile] = err;
+    j->sum[tile] = sum;
+    if (isfinite(err)) return;
+    for (uint64_t i = 0; i < n && j->bad[tile] == UINT64_MAX; i++) {
+        if (!isfinite(x[i]) || !isfinite(y[i])) j->bad[tile] = at + i;
+    }
+}
+
+static void convert(void *arg, int ith, int nth) {
+    job *j = arg;
+    size_t from, to;
+    float *x = j->scratch + (size_t)ith * 3 * TILE;
+    pool_share((size_t)((j->n + TILE - 1) / TILE), 1, ith, nth, &from, &to);
+    for (size_t tile = from; tile < to; tile++) convert_tile(j, tile, x, x + TILE, x + 2 * TILE);
+}
+
+/* Everything of one run. */
+typedef struct run {
+    const mote_quantize_options *o;
+    const quantize_importance *importance;
+    model_file *f;
+    rules *rules;
+    rules_choice *choice;
+    gguf_writer *w;
+    pool *pool;
+    job job;
+    size_t tiles; /* of a chunk */
+    mote_quantize_report *report;
+    arena *mem;
+    double err, sum; /* of all conversions */
+} run;
+
+/* Weights that are no numbers would spoil the file silently: say so, and where. */
+static mote_status check_tile(const job *j, const tensor_info *t, uint64_t bad, mote_error *err) {
+    float x[256]; /* the most weights a block has */
+    uint64_t block = bad / j->from->block;
+    j->from->decode(x, j->src + block * j->from->bytes, j->from->block);
+    float v = x[bad % j->from->block];
+    if (isfinite(v)) {
+        FAIL(err, MOTE_E_RANGE, "tensor '%.*s': weight %llu (%g) is beyond the range of %s; use BF16 or F32",
+             STR_ARG(t->name), (unsigned long long)bad, (double)v, j->to->name);
+    }
+    FAIL(err, MOTE_E_FORMAT, "tensor '%.*s': weight %llu is not a finite number; the file is damaged",
+         STR_ARG(t->name), (unsigned long long)bad);
+}
+
+static mote_status find_importance(run *r, const tensor_info *t, const float **importance, mote_error *err) {
+    *importance = NULL;
+    if (!r->importance) return MOTE_OK;
+    size_t n = 0;
+    const float *p = r->importance->find(r->importance->ctx, t->name, &n);
+    if (!p) return MOTE_OK;
+    uint64_t experts = t->n_dims > 2 ? t->ne[2] : 1, want = t->ne[0] * experts;
+    if (n != want || (t->n_dims > 3 && t->ne[3] > 1)) {
+        FAIL(err, MOTE_E_MISMATCH, "importance of tensor '%.*s' has %zu values, the tensor has %llu columns",
+             STR_ARG(t->name), n, (unsigned long long)want);
+    }
+    *importance = p;
+    return MOTE_OK;
+}
+
+static mote_status convert_tensor(run *r, const tensor_info *t, const quant_format *to, double *nmse,
+                                  mote_error *err) {
+    job *j = &r->job;
+    uint64_t n = 1;
+    for (int i = 0; i < t->n_dims; i++) n *= t->ne[i]; /* the reader has checked it against the file */
+    j->from = quant_get((int)t->type);
+    j->to = to;
+    j->src = t->data;
+    j->columns = t->ne[0];
+    j->matrix = t->n_dims > 1 ? t->ne[0] * t->ne[1] : t->ne[0];
+    TRY(find_importance(r, t, &j->importance, err));
+    double e = 0, sum = 0;
+    for (j->first = 0; j->first < n; j->first += j->n) {
+        j->n = MIN(n - j->first, (uint64_t)r->tiles * TILE);
+        pool_run(r->pool, convert, j);
+        for (size_t i = 0; i < (size_t)((j->n + TILE - 1) / TILE); i++) {
+            if (j->bad[i] != UINT64_MAX) return check_tile(j, t, j->bad[i], err);
+            e += j->err[i];
+            sum += j->sum[i];
+        }
+        TRY(gguf_write_data(r->w, j->dst, (size_t)(j->n / to->block * to->bytes), err));
+    }
+    *nmse = sum > 0 ? e / sum : 0;
+    r->err += e;
+    r->sum += sum;
+    return MOTE_OK;
+}
+
+static bool is_quantized(quant_type t) {
+    return quant_get((int)t)->block > 1;
+}
+
+/* All that can be refused is refused before anything is written. */
+static mote_status check_plan(const run *r, mote_error *err) {
+    for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
+        const tensor_info *t = model_file_tensor(r->f, i);
+        const quant_format *from = quant_get((int)t->type), *to = quant_get((int)r->choice[i].got);
+        if (from == to || r->o->dry_run) continue;
+        if (!to->encode) {
+            FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s' should become %s, which can be read but not written",
+                 STR_ARG(t->name), to->name);
+        }
+        if (is_quantized(t->type) && !r->o->allow_requantize) {
+            FAIL(err, MOTE_E_UNSUPPORTED,
+                 "tensor '%.*s' is %s already; quantizing again loses more: allow it with --allow-requantize",
+                 STR_ARG(t->name), from->name);
+        }
+    }
+    return MOTE_OK;
+}
+
+static mote_status declare(run *r, const char *out, mote_error *err) {
+    uint32_t align, was;
+    TRY(kv_get_u32(r->f, "general.alignment", &align, 32, err));
+    TRY(kv_get_u32(r->f, "general.file_type", &was, 0, err));
+    TRY(gguf_writer_open(&r->w, out, align, err));
+    for (size_t i = 0; i < model_file_n_kv(r->f); i++) {
+        const kv *k = model_file_kv(r->f, i);
+        if (!str_starts(k->key, STR("split."))) TRY(gguf_put_kv(r->w, k, err));
+    }
+    ftype type = rules_type(r->rules);
+    TRY(gguf_put_u32(r->w, "general.quantization_version", 2, err));
+    TRY(gguf_put_u32(r->w, "general.file_type", type == FTYPE_COPY ? was : (uint32_t)ftypes[type].file_type, err));
+    for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
+        const tensor_info *t = model_file_tensor(r->f, i);
+        TRY(gguf_put_tensor(r->w, t->name, r->choice[i].got, t->n_dims, t->ne, err));
+    }
+    return gguf_writer_begin(r->w, err);
+}
+
+static mote_status prepare_threads(run *r, mote_error *err) {
+    if (r->o->n_threads < 0 || r->o->n_threads > POOL_THREADS_MAX) {
+        FAIL(err, MOTE_E_USAGE, "%d threads: 1 to %d are possible", r->o->n_threads, POOL_THREADS_MAX);
+    }
+    TRY(pool_open(&r->pool, r->o->n_threads, err));
+    size_t nth = (size_t)pool_size(r->pool);
+    r->tiles = TILES_PER_THREAD * nth;
+    r->job.scratch = mem_alloc_aligned(nth * 3 * TILE * sizeof(float));
+    r->job.dst = mem_alloc_aligned(r->tiles * TILE * sizeof(float));
+    r->job.err = MEM_NEW_N(double, 2 * r->tiles);
+    r->job.bad = MEM_NEW_N(uint64_t, r->tiles);
+    if (!r->job.scratch || !r->job.dst || !r->job.err || !r->job.bad) {
+        FAIL(err, MOTE_E_MEMORY, "out of memory for %zu threads; use fewer", nth);
+    }
+    r->job.sum = r->job.err + r->tiles;
+    return MOTE_OK;
+}
+
+static mote_status start_report(run *r, mote_error *err) {
+    mote_quantize_report *p = r->report;
+    p->owned = r->mem;
+    p->n_tensors = model_file_n_tensors(r->f);
+    p->tensors = ARENA_NEW_N(r->mem, mote_quantized_tensor, p->n_tensors + 1);
+    if (!p->tensors) FAIL(err, MOTE_E_MEMORY, "out of memory for the report");
+    (void)snprintf(p->type, sizeof p->type, "%s", ftypes[rules_type(r->rules)].name);
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const tensor_info *t = model_file_tensor(r->f, i);
+        const quant_format *to = quant_get((int)r->choice[i].got);
+        mote_quantized_tensor *q = &p->tensors[i];
+        uint64_t n = 1;
+        q->name = arena_dup(r->mem, t->name);
+        if (!q->name) FAIL(err, MOTE_E_MEMORY, "out of memory for the report");
+        q->n_dims = t->n_dims;
+        for (int d = 0; d < 4; d++) {
+            q->ne[d] = d < t->n_dims ? t->ne[d] : 1;
+            n *= q->ne[d];
+        }
+        q->from = quant_get((int)t->type)->name;
+        q->wanted = quant_get((int)r->choice[i].wanted)->name;
+        q->to = to->name;
+        q->why = r->choice[i].why;
+        q->bytes_from = t->size;
+        q->bytes_to = n / to->block * to->bytes;
+        q->nmse = to->type == t->type ? 0 : -1;
+        p->n_fallbacks += q->why != NULL;
+        p->n_copied += to->type == t->type;
+        p->n_weights += n;
+        p->bytes_from += q->bytes_from;
+        p->bytes_to += q->bytes_to;
+    }
+    if (p->n_weights) {
+        p->bpw_from = 8 * (double)p->bytes_from / (double)p->n_weights;
+        p->bpw_to = 8 * (double)p->bytes_to / (double)p->n_weights;
+    }
+    p->nmse = -1;
+    return MOTE_OK;
+}
+
+static mote_status write_tensors(run *r, mote_error *err) {
+    size_t n = model_file_n_tensors(r->f);
+    for (size_t i = 0; i < n; i++) {
+        const tensor_info *t = model_file_tensor(r->f, i);
+        mote_quantized_tensor *q = &r->report->tensors[i];
+        if (r->o->dry_run) {
+            /* nothing but progress */
+        } else if (r->choice[i].got == t->type) {
+            TRY(gguf_write_data(r->w, t->data, t->size, err));
+        } else {
+            TRY(convert_tensor(r, t, quant_get((int)r->choice[i].got), &q->nmse, err));
+        }
+        if (!r->o->dry_run) model_file_drop(r->f, t);
+        if (r->o->progress && !r->o->progress(r->o->progress_ctx, q, i + 1, n)) {
+            FAIL(err, MOTE_E_CANCELLED, "cancelled after %zu of %zu tensors", i + 1, n);
+        }
+    }
+    if (r->o->dry_run) return MOTE_OK;
+    r->report->nmse = r->sum > 0 ? r->err / r->sum : 0;
+    return gguf_writer_commit(r->w, err);
+}
+
+static mote_status go(run *r, const char *in, const char *out, mote_error *err) {
+    if (!in || !*in || (!r->o->dry_run && (!out || !*out))) FAIL(err, MOTE_E_USAGE, "quantize needs two paths");
+    TRY(model_file_open(&r->f, in, 0, err));
+    TRY(rules_open(&r->rules, r->f, r->o, r->importance != NULL, err));
+    size_t n = model_file_n_tensors(r->f);
+    r->choice = MEM_NEW_N(rules_choice, n);
+    if (!r->choice) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tensors", n);
+    TRY(rules_decide(r->rules, r->f, r->choice, err));
+    TRY(check_plan(r, err));
+    TRY(start_report(r, err));
+    if (!r->o->dry_run) {
+        TRY(prepare_threads(r, err));
+        TRY(declare(r, out, err));
+    }
+    return write_tensors(r, err);
+}
+
+void compress_report_free(mote_quantize_report *report) {
+    if (!report) return;
+    if (report->owned) arena_free(report->owned);
+    mem_free(report->owned);
+    *report = (mote_quantize_report){0};
+}
+
+mote_status compress_quantize(const char *in, const char *out, const mote_quantize_options *o,
+                              const quantize_importance *importance, mote_quantize_report *report,
+                              mote_error *err) {
+    mote_quantize_report own = {0};
+    uint64_t began = clock_ns();
+    run r = {.o = o, .importance = importance, .report = &own, .mem = MEM_NEW(arena)};
+    mote_status s = r.mem ? MOTE_OK : ERR(err, MOTE_E_MEMORY, "out of memory");
+    if (s == MOTE_OK) {
+        arena_init(r.mem, (size_t)1 << 30);
+        own.owned = r.mem;
+        s = go(&r, in, out, err);
+    }
+    own.seconds = (double)(clock_ns() - began) * 1e-9;
+    gguf_writer_close(&r.w);
+    pool_close(&r.pool);
+    mem_free_aligned(r.job.scratch);
+    mem_free_aligned(r.job.dst);
+    mem_free(r.job.err);
+    mem_free(r.job.bad);
+    mem_free(r.choice);
+    rules_close(&r.rules);
+    model_file_close(&r.f);
+    if (s == MOTE_OK && report) *report = own;
+    else compress_report_free(&own);
+    return s;
+}

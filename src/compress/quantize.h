@@ -1,0 +1,21 @@
+/* quantize.h: the engine of `mote quantize`. Options, report and errors: mote/compress.h. */
+#ifndef MOTE_COMPRESS_QUANTIZE_H
+#define MOTE_COMPRESS_QUANTIZE_H
+
+#include "base/base.h"
+#include "mote/compress.h"
+
+/* Where the importance of columns comes from (an importance matrix): find returns ne[0] * ne[2] values for a
+ * tensor (one row of values per expert) and sets *n, or returns NULL. They stay valid during the call. */
+typedef struct quantize_importance {
+    const float *(*find)(void *ctx, str tensor, size_t *n);
+    void *ctx;
+} quantize_importance;
+
+/* importance may be NULL. */
+mote_status compress_quantize(const char *in, const char *out, const mote_quantize_options *o,
+                              const quantize_importance *importance, mote_quantize_report *report,
+                              mote_error *err);
+void compress_report_free(mote_quantize_report *report);
+
+#endif
