@@ -1,8 +1,8 @@
 /* compress.h: making a model smaller.
  *
  * mote_quantize reads a model (GGUF file, split files, or a Hugging Face folder) and writes a GGUF file whose
- * tensors lie in smaller number formats. Which tensor gets which format follows llama-quantize's rules for the
- * same type name; every departure from what was wanted is in the report. */
+ * tensors lie in smaller number formats. Which tensor gets which format follows llama-quantize's rules for
+ * the same type name; every departure from what was wanted is in the report. */
 #ifndef MOTE_COMPRESS_H
 #define MOTE_COMPRESS_H
 
@@ -26,7 +26,7 @@ typedef struct mote_quantized_tensor {
     const char *to;     /* what it got */
     const char *why;    /* why `to` is not `wanted`; NULL when it is */
     uint64_t bytes_from, bytes_to;
-    double nmse; /* Σ (x - y)² / Σ x² of this conversion; 0 when copied, below 0 when not measured (dry run) */
+    double nmse; /* Σ (x - y)² / Σ x² of this conversion; 0 when copied, below 0 in a dry run */
 } mote_quantized_tensor;
 
 typedef struct mote_quantize_report {

@@ -1,8 +1,8 @@
 /* quantize.c: reads a model tensor by tensor, tile by tile, and writes it in other number formats.
  *
- * A tensor is a run of tiles of TILE weights, a multiple of every block, so tiles are converted independently:
- * the pool divides them, and what comes out does not depend on the number of threads. Nothing larger than a
- * few megabytes is held beside the mapped source. */
+ * A tensor is a run of tiles of TILE weights, a multiple of every block, so tiles are converted alone: the pool
+ * divides them, and what comes out does not depend on the number of threads. Nothing larger than a few
+ * megabytes is held beside the mapped source. */
 #include "compress/rules.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ typedef struct job {
     uint64_t columns, matrix; /* ne[0], and the weights of one expert */
     float *scratch;           /* 3 × TILE per thread */
     double *err, *sum;        /* per tile */
-    uint64_t *bad;            /* per tile: the first weight that is not finite, before or after, or UINT64_MAX */
+    uint64_t *bad;            /* per tile: the first weight not finite before or after, or UINT64_MAX */
 } job;
 
 static void convert_tile(job *j, size_t tile, float *x, float *y, float *w) {
@@ -162,7 +162,8 @@ static mote_status declare(run *r, const char *out, mote_error *err) {
     }
     ftype type = rules_type(r->rules);
     TRY(gguf_put_u32(r->w, "general.quantization_version", 2, err));
-    TRY(gguf_put_u32(r->w, "general.file_type", type == FTYPE_COPY ? was : (uint32_t)ftypes[type].file_type, err));
+    if (type != FTYPE_COPY) was = (uint32_t)ftypes[type].file_type;
+    TRY(gguf_put_u32(r->w, "general.file_type", was, err));
     for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
         const tensor_info *t = model_file_tensor(r->f, i);
         TRY(gguf_put_tensor(r->w, t->name, r->choice[i].got, t->n_dims, t->ne, err));
@@ -251,7 +252,8 @@ static mote_status write_tensors(run *r, mote_error *err) {
 }
 
 static mote_status go(run *r, const char *in, const char *out, mote_error *err) {
-    if (!in || !*in || (!r->o->dry_run && (!out || !*out))) FAIL(err, MOTE_E_USAGE, "quantize needs two paths");
+    bool named = in && *in && (r->o->dry_run || (out && *out));
+    if (!named) FAIL(err, MOTE_E_USAGE, "quantize needs the path of a model and one for the result");
     TRY(model_file_open(&r->f, in, 0, err));
     TRY(rules_open(&r->rules, r->f, r->o, r->importance != NULL, err));
     size_t n = model_file_n_tensors(r->f);

@@ -1,8 +1,8 @@
 /* rules.c: which tensor gets which format.
  *
- * The rules are llama.cpp's (llama_tensor_get_type), so that a type name means the same everywhere. They look at
- * a tensor's role, at how far into the model it lies, and at a few facts of the model. "How far" counts tensors
- * of a role in the order of layers, which is why decisions are made in that order, whatever the file's is. */
+ * The rules are llama.cpp's (llama_tensor_get_type), so that a type name means the same everywhere. They look
+ * at a tensor's role, at how far into the model it lies, and at a few facts of the model. "How far" counts
+ * tensors of a role in the order of layers, so decisions are made in that order, whatever the file's is. */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "compress/rules.h"
 
@@ -28,7 +28,7 @@ ftype ftype_find(const char *name) {
     static const struct {
         const char *alias;
         ftype type;
-    } aliases[] = {{"Q3_K", FTYPE_Q3_K_M}, {"Q4_K", FTYPE_Q4_K_M}, {"Q5_K", FTYPE_Q5_K_M}, {"FP16", FTYPE_F16}};
+    } aliases[] = {{"Q3_K", FTYPE_Q3_K_M}, {"Q4_K", FTYPE_Q4_K_M}, {"Q5_K", FTYPE_Q5_K_M}};
     int64_t number;
     if (!name) return FTYPE_COUNT;
     if (str_to_i64(str_of(name), &number)) {
@@ -47,7 +47,8 @@ ftype ftype_find(const char *name) {
 }
 
 typedef enum tensor_role {
-    ROLE_OTHER, ROLE_EMBEDDING, ROLE_OUTPUT, ROLE_Q, ROLE_K, ROLE_V, ROLE_ATTENTION_OUT, ROLE_UP, ROLE_GATE, ROLE_DOWN
+    ROLE_OTHER, ROLE_EMBEDDING, ROLE_OUTPUT, ROLE_Q, ROLE_K, ROLE_V, ROLE_ATTENTION_OUT, ROLE_UP, ROLE_GATE,
+    ROLE_DOWN
 } tensor_role;
 
 struct rules {
@@ -72,11 +73,13 @@ static tensor_role role_of(str name) {
     static const struct {
         const char *part;
         tensor_role r;
-    } parts[] = {{"attn_qkv.weight", ROLE_V},  {"attn_kv_b.weight", ROLE_V}, {"attn_v.weight", ROLE_V},
-                 {"attn_k.weight", ROLE_K},    {"attn_q.weight", ROLE_Q},    {"attn_output.weight", ROLE_ATTENTION_OUT},
-                 {"ffn_up", ROLE_UP},          {"ffn_gate", ROLE_GATE},      {"ffn_down", ROLE_DOWN}};
+    } parts[] = {{"attn_qkv.weight", ROLE_V}, {"attn_kv_b.weight", ROLE_V}, {"attn_v.weight", ROLE_V},
+                 {"attn_k.weight", ROLE_K},   {"attn_q.weight", ROLE_Q},
+                 {"attn_output.weight", ROLE_ATTENTION_OUT},
+                 {"ffn_up", ROLE_UP},         {"ffn_gate", ROLE_GATE},      {"ffn_down", ROLE_DOWN}};
     if (str_is(name, "output.weight")) return ROLE_OUTPUT;
-    if (str_is(name, "token_embd.weight") || str_is(name, "per_layer_token_embd.weight")) return ROLE_EMBEDDING;
+    if (str_is(name, "token_embd.weight")) return ROLE_EMBEDDING;
+    if (str_is(name, "per_layer_token_embd.weight")) return ROLE_EMBEDDING;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         if (has(name, parts[i].part)) return parts[i].r;
     }
@@ -86,18 +89,19 @@ static tensor_role role_of(str name) {
 /* Small tensors that decide much stay as they are: norms, routers, convolutions, decays, positions. */
 static bool stays(const rules *r, const tensor_info *t) {
     static const char *const parts[] = {
-        "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj",
-        "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight",
+        "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel",
+        "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight",
         "time_mix_first.weight", "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight",
         "time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight", "time_mix_a0.weight",
         "time_mix_a1.weight", "time_mix_a2.weight", "time_mix_g1.weight", "time_mix_g2.weight",
-        "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight",
-        ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger",
+        "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
+        "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger",
         "a.rvq.codebook", "mm.a.code_embd"};
     int dims = 1;
     for (int i = 1; i < TENSOR_DIMS_MAX; i++) dims = i < t->n_dims && t->ne[i] > 1 ? i + 1 : dims;
     const quant_format *from = quant_get((int)t->type);
-    if (r->type == FTYPE_COPY || dims < 2 || !from || !from->decode || !str_ends(t->name, STR("weight"))) return true;
+    if (r->type == FTYPE_COPY || dims < 2 || !from || !from->decode) return true;
+    if (!str_ends(t->name, STR("weight"))) return true;
     if (str_is(t->name, "position_embd.weight") || str_is(t->name, "token_types.weight")) return true;
     if (r->o->leave_output && str_is(t->name, "output.weight")) return true;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
@@ -121,8 +125,8 @@ static bool more_bits(uint32_t i, uint32_t n) {
 
 /* The types of at most 2.7 bits, which share their rules. */
 static bool tiny(ftype t) {
-    return t == FTYPE_IQ1_S || t == FTYPE_IQ1_M || t == FTYPE_IQ2_XXS || t == FTYPE_IQ2_XS || t == FTYPE_IQ2_S ||
-           t == FTYPE_IQ2_M;
+    return t == FTYPE_IQ1_S || t == FTYPE_IQ1_M || t == FTYPE_IQ2_XXS || t == FTYPE_IQ2_XS ||
+           t == FTYPE_IQ2_S || t == FTYPE_IQ2_M;
 }
 
 static const char odd_columns[] = "its columns are no multiple of the block";
@@ -189,7 +193,7 @@ static quant_type for_queries_and_keys(const rules *r, tensor_role role, quant_t
     return r->type == FTYPE_IQ3_XS ? QUANT_IQ3_XXS : r->type == FTYPE_IQ3_XXS ? QUANT_IQ2_S : base;
 }
 
-/* Which layer a tensor of a feed-forward counts for: experts may lie in any order, so there the name tells. */
+/* Which layer a tensor of a feed-forward counts for: experts may lie in any order, there the name tells. */
 static mote_status layer_index(const rules *r, str name, uint32_t counted, uint32_t *layer, mote_error *err) {
     *layer = counted;
     if (r->n_expert <= 1) return MOTE_OK;
@@ -354,7 +358,10 @@ mote_status rules_decide(rules *r, const model_file *f, rules_choice *choice, mo
 
 static mote_status find_format(const char *name, const char *what, quant_type *q, mote_error *err) {
     const quant_format *f = quant_by_name(name);
-    if (!f) FAIL(err, MOTE_E_USAGE, "%s: '%s' is no number format (try q8_0, q4_K, iq4_nl, f16)", what, name ? name : "");
+    if (!f) {
+        FAIL(err, MOTE_E_USAGE, "%s: '%s' is no number format (try q8_0, q4_K, iq4_nl, f16)", what,
+             name ? name : "");
+    }
     if (!f->encode) FAIL(err, MOTE_E_UNSUPPORTED, "%s: %s can be read but not written", what, f->name);
     *q = f->type;
     return MOTE_OK;
@@ -366,13 +373,16 @@ static mote_status compile(rules *r, mote_error *err) {
     r->patterns = MEM_NEW_N(pcre2_code *, n);
     r->formats = MEM_NEW_N(quant_type, n);
     r->match = pcre2_match_data_create(1, NULL);
-    if (!r->patterns || !r->formats || !r->match) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu patterns", n);
+    if (!r->patterns || !r->formats || !r->match) {
+        FAIL(err, MOTE_E_MEMORY, "out of memory for %zu patterns", n);
+    }
     for (size_t i = 0; i < n; i++) {
         const mote_tensor_type *t = &r->o->overrides[i];
         int code;
         PCRE2_SIZE at;
         if (!t->pattern || !*t->pattern) FAIL(err, MOTE_E_USAGE, "an empty pattern for tensors");
-        r->patterns[i] = pcre2_compile((PCRE2_SPTR)t->pattern, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS, &code, &at, NULL);
+        r->patterns[i] =
+            pcre2_compile((PCRE2_SPTR)t->pattern, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS, &code, &at, NULL);
         if (!r->patterns[i]) {
             PCRE2_UCHAR text[128];
             (void)pcre2_get_error_message(code, text, sizeof text);
@@ -390,7 +400,8 @@ static mote_status fact(const rules *r, const model_file *f, const char *key, ui
     (void)snprintf(name, sizeof name, "%.*s.%s", STR_ARG(r->arch), key);
     const kv *k = model_file_find(f, name);
     int64_t first;
-    if (k && k->type == KV_ARRAY && k->count && kv_at_int(k, 0, &first) && first >= 0 && first <= UINT32_MAX) {
+    bool array = k && k->type == KV_ARRAY && k->count;
+    if (array && kv_at_int(k, 0, &first) && first >= 0 && first <= UINT32_MAX) {
         *v = (uint32_t)first;
         return MOTE_OK;
     }
@@ -407,7 +418,8 @@ static mote_status read_facts(rules *r, const model_file *f, mote_error *err) {
     if (r->n_layer > 65536) FAIL(err, MOTE_E_LIMIT, "%u layers are more than any model has", r->n_layer);
     r->gqa = kv_heads ? heads / kv_heads : 0;
     r->falcon = str_is(r->arch, "falcon");
-    r->seventy = r->n_layer == 80 && heads != kv_heads && (str_is(r->arch, "llama") || str_is(r->arch, "qwen2"));
+    bool has_seventy = str_is(r->arch, "llama") || str_is(r->arch, "qwen2");
+    r->seventy = has_seventy && r->n_layer == 80 && heads != kv_heads;
     return MOTE_OK;
 }
 
@@ -416,7 +428,8 @@ static mote_status read_options(rules *r, mote_error *err) {
     quant_type q;
     r->type = ftype_find(o->type);
     if (r->type == FTYPE_COUNT) {
-        FAIL(err, MOTE_E_USAGE, "'%s' is no type to quantize to (try Q4_K_M, Q8_0, F16)", o->type ? o->type : "");
+        FAIL(err, MOTE_E_USAGE, "'%s' is no type to quantize to (try Q4_K_M, Q8_0, F16)",
+             o->type ? o->type : "");
     }
     r->base = ftypes[r->type].format;
     r->output_format = r->embedding_format = -1;
