@@ -129,11 +129,12 @@ typedef struct arch {
     bool expert_norm;     /* the weights of the chosen experts are made to sum to 1 */
     bool moe_input_raw;   /* the router reads the layer's input, before the norm (smallthinker) */
     bool encoder;
-    bool rope_freqs_unused; /* rope_freqs.weight may be there but does not count (Falcon-H1) */
-    bool embd_norm_is_output_norm; /* the file calls the final norm token_embd_norm (LFM2) */
     const struct block_ops *mixer; /* default mixer of every layer; NULL: attention */
     /* Adjusts hparams and layers after the general keys were read; NULL when the table says it all. */
     mote_status (*setup)(struct model *m, mote_error *err);
+    /* Called when every tensor is in its slot and nothing has been checked: for files that call a tensor by another
+     * role's name, or hold one that does not count. NULL: nothing. */
+    void (*bound)(struct model *m);
 } arch;
 
 struct model {

@@ -131,16 +131,13 @@ mote_status bind_tensors(model *m, mote_error *err) {
         if (unknown++ < 4) (void)snprintf(names + used, sizeof names - used, "%s'%.*s'", unknown > 1 ? ", " : "", (int)MIN(t->name.n, 40), t->name.p);
     }
     if (unknown) FAIL(err, MOTE_E_UNSUPPORTED, "%zu tensors are not known to architecture '%s': %s", unknown, m->arch->name, names);
-    if (m->arch->embd_norm_is_output_norm && !m->slots[R_OUTPUT_NORM].info) {
-        m->slots[R_OUTPUT_NORM] = m->slots[R_TOKEN_EMBD_NORM];
-        m->slots[R_TOKEN_EMBD_NORM] = (slot){0};
-    }
     for (size_t il = 0; m->arch->post_norm_is_ffn_norm && il < m->hp.n_layer; il++) {
         slot *s = m->layers[il].slots;
         if (s[R_FFN_NORM].info) continue;
         s[R_FFN_NORM] = s[R_ATTN_POST_NORM];
         s[R_ATTN_POST_NORM] = (slot){0};
     }
+    if (m->arch->bound) m->arch->bound(m);
     return MOTE_OK;
 }
 

@@ -49,7 +49,6 @@ static mote_status bind_globals(model *m, mote_error *err) {
     TRY(bind_model_vec(m, R_ROPE_FREQS, half, false, err));
     TRY(bind_model_vec(m, R_ROPE_LONG, half, false, err));
     TRY(bind_model_vec(m, R_ROPE_SHORT, half, false, err));
-    if (m->arch->rope_freqs_unused) return MOTE_OK;
     h->rope_all.factors = m->slots[R_ROPE_FREQS].info ? m->slots[R_ROPE_FREQS].vec : m->slots[R_ROPE_SHORT].vec;
     h->rope_all.factors_long = m->slots[R_ROPE_FREQS].info ? NULL : m->slots[R_ROPE_LONG].vec;
     return MOTE_OK;

@@ -11,5 +11,11 @@ static mote_status falcon_h1_setup(model *m, mote_error *err) {
     return MOTE_OK;
 }
 
-const arch arch_falcon_h1 = {.name = "falcon-h1", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .rope_freqs_unused = true,
-                             .setup = falcon_h1_setup};
+/* The file may hold divisors of the rotation and a bias of attention's output: neither counts. */
+static void falcon_h1_bound(model *m) {
+    m->slots[R_ROPE_FREQS] = (slot){0};
+    for (size_t il = 0; il < m->hp.n_layer; il++) m->layers[il].slots[R_ATTN_OUT].bias = NULL;
+}
+
+const arch arch_falcon_h1 = {.name = "falcon-h1", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU,
+                             .setup = falcon_h1_setup, .bound = falcon_h1_bound};

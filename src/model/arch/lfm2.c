@@ -16,6 +16,13 @@ static mote_status lfm2moe_setup(model *m, mote_error *err) {
     return MOTE_OK;
 }
 
-#define LFM2_LIKE .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_HEAD, .embd_norm_is_output_norm = true
+/* The file calls the final norm token_embd_norm. */
+static void lfm2_bound(model *m) {
+    if (m->slots[R_OUTPUT_NORM].info) return;
+    m->slots[R_OUTPUT_NORM] = m->slots[R_TOKEN_EMBD_NORM];
+    m->slots[R_TOKEN_EMBD_NORM] = (slot){0};
+}
+
+#define LFM2_LIKE .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_HEAD, .bound = lfm2_bound
 const arch arch_lfm2 = {.name = "lfm2", LFM2_LIKE, .setup = lfm2_setup};
 const arch arch_lfm2moe = {.name = "lfm2moe", LFM2_LIKE, .gating = GATE_SIGMOID, .setup = lfm2moe_setup};

@@ -11,4 +11,5 @@ static mote_status nemotron_h_setup(model *m, mote_error *err) {
     return MOTE_OK;
 }
 
-const arch arch_nemotron_h = {.name = "nemotron_h", .norm = NORM_RMS, .rope = ROPE_NONE, .act = ACT_RELU2, .setup = nemotron_h_setup};
+const arch arch_nemotron_h = {.name = "nemotron_h", .norm = NORM_RMS, .rope = ROPE_NONE, .act = ACT_RELU2, .ffn_scaled = true,
+                              .setup = nemotron_h_setup};
