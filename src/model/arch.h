@@ -226,7 +226,7 @@ typedef struct block_ops {
 } block_ops;
 
 /* The blocks. */
-extern const block_ops block_attn, block_ffn, block_moe;
+extern const block_ops block_attn, block_mla, block_ffn, block_moe, block_gdn, block_kda;
 extern const block_ops block_mamba, block_mamba2, block_plamo2, block_shortconv;
 
 /* Helpers for blocks. */
