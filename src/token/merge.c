@@ -67,7 +67,7 @@ static void look_up(const tok_vocab *v, struct tok_links *l, str text, uint32_t 
         int32_t id = tok_plain(v, tok_map_get(&v->map, v->text, text.p + l[i].at, len));
         if (id < 0) return;
         l[i].made = id;
-        l[i].rank = rank_of_score(v->score[id]);
+        l[i].rank = rank_of_score((float)v->score[id]);
     } else if (l[i].sym >= 0 && l[j].sym >= 0) {
         const struct tok_merge *m = tok_merges_get(&v->merges, l[i].sym, l[j].sym);
         if (!m) return;
