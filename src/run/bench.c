@@ -1,0 +1,69 @@
+/* bench.c: prefill and decode timed as llama-bench and llama-batched-bench do: the same token over and over would
+ * be too kind to caches, so ids come from a fixed sequence of pseudo-random ones. */
+#include "run/run.h"
+
+typedef struct work {
+    mote_session *s;
+    const mote_bench_opts *o;
+    size_t n_seq;
+    int32_t *ids; /* [n_seq, longest] */
+    size_t longest;
+    run_feed *feeds; /* [n_seq] */
+} work;
+
+static mote_status feed(work *w, size_t n, mote_error *err) {
+    for (size_t q = 0; q < w->n_seq; q++)
+        w->feeds[q] = (run_feed){.seq = q, .ids = w->ids + q * w->longest, .n = n};
+    return run_feed_all(w->s, w->feeds, w->n_seq, err);
+}
+
+static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) {
+    for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
+    if (w->o->n_depth) TRY(feed(w, w->o->n_depth, err));
+    uint64_t t0 = clock_ns();
+    if (w->o->n_prompt) TRY(feed(w, w->o->n_prompt, err));
+    uint64_t t1 = clock_ns();
+    for (size_t i = 0; i < w->o->n_gen; i++) TRY(feed(w, 1, err));
+    uint64_t t2 = clock_ns();
+    if (out) *out = (mote_bench_sample){w->o->n_prompt ? t1 - t0 : 0, w->o->n_gen ? t2 - t1 : 0};
+    return MOTE_OK;
+}
+
+static mote_status warm_up(work *w, mote_error *err) {
+    for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
+    if (w->o->n_prompt) TRY(feed(w, MIN(w->o->n_prompt, w->s->n_batch), err));
+    return w->o->n_gen ? feed(w, 1, err) : MOTE_OK;
+}
+
+static mote_status check(const mote_session *s, const mote_bench_opts *o, size_t n_seq, mote_error *err) {
+    size_t need;
+    if (o->n_prompt == 0 && o->n_gen == 0) FAIL(err, MOTE_E_USAGE, "nothing to measure: n_prompt and n_gen are 0");
+    if (n_seq > s->n_seq) FAIL(err, MOTE_E_RANGE, "%zu sequences at once, but the session has %zu", n_seq, s->n_seq);
+    if (!ckd_add_size(&need, o->n_depth, o->n_prompt) || !ckd_add_size(&need, need, o->n_gen) || need > s->n_ctx)
+        FAIL(err, MOTE_E_CONTEXT, "depth %zu + prompt %zu + generated %zu do not fit the context of %zu", o->n_depth, o->n_prompt,
+             o->n_gen, s->n_ctx);
+    return MOTE_OK;
+}
+
+mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err) {
+    work w = {.s = s, .o = o, .n_seq = o->n_parallel ? o->n_parallel : 1};
+    mote_status st = MOTE_OK;
+    TRY(check(s, o, w.n_seq, err));
+    w.longest = MAX(MAX(o->n_depth, o->n_prompt), 1);
+    w.ids = MEM_NEW_N(int32_t, w.longest * w.n_seq);
+    w.feeds = MEM_NEW_N(run_feed, w.n_seq);
+    if (!w.ids || !w.feeds) FAILG(st, err, MOTE_E_MEMORY, "out of memory for the prompts");
+    rng r;
+    rng_seed(&r, 1, 1);
+    for (size_t i = 0; i < w.longest * w.n_seq; i++) w.ids[i] = (int32_t)rng_below(&r, (uint32_t)s->n_vocab);
+    if (!o->no_warmup) TRYG(st, warm_up(&w, err));
+    for (size_t i = 0; i < o->n_reps; i++) {
+        TRYG(st, repetition(&w, &samples[i], err));
+        if (o->on_rep && o->on_rep(o->ctx, i + 1, o->n_reps)) FAILG(st, err, MOTE_E_CANCELLED, "cancelled");
+    }
+out:
+    for (size_t q = 0; q < w.n_seq; q++) run_clear(s, q);
+    mem_free(w.ids);
+    mem_free(w.feeds);
+    return st;
+}

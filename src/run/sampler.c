@@ -1,0 +1,326 @@
+/* sampler.c: opening a sampling chain, and running it. */
+#include "run/sampler.h"
+
+#include <math.h>
+#include <sys/random.h>
+
+/* ---- checking the parameters ---- */
+
+typedef struct bound {
+    const char *name;
+    float v, min, max;
+} bound;
+
+static mote_status check_values(const mote_sample_opts *o, mote_error *err) {
+    const bound b[] = {
+        {"temp", o->temp, 0, 1000},
+        {"dynatemp_range", o->dynatemp_range, 0, 1000},
+        {"dynatemp_exponent", o->dynatemp_exponent, 0, 1000},
+        {"top_p", o->top_p, 0, 1},
+        {"min_p", o->min_p, 0, 1},
+        {"typical_p", o->typical_p, 0, 1},
+        {"top_n_sigma", o->top_n_sigma, -1000, 1000},
+        {"xtc_probability", o->xtc_probability, 0, 1},
+        {"xtc_threshold", o->xtc_threshold, 0, 1},
+        {"repeat_penalty", o->repeat_penalty, 0.01f, 100},
+        {"frequency_penalty", o->frequency_penalty, -1000, 1000},
+        {"presence_penalty", o->presence_penalty, -1000, 1000},
+        {"dry_multiplier", o->dry_multiplier, 0, 1000},
+        {"dry_base", o->dry_base, 0, 1000},
+        {"mirostat_tau", o->mirostat_tau, 0, 1000},
+        {"mirostat_eta", o->mirostat_eta, 0, 1000},
+    };
+    for (size_t i = 0; i < COUNT_OF(b); i++)
+        if (!(b[i].v >= b[i].min && b[i].v <= b[i].max))
+            FAIL(err, MOTE_E_RANGE, "%s is %g; expected %g to %g", b[i].name, (double)b[i].v, (double)b[i].min,
+                 (double)b[i].max);
+    if (o->penalty_last_n < -1 || o->penalty_last_n > MOTE_SAMPLE_LAST_N_MAX)
+        FAIL(err, MOTE_E_RANGE, "penalty_last_n is %d; expected -1 to %d", (int)o->penalty_last_n,
+             MOTE_SAMPLE_LAST_N_MAX);
+    if (o->dry_last_n < -1 || o->dry_last_n > MOTE_SAMPLE_LAST_N_MAX)
+        FAIL(err, MOTE_E_RANGE, "dry_last_n is %d; expected -1 to %d", (int)o->dry_last_n, MOTE_SAMPLE_LAST_N_MAX);
+    if (o->dry_allowed_length < 0)
+        FAIL(err, MOTE_E_RANGE, "dry_allowed_length is %d; expected 0 or more", (int)o->dry_allowed_length);
+    if (o->min_keep < 0) FAIL(err, MOTE_E_RANGE, "min_keep is %d; expected 0 or more", (int)o->min_keep);
+    if (o->mirostat < 0 || o->mirostat > 2)
+        FAIL(err, MOTE_E_RANGE, "mirostat is %d; expected 0 (off), 1 or 2", o->mirostat);
+    if (o->n_top > MOTE_SAMPLE_TOP_MAX)
+        FAIL(err, MOTE_E_RANGE, "n_top is %zu; expected at most %d", o->n_top, MOTE_SAMPLE_TOP_MAX);
+    if ((o->n_bias && !o->bias) || (o->n_dry_breakers && !o->dry_breakers))
+        FAIL(err, MOTE_E_USAGE, "n_bias or n_dry_breakers counts elements of a NULL array");
+    return MOTE_OK;
+}
+
+static bool step_by_name(str name, sample_step *step) {
+    static const struct {
+        const char *name;
+        char letter;
+    } names[] = {
+#define SAMPLE_STEP_NAME(id, text, letter) {text, letter},
+        SAMPLE_STEP_MAP(SAMPLE_STEP_NAME)
+#undef SAMPLE_STEP_NAME
+    };
+    static const struct {
+        const char *name;
+        sample_step step;
+    } aliases[] = {{"typical", STEP_TYPICAL}, {"typical_p", STEP_TYPICAL}, {"temp", STEP_TEMPERATURE},
+                   {"top-k", STEP_TOP_K}, {"top-p", STEP_TOP_P}, {"min-p", STEP_MIN_P},
+                   {"top-n-sigma", STEP_TOP_N_SIGMA}, {"typ-p", STEP_TYPICAL}};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (!str_is(name, names[i].name)) continue;
+        *step = (sample_step)i;
+        return true;
+    }
+    for (size_t i = 0; i < COUNT_OF(aliases); i++) {
+        if (!str_is(name, aliases[i].name)) continue;
+        *step = aliases[i].step;
+        return true;
+    }
+    return false;
+}
+
+static mote_status parse_order(mote_sampler *s, const char *order, mote_error *err) {
+    str rest = str_of(order ? order : MOTE_SAMPLE_ORDER_DEFAULT);
+    while (rest.n) {
+        size_t end = MIN(str_find(rest, STR(";"), 0), rest.n);
+        str name = str_sub(rest, 0, end);
+        rest = end == rest.n ? str_sub(rest, end, 0) : str_sub(rest, end + 1, rest.n - end - 1);
+        if (name.n == 0) continue;
+        sample_step step;
+        if (!step_by_name(name, &step))
+            FAIL(err, MOTE_E_USAGE, "sampler order: unknown step '%.*s'; known are " MOTE_SAMPLE_ORDER_DEFAULT,
+                 STR_ARG(name));
+        if (s->n_steps == COUNT_OF(s->steps))
+            FAIL(err, MOTE_E_LIMIT, "sampler order: more than %zu steps", COUNT_OF(s->steps));
+        s->steps[s->n_steps++] = step;
+    }
+    return MOTE_OK;
+}
+
+/* ---- opening ---- */
+
+static size_t resolve_last_n(int32_t n, size_t n_ctx) {
+    return n >= 0 ? (size_t)n : MIN(n_ctx, (size_t)MOTE_SAMPLE_LAST_N_MAX);
+}
+
+static mote_status open_history(mote_sampler *s, size_t n_ctx, mote_error *err) {
+    const mote_sample_opts *o = &s->o;
+    bool penalties = o->repeat_penalty != 1 || o->frequency_penalty != 0 || o->presence_penalty != 0;
+    s->penalty_n = penalties ? resolve_last_n(o->penalty_last_n, n_ctx) : 0;
+    s->dry_n = o->dry_multiplier > 0 && o->dry_base >= 1 ? resolve_last_n(o->dry_last_n, n_ctx) : 0;
+    s->hist_cap = MAX(s->penalty_n, s->dry_n);
+    if (s->hist_cap == 0) return MOTE_OK;
+    s->hist = MEM_NEW_N(int32_t, 2 * s->hist_cap);
+    s->stamp = MEM_NEW_N(uint32_t, s->n_vocab);
+    if (s->penalty_n) s->count = MEM_NEW_N(uint32_t, s->n_vocab);
+    if (!s->hist || !s->stamp || (s->penalty_n && !s->count))
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the sampler's history of %zu tokens", s->hist_cap);
+    if (s->dry_n) TRY(sample_dry_open(s, err));
+    return MOTE_OK;
+}
+
+static mote_status open_biases(mote_sampler *s, mote_error *err) {
+    const mote_sample_opts *o = &s->o;
+    if (o->n_bias) {
+        s->bias = MEM_NEW_N(mote_logit_bias, o->n_bias);
+        if (!s->bias) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu logit biases", o->n_bias);
+        for (size_t i = 0; i < o->n_bias; i++) {
+            if (o->bias[i].id < 0 || (size_t)o->bias[i].id >= s->n_vocab)
+                FAIL(err, MOTE_E_RANGE, "logit bias %zu: token %d is outside the vocabulary of %zu", i,
+                     (int)o->bias[i].id, s->n_vocab);
+            if (isnan(o->bias[i].bias) || o->bias[i].bias == INFINITY)
+                FAIL(err, MOTE_E_RANGE, "logit bias %zu (token %d) is %g; expected a number or -inf", i,
+                     (int)o->bias[i].id, (double)o->bias[i].bias);
+        }
+        memcpy(s->bias, o->bias, o->n_bias * sizeof *o->bias);
+        s->n_bias = o->n_bias;
+    }
+    if (!o->ignore_end || !s->vocab) return MOTE_OK;
+    size_t n = MIN(tok_count(s->vocab), s->n_vocab), n_ends = 0;
+    for (size_t i = 0; i < n; i++) n_ends += tok_is_eog(s->vocab, (int32_t)i);
+    s->ends = MEM_NEW_N(int32_t, n_ends);
+    if (!s->ends) FAIL(err, MOTE_E_MEMORY, "out of memory for the list of ending tokens");
+    for (size_t i = 0; i < n; i++)
+        if (tok_is_eog(s->vocab, (int32_t)i)) s->ends[s->n_ends++] = (int32_t)i;
+    return MOTE_OK;
+}
+
+mote_status sampler_open(mote_sampler **out, size_t n_vocab, size_t n_ctx, const tok_vocab *vocab,
+                         const mote_sample_opts *o, mote_error *err) {
+    mote_status st = MOTE_OK;
+    *out = NULL;
+    if (n_vocab == 0 || n_vocab > INT32_MAX)
+        FAIL(err, MOTE_E_UNSUPPORTED, "a sampler needs a model that computes logits; this one has none");
+    TRY(check_values(o, err));
+    mote_sampler *s = MEM_NEW(mote_sampler);
+    if (!s) FAIL(err, MOTE_E_MEMORY, "out of memory for a sampler");
+    s->o = *o;
+    s->n_vocab = n_vocab;
+    s->vocab = vocab;
+    s->work = MEM_NEW_N(float, n_vocab);
+    s->c = MEM_NEW_N(cand, n_vocab);
+    if (!s->work || !s->c) FAILG(st, err, MOTE_E_MEMORY, "out of memory for %zu candidates", n_vocab);
+    if (o->logprobs) {
+        s->n_top = MIN(o->n_top, n_vocab);
+        s->top = MEM_NEW_N(mote_logprob, s->n_top);
+        if (!s->top) FAILG(st, err, MOTE_E_MEMORY, "out of memory for %zu log-probabilities", s->n_top);
+    }
+    s->seed = o->seed;
+    if (s->seed == MOTE_SEED_RANDOM && getrandom(&s->seed, sizeof s->seed, 0) != (ssize_t)sizeof s->seed)
+        FAILG(st, err, MOTE_E_IO, "the operating system gave no random seed; give one");
+    TRYG(st, parse_order(s, o->order, err));
+    TRYG(st, open_history(s, n_ctx, err));
+    TRYG(st, open_biases(s, err));
+    s->o.bias = NULL;
+    s->o.order = NULL;
+    s->o.dry_breakers = NULL;
+    sampler_reset(s);
+    *out = s;
+    return MOTE_OK;
+out:
+    sampler_free(s);
+    return st;
+}
+
+void sampler_free(mote_sampler *s) {
+    if (!s) return;
+    void *parts[] = {s->work, s->c, s->bias, s->ends, s->hist, s->count, s->stamp, s->dry_len, s->dry_z,
+                     s->dry_hit, s->breakers, s->dry_tails, s->top, s};
+    for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
+}
+
+void sampler_reset(mote_sampler *s) {
+    rng_seed(&s->draw_rng, s->seed, 1);
+    rng_seed(&s->xtc_rng, s->seed, 2);
+    s->hist_begin = s->n_hist = 0;
+    if (s->count) memset(s->count, 0, s->n_vocab * sizeof *s->count);
+    s->mu = 2 * (double)s->o.mirostat_tau;
+    s->chosen = (mote_logprob){-1, 0};
+}
+
+void sampler_accept(mote_sampler *s, int32_t id) {
+    if (s->hist_cap == 0 || id < 0 || (size_t)id >= s->n_vocab) return;
+    if (s->hist_begin + s->n_hist == 2 * s->hist_cap) {
+        memmove(s->hist, s->hist + s->hist_begin, s->n_hist * sizeof *s->hist);
+        s->hist_begin = 0;
+    }
+    if (s->count) {
+        if (s->n_hist >= s->penalty_n) s->count[s->hist[s->hist_begin + s->n_hist - s->penalty_n]]--;
+        s->count[id]++;
+    }
+    s->hist[s->hist_begin + s->n_hist] = id;
+    if (s->n_hist < s->hist_cap) s->n_hist++;
+    else s->hist_begin++;
+}
+
+/* ---- drawing ---- */
+
+static mote_status bad_logits(const float *logits, size_t n, mote_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (!(logits[i] < INFINITY))
+            FAIL(err, MOTE_E_OUTPUT, "the logit of token %zu is %s; the model or its file is damaged", i,
+                 isnan(logits[i]) ? "NaN" : "infinite");
+    FAIL(err, MOTE_E_OUTPUT, "every token is forbidden: all logits are -inf");
+}
+
+mote_status sample_argmax(const float *logits, size_t n, int32_t *id, mote_error *err) {
+    size_t best = 0;
+    bool bad = false;
+    for (size_t i = 0; i < n; i++) {
+        bad |= !(logits[i] < INFINITY);
+        if (logits[i] > logits[best]) best = i;
+    }
+    if (bad || !(logits[best] > -INFINITY)) return bad_logits(logits, n, err);
+    *id = (int32_t)best;
+    return MOTE_OK;
+}
+
+static void run_step(mote_sampler *s, sample_step step) {
+    static void (*const steps[STEPS])(mote_sampler *) = {
+        [STEP_PENALTIES] = sample_penalties, [STEP_DRY] = sample_dry,         [STEP_TOP_N_SIGMA] = sample_top_n_sigma,
+        [STEP_TOP_K] = sample_top_k,         [STEP_TYPICAL] = sample_typical, [STEP_TOP_P] = sample_top_p,
+        [STEP_MIN_P] = sample_min_p,         [STEP_XTC] = sample_xtc,         [STEP_TEMPERATURE] = sample_temperature};
+    steps[step](s);
+}
+
+static bool looks_back(sample_step step) { return step == STEP_PENALTIES || step == STEP_DRY; }
+
+static void run_chain(mote_sampler *s) {
+    bool miro = s->o.mirostat != 0;
+    for (size_t i = 0; i < s->n_steps; i++)
+        if (!miro || looks_back(s->steps[i])) run_step(s, s->steps[i]);
+    if (!miro) return;
+    if (s->o.temp > 0) sample_temperature(s);
+    if (s->o.mirostat == 1) sample_mirostat1_cut(s);
+    else sample_mirostat2_cut(s);
+}
+
+/* The candidate at which the running sum of probabilities passes a uniform number. */
+static const cand *draw_cand(mote_sampler *s) {
+    sample_make_sparse(s);
+    cand_softmax(s);
+    double r = rng_double(&s->draw_rng), sum = 0;
+    const cand *last = &s->c[0];
+    for (size_t i = 0; i < s->n; i++) {
+        if (s->c[i].p <= 0) continue;
+        last = &s->c[i];
+        sum += s->c[i].p;
+        if (r < sum) break;
+    }
+    return last;
+}
+
+static void note_logprobs(mote_sampler *s, const float *logits, int32_t id) {
+    double max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < s->n_vocab; i++) max = MAX(max, (double)logits[i]);
+    for (size_t i = 0; i < s->n_vocab; i++) sum += exp((double)logits[i] - max);
+    double log_z = max + log(sum);
+    s->chosen = (mote_logprob){id, (float)((double)logits[id] - log_z)};
+    if (s->n_top == 0) return;
+    for (size_t i = 0; i < s->n_vocab; i++) s->c[i] = (cand){logits[i], (int32_t)i, 0};
+    cand_top(s->c, s->n_vocab, s->n_top);
+    for (size_t i = 0; i < s->n_top; i++)
+        s->top[i] = (mote_logprob){s->c[i].id, (float)((double)s->c[i].logit - log_z)};
+}
+
+/* No step but penalties can change which token is the likeliest, except these two. */
+static bool is_greedy(const mote_sampler *s) {
+    return s->o.temp <= 0 && s->o.dynatemp_range <= 0 && s->o.mirostat == 0 &&
+           (s->o.xtc_probability <= 0 || s->o.xtc_threshold > 0.5f) && s->o.typical_p >= 1;
+}
+
+mote_status sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err) {
+    int32_t best;
+    TRY(sample_argmax(logits, s->n_vocab, &best, err)); /* also refuses NaN and infinity */
+    bool edits = s->n_bias || s->n_ends || s->n_hist;
+    if (!is_greedy(s) || edits) {
+        memcpy(s->work, logits, s->n_vocab * sizeof *logits);
+        s->dense = true;
+        s->sorted = false;
+        for (size_t i = 0; i < s->n_bias; i++) s->work[s->bias[i].id] += s->bias[i].bias;
+        for (size_t i = 0; i < s->n_ends; i++) s->work[s->ends[i]] = -INFINITY;
+    }
+    if (is_greedy(s)) {
+        for (size_t i = 0; edits && i < s->n_steps; i++)
+            if (looks_back(s->steps[i])) run_step(s, s->steps[i]);
+        if (edits) TRY(sample_argmax(s->work, s->n_vocab, &best, err));
+    } else {
+        int32_t any;
+        TRY(sample_argmax(s->work, s->n_vocab, &any, err));
+        run_chain(s);
+        const cand *c;
+        if (s->o.temp <= 0 && s->o.mirostat == 0) {
+            sample_make_sparse(s);
+            cand_top(s->c, s->n, 1);
+            c = &s->c[0];
+        } else {
+            c = draw_cand(s);
+        }
+        best = c->id;
+        if (s->o.mirostat) s->mu -= (double)s->o.mirostat_eta * (-log2(c->p) - (double)s->o.mirostat_tau);
+    }
+    sampler_accept(s, best);
+    if (s->o.logprobs) note_logprobs(s, logits, best);
+    *id = best;
+    return MOTE_OK;
+}
