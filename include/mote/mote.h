@@ -30,6 +30,7 @@
 #ifndef MOTE_MOTE_H
 #define MOTE_MOTE_H
 
+#include "mote/convert.h"
 #include "mote/engine.h"
 #include "mote/eval.h"
 #include "mote/generate.h"

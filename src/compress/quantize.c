@@ -254,7 +254,7 @@ static mote_status write_tensors(run *r, mote_error *err) {
 static mote_status go(run *r, const char *in, const char *out, mote_error *err) {
     bool named = in && *in && (r->o->dry_run || (out && *out));
     if (!named) FAIL(err, MOTE_E_USAGE, "quantize needs the path of a model and one for the result");
-    TRY(model_file_open(&r->f, in, 0, err));
+    TRY(model_file_open(&r->f, in, MODEL_FILE_VOCAB, err));
     TRY(rules_open(&r->rules, r->f, r->o, r->importance != NULL, err));
     size_t n = model_file_n_tensors(r->f);
     r->choice = MEM_NEW_N(rules_choice, n);

@@ -81,7 +81,7 @@ mote_status format_convert(const char *in, const char *out, const convert_opts *
     model_file *f = NULL;
     gguf_writer *w = NULL;
     mote_status s;
-    TRYG(s, model_file_open(&f, in, opts->flags, err));
+    TRYG(s, model_file_open(&f, in, opts->flags | MODEL_FILE_VOCAB, err));
     TRYG(s, gguf_writer_open(&w, out, 0, err));
     TRYG(s, declare(w, f, opts->type, err));
     for (size_t i = 0; i < model_file_n_tensors(f); i++) {

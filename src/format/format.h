@@ -48,7 +48,9 @@ typedef struct tensor_info {
 
 typedef struct model_file model_file;
 
-enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2 };
+/* VOCAB: a Hugging Face folder also gets the tokenizer.ggml.* arrays of a GGUF (for converting; who runs the model
+ * reads tokenizer.json itself). */
+enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4 };
 /* Opens a GGUF file (the first or any part of a split one: the others are found beside it), or a folder in
  * Hugging Face form. *out is owned by the caller. */
 mote_status model_file_open(model_file **out, const char *path, int flags, mote_error *err);

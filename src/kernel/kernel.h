@@ -38,26 +38,33 @@ typedef enum act_fn {
 
 /* ---- activations in int8 ---- */
 /* One row of k columns: kp = k rounded up to 32, nb = kp / 32 blocks;
- * x ≈ d[b] q[32 b + i], d = max|x| / 127; the pad is zero. */
+ * x ≈ d[b] q[32 b + i], d = max|x| / 127; the pad is zero. The sums of q that levels with an offset or formats
+ * with a min need are kept with it: n = minus the sum, ds = d times the sum. */
 typedef struct kern_acts {
-    int8_t *q;    /* [kp] */
-    float *d;     /* [nb] */
-    float *ds;    /* [nb] d · s32 */
-    int32_t *s32; /* [nb] sum of q over the block */
-    int32_t *s16; /* [2 nb] sums over its halves */
+    int8_t *q;            /* [kp] */
+    float *d, *ds, *ds16; /* [nb], [nb], [2 nb] for halves of blocks */
+    int32_t *n, *n16;     /* [nb], [2 nb] */
 } kern_acts;
 static inline size_t kern_acts_blocks(size_t k) { return (k + KERN_BLOCK - 1) / KERN_BLOCK; }
 static inline size_t kern_acts_bytes(size_t k) {
-    return (kern_acts_blocks(k) * (KERN_BLOCK + 20) + 63) / 64 * 64;
+    return (kern_acts_blocks(k) * (KERN_BLOCK + 7 * 4) + 63) / 64 * 64;
 }
 /* The parts of a row that lies at `row` (64-byte aligned, kern_acts_bytes(k) long). */
 static inline kern_acts kern_acts_at(void *row, size_t k) {
     size_t nb = kern_acts_blocks(k);
     int8_t *q = (int8_t *)row;
     float *d = (float *)row + nb * (KERN_BLOCK / 4);
-    int32_t *s = (int32_t *)row + nb * (KERN_BLOCK / 4 + 2);
-    return (kern_acts){q, d, d + nb, s, s + nb};
+    int32_t *n = (int32_t *)row + nb * (KERN_BLOCK / 4 + 4);
+    return (kern_acts){q, d, d + nb, d + 2 * nb, n, n + nb};
 }
+/* Many rows are interleaved for the matrix kernels, KERN_TILE tokens together, block after block: */
+enum { KERN_TILE = 12 };
+typedef struct kern_acts_block {
+    int32_t q[8][KERN_TILE]; /* the four columns of a k-group of one token are one word */
+    float d[KERN_TILE], ds[KERN_TILE];
+    int32_t n[KERN_TILE], n16[2][KERN_TILE];
+    float ds16[2][KERN_TILE];
+} kern_acts_block;
 
 /* ---- matrix products ---- */
 /* Rows n_rows of y (and their bias) from row `row0` of the product; tokens t go to row yi[t·step] of y
@@ -75,14 +82,16 @@ typedef struct kern_index {
 } kern_index;
 
 struct kern_packing;
-/* y[t, r] for n_rows rows of packed panels and n_x tokens. x: rows of kern_acts, x_bytes apart.
- * scratch: kern_mul_scratch(k) bytes of this thread's own, 64-byte aligned. */
+/* y[t, r] for n_rows rows of packed panels and n_x tokens. x: rows of kern_acts, x_bytes apart; or, when
+ * `tiles` is set, that: for each KERN_TILE tokens one kern_acts_block per block of columns (the tokens past n_x
+ * in the last are zeros), and index is not used. scratch: kern_mul_scratch(k) bytes of this thread's own, 64-byte aligned. */
 typedef struct kern_mul {
     const struct kern_packing *pk;
     const unsigned char *panels; /* 64-byte aligned */
     size_t panel_bytes, n_rows, k;
     const unsigned char *x;
     size_t x_bytes, n_x;
+    const kern_acts_block *tiles;
     kern_index index;
     kern_out out;
     void *scratch;
@@ -117,6 +126,8 @@ typedef struct kern_table {
     kern_fmul_fn *fmul[QUANT_TYPE_MAX]; /* F32, F16, BF16 */
     /* dst: a row of kern_acts made from x[k]. Non-finite x gives a zero block. */
     void (*quantize)(void *dst, const float *x, size_t k);
+    /* dst: one tile from n ≤ KERN_TILE rows of kern_acts, x_bytes apart; the tokens from n on are zeros. */
+    void (*interleave)(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k);
     /* y[n] = x / sqrt(mean(x²) + eps) · w (+ b); w, b may be NULL. May be in place. */
     void (*rms_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
     /* y[n] = (x - mean) / sqrt(var + eps) · w (+ b). */

@@ -85,11 +85,15 @@ typedef struct hparams {
     size_t kda_dim;       /* head size of Kimi delta attention */
     /* RWKV-7: sizes of the low-rank adaptations, head size */
     size_t wkv_head, lora_decay, lora_iclr, lora_value, lora_gate;
+    size_t n_carry;       /* floats per token that a layer leaves for later ones (fwd.carry) */
 } hparams;
 
 /* ---- layers ---- */
 struct block_ops;
 typedef enum qk_norm { QKN_NONE, QKN_HEAD /* each head by itself */, QKN_ALL /* all heads as one row */ } qk_norm;
+
+/* A block's place in its layer: `which` below. */
+enum { PLACE_MIXER, PLACE_MIXER_2, PLACE_FFN, PLACES };
 
 typedef struct layer {
     size_t index;
@@ -103,8 +107,8 @@ typedef struct layer {
     slot slots[R_COUNT];
     /* decided at bind */
     size_t kv_index;      /* which KV cache, SIZE_MAX = none */
-    size_t state_offset[2], state_bytes[2]; /* recurrent state of each mixer inside a sequence's state */
-    void *priv[2];        /* a mixer's own precomputed data, in the model's arena */
+    size_t state_offset[PLACES], state_bytes[PLACES]; /* recurrent state of each block inside a sequence's state */
+    void *priv[PLACES];   /* a block's own precomputed data, in the model's arena */
     float mixer_scale[2]; /* multiplier of each mixer's input; 1 */
 } layer;
 
@@ -199,6 +203,7 @@ typedef struct fwd {
     const int32_t *pos;      /* [n] */
     const float *rope_cs[2]; /* [n, n_rot/2, 2] cosine and sine for rope_all, rope_swa */
     bump mem;                /* blocks' buffers; every thread bumps identically */
+    float *carry;            /* [n, n_carry] lives as long as the pass: RWKV-7's first values */
     float *router;           /* [n, n_expert] from a block's `before`, or NULL */
 } fwd;
 
@@ -212,7 +217,7 @@ typedef struct sink {
 
 typedef struct block_ops {
     const char *name;
-    /* Checks shapes, fills l->kv_index / state_bytes[which] / priv[which]. which: 0 or 1, the mixer's place. */
+    /* Checks shapes, fills l->kv_index / state_bytes[which] / priv[which]. which: its place. */
     mote_status (*bind)(model *m, layer *l, int which, mote_error *err);
     /* Floats of fwd.mem that forward takes for n rows. */
     size_t (*mem_floats)(const model *m, const layer *l, size_t n);
@@ -226,8 +231,9 @@ typedef struct block_ops {
 } block_ops;
 
 /* The blocks. */
-extern const block_ops block_attn, block_ffn, block_moe;
+extern const block_ops block_attn, block_mla, block_ffn, block_moe, block_gdn, block_kda;
 extern const block_ops block_mamba, block_mamba2, block_plamo2, block_shortconv;
+extern const block_ops block_rwkv7_time, block_rwkv7_channel;
 
 /* Helpers for blocks. */
 /* An output through a MAT slot with its ".scale" and ".bias". */

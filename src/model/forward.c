@@ -93,7 +93,7 @@ static void run_ffn(fwd *f, const layer *l, const float *x, const sink *out) {
     bool only_norm = f->m->hp.parallel || !l->mixer[0]; /* then the layer has one norm, and that is its name */
     role r = has(l, R_FFN_NORM) || !only_norm ? R_FFN_NORM : R_ATTN_NORM;
     linear_in in = {.x = x, .ld = f->m->hp.n_embd, .norm = layer_norm_of(f->m, l, r)};
-    l->ffn->forward(f, l, 0, &in, out);
+    l->ffn->forward(f, l, PLACE_FFN, &in, out);
 }
 
 /* Pre-norm, post-norm and sandwich layers: which norms there are decides. */
@@ -183,7 +183,7 @@ static void pass(void *arg, int ith, int nth) {
     struct pass *p = arg;
     state *s = p->s;
     fwd f = {.t = {.pool = s->pool, .kern = s->m->kern, .ith = ith, .nth = nth, .fast = !s->opts.exact, .scratch = s->scratch},
-             .m = s->m, .s = s, .b = p->b, .n = p->b->n, .x = s->x, .pos = s->pos, .mem = s->mem};
+             .m = s->m, .s = s, .b = p->b, .n = p->b->n, .x = s->x, .pos = s->pos, .carry = s->carry, .mem = s->mem};
     f.rope_cs[0] = s->rope_cs[0];
     f.rope_cs[1] = s->rope_cs[1];
     embed(&f);

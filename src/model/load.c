@@ -61,14 +61,14 @@ static mote_status bind_layers(model *m, mote_error *err) {
         static const role norms[] = {R_ATTN_NORM, R_ATTN_NORM_2, R_ATTN_POST_NORM, R_ATTN_OUT_NORM, R_FFN_NORM, R_FFN_POST_NORM, R_LAYER_OUT_NORM};
         for (size_t i = 0; i < COUNT_OF(norms); i++) TRY(bind_vec(l, norms[i], h->n_embd, false, err));
         if (l->swa && h->n_swa == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu is windowed, but key '%s.attention.sliding_window' is missing", il, m->arch->name);
-        for (int which = 0; which < 2; which++) {
-            if (!l->mixer[which]) continue;
-            TRY(l->mixer[which]->bind(m, l, which, err));
+        const block_ops *blocks[PLACES] = {l->mixer[0], l->mixer[1], l->ffn};
+        for (int which = 0; which < PLACES; which++) {
+            if (!blocks[which]) continue;
+            TRY(blocks[which]->bind(m, l, which, err));
             l->state_offset[which] = m->state_bytes;
             if (!ckd_add_size(&m->state_bytes, m->state_bytes, (l->state_bytes[which] + 63) & ~(size_t)63))
                 FAIL(err, MOTE_E_RANGE, "the recurrent state is too large");
         }
-        if (l->ffn) TRY(l->ffn->bind(m, l, 0, err));
     }
     return MOTE_OK;
 }

@@ -7,14 +7,7 @@
 
 enum { SSM_STATE_MAX = 1 << 16, SSM_EXP_ROWS = 32 };
 
-void ssm_act(const team *t, act_fn f, float *y, const float *x, const float *up, size_t n) {
-    (void)t;
-    for (size_t i = 0; i < n; i++) y[i] = act_apply(f, x[i]) * (up ? up[i] : 1);
-}
-static void exp_row(const team *t, float *x, size_t n) {
-    (void)t;
-    for (size_t i = 0; i < n; i++) x[i] = expf(x[i]);
-}
+void ssm_act(const team *t, act_fn f, float *y, const float *x, const float *up, size_t n) { t->kern->act(f, y, x, up, n); }
 
 float ssm_softplus(float x) { return act_apply(ACT_SOFTPLUS, x); }
 
@@ -151,7 +144,7 @@ void ssm_step_each(const team *t, float *s, size_t d_state, size_t w, const floa
         size_t n = MIN(d_state - i, (size_t)SSM_EXP_ROWS);
         for (size_t k = 0; k < n; k++)
             for (size_t j = 0; j < w; j++) decay[k * w + j] = dt[j] * a[(i + k) * w + j];
-        exp_row(t, decay, n * w);
+        (void)t->kern->exp_sum(decay, 0, n * w);
         step_rows(s + i * w, n, w, decay, dx, b + i, c + i, y);
     }
 }

@@ -118,6 +118,7 @@ static mote_status open_work(state *s, mote_error *err) {
     bump b = {0};
     for (int pass = 0; pass < 2; pass++) { /* measure, then lay out */
         s->x = bump_f32(&b, n * m->hp.n_embd);
+        s->carry = bump_f32(&b, n * m->hp.n_carry);
         s->rope_cs[0] = bump_f32(&b, rope[0]);
         s->rope_cs[1] = bump_f32(&b, rope[1]);
         s->pos = bump_bytes(&b, n * sizeof(int32_t));

@@ -22,7 +22,7 @@ struct state {
     size_t work_bytes;
     float *rope_cs[2];
     int32_t *pos;
-    float *x;
+    float *x, *carry;
     bump mem, scratch;    /* templates: copied into every thread's fwd */
     state_sizes sizes;
 };

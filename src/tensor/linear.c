@@ -5,12 +5,13 @@
  * Then the rows of all outputs, in units of 16, are one range that is split over the threads. */
 #include "tensor/tensor_int.h"
 
-enum { PRIVATE_ROWS_MAX = 4 };
+enum { PRIVATE_ROWS_MAX = 4, TILES_FROM = 8 }; /* tokens from which on the interleaved form pays */
 
 /* The input as the kernels take it. */
 typedef struct input {
     unsigned char *q; /* rows of kern_acts, or NULL */
     size_t q_bytes;
+    kern_acts_block *tiles; /* or all of them interleaved */
     const float *f; /* rows of f32, or NULL */
     size_t ld;
     size_t k;
@@ -27,7 +28,9 @@ size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
     size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float);
     size_t rows = n_rows <= PRIVATE_ROWS_MAX ? n_rows * (size_t)nth : n_rows;
     rows = MAX(rows, MIN(n_rows, (size_t)PRIVATE_ROWS_MAX) * (size_t)nth);
-    return rows * row + (size_t)nth * (thread_bytes(k_max) + row_floats(k_max) * sizeof(float)) + 256;
+    size_t tiles = (n_rows / KERN_TILE + 1) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
+    size_t thread = thread_bytes(k_max) + row_floats(k_max) * sizeof(float) + KERN_TILE * kern_acts_bytes(k_max);
+    return rows * row + tiles + (size_t)nth * thread + 512;
 }
 
 static bool is_fused(const linear_in *in) {
@@ -45,7 +48,8 @@ static void fuse_row(const team *t, const linear_in *in, size_t row, float *dst,
 }
 
 /* Makes the input; ends with a barrier when rows were shared out. */
-static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, bool want_q, bool want_f) {
+static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, bool want_q, bool want_f,
+                        bool interleave) {
     bool fused = is_fused(in), private = n_rows <= PRIVATE_ROWS_MAX || t->nth == 1;
     size_t copies = private ? (size_t)t->nth : 1, mine = private ? (size_t)t->ith : 0;
     size_t q_bytes = kern_acts_bytes(k), ldf = row_floats(k);
@@ -53,7 +57,18 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
     unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
     r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
     float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
-    if (want_q) r.q = (unsigned char *)bump_bytes(&t->scratch, copies * n_rows * q_bytes) + mine * n_rows * q_bytes;
+    size_t n_tiles = (n_rows + KERN_TILE - 1) / KERN_TILE, step = 1;
+    interleave = interleave && want_q && n_rows >= TILES_FROM;
+    if (interleave) { /* rows are quantized where one tile of this thread finds room */
+        step = KERN_TILE;
+        r.tiles = bump_bytes(&t->scratch, n_tiles * kern_acts_blocks(k) * sizeof *r.tiles);
+        r.q = (unsigned char *)bump_bytes(&t->scratch, (size_t)t->nth * KERN_TILE * q_bytes);
+        r.q += (size_t)t->ith * KERN_TILE * q_bytes;
+        private = t->nth == 1;
+    } else if (want_q) {
+        r.q = bump_bytes(&t->scratch, copies * n_rows * q_bytes);
+        r.q += mine * n_rows * q_bytes;
+    }
     if (want_f && fused) {
         rows = bump_f32(&t->scratch, copies * n_rows * ldf) + mine * n_rows * ldf;
         r.f = rows;
@@ -61,7 +76,7 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
     }
     if (!want_q && !rows) return r;
     size_t from = 0, to = n_rows;
-    if (!private) pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
+    if (!private) pool_share(n_rows, step, t->ith, t->nth, &from, &to);
     for (size_t i = from; i < to; i++) {
         const float *x = in->x + i * in->ld;
         if (fused) {
@@ -69,7 +84,11 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
             fuse_row(t, in, i, dst, k);
             x = dst;
         }
-        if (want_q) t->kern->quantize(r.q + i * q_bytes, x, k);
+        if (want_q) t->kern->quantize(r.q + (interleave ? i % KERN_TILE : i) * q_bytes, x, k);
+        if (interleave && (i % KERN_TILE == KERN_TILE - 1 || i == to - 1)) {
+            kern_acts_block *tile = r.tiles + i / KERN_TILE * kern_acts_blocks(k);
+            t->kern->interleave(tile, r.q, q_bytes, i % KERN_TILE + 1, k);
+        }
     }
     if (!private) team_barrier(t);
     return r;
@@ -94,6 +113,7 @@ static void multiply(const team *t, const input *in, const weight *w, size_t mat
             .x = in->q,
             .x_bytes = in->q_bytes,
             .n_x = n_x,
+            .tiles = in->tiles,
             .index = index,
             .out = out,
             .scratch = in->scratch,
@@ -134,7 +154,7 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         else want_f = true;
         units += units_of(outs[i].w);
     }
-    input x = make_input(t, in, n_rows, k, want_q, want_f);
+    input x = make_input(t, in, n_rows, k, want_q, want_f, true);
     size_t from, to;
     pool_share(units, 1, t->ith, t->nth, &from, &to);
     for (size_t i = 0, first = 0; i < n_outs && first < to; i++) {
@@ -162,7 +182,7 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
         if (takes_int8(t, outs[i].w)) want_q = true;
         else want_f = true;
     }
-    input x = make_input(t, in, n_in_rows, k, want_q, want_f);
+    input x = make_input(t, in, n_in_rows, k, want_q, want_f, false);
     size_t step = sizeof *assign / sizeof(int32_t), turn = 0;
     for (size_t a = 0, end; a < n_assign; a = end) {
         size_t e = (size_t)assign[a].expert;

@@ -12,8 +12,9 @@ static int32_t whole_word(const tok_vocab *v, str word) {
     return tok_plain(v, tok_map_get(&v->map, v->text, spelled, n));
 }
 
-static mote_status encode_word(tok_work *w, str word) {
+mote_status tok_bpe_word(tok_work *w, str word) {
     const tok_vocab *v = w->v;
+    w->word_from = w->out->n;
     bool whole = v->ignore_merges;
     if (!whole && v->newline_words && word.p[0] == '\n') {
         whole = true;
@@ -50,7 +51,7 @@ mote_status tok_bpe_encode(tok_work *w, str text) {
     TRY(tok_cut_run(w->cut, text, &pieces, w->err));
     size_t at = 0;
     for (size_t i = 0; i < pieces->n; i++) {
-        if (!pieces->dropped[i]) TRY(encode_word(w, str_sub(text, at, pieces->len[i])));
+        if (!pieces->dropped[i]) TRY(tok_bpe_word(w, str_sub(text, at, pieces->len[i])));
         at += pieces->len[i];
     }
     return MOTE_OK;

@@ -15,15 +15,20 @@ mote_status tok_emit(tok_work *w, int32_t id) {
 
 mote_status tok_emit_unknown(tok_work *w) {
     int32_t id = w->v->role[TOK_ROLE_UNK];
-    return id < 0 ? MOTE_OK : tok_emit(w, id);
+    const tok_ids *o = w->out;
+    if (id < 0 || (w->v->fuse_unk && o->n > w->word_from && o->p[o->n - 1] == id)) return MOTE_OK;
+    return tok_emit(w, id);
 }
 
 static void work_free(tok_work *w) {
     mem_free_aligned(w->links);
     tok_queue_free(&w->queue);
     tok_cut_close(&w->cut);
+    tok_cut_close(&w->cut2);
     buf_free(&w->text);
     buf_free(&w->norm);
+    buf_free(&w->norm2);
+    buf_free(&w->piece);
     mem_free_aligned(w->path);
 }
 
@@ -43,14 +48,16 @@ static mote_status encode(const tok_vocab *v, str text, const tok_span *spans, s
                           mote_error *err) {
     if (text.n > TOK_TEXT_BYTES_MAX)
         FAIL(err, MOTE_E_LIMIT, "a text of %zu bytes, at most %zu are encoded at once", text.n, TOK_TEXT_BYTES_MAX);
-    tok_work w = {.v = v, .out = out, .err = err};
+    tok_work w = {.v = v, .out = out, .err = err, .first = true, .parse_control = (flags & TOK_SPECIAL) != 0};
     buf_init(&w.text, 4 * TOK_TEXT_BYTES_MAX);
     buf_init(&w.norm, 4 * TOK_TEXT_BYTES_MAX);
+    buf_init(&w.norm2, 4 * TOK_TEXT_BYTES_MAX);
+    buf_init(&w.piece, 4 * TOK_TEXT_BYTES_MAX);
     size_t before = out->n;
     mote_status s = MOTE_OK;
     if (flags & TOK_BOS)
         for (int i = 0; i < v->n_before; i++) TRYG(s, tok_emit(&w, v->before[i]));
-    TRYG(s, tok_partition(&w, text, spans, n_spans, (flags & TOK_SPECIAL) != 0, encode_raw));
+    TRYG(s, tok_partition(&w, &v->special, text, spans, n_spans, w.parse_control, encode_raw));
     if (flags & TOK_BOS)
         for (int i = 0; i < v->n_after; i++) TRYG(s, tok_emit(&w, v->after[i]));
 out:

@@ -1,6 +1,6 @@
 /* merge.c: merging symbols, best pair first, in O(n log n).
  *
- * Symbols are linked by offsets into the run of text. The next pair merged is always the one of lowest rank, of
+ * Symbols are numbered by the character they begin with, and linked; one past the last is a sentinel. The next pair merged is always the one of lowest rank, of
  * those the leftmost. Short runs look for it by walking; long ones keep a queue made for what long runs look
  * like (one character a million times): a list of positions per rank, in order, as long as pairs appear from
  * left to right, and a heap for those that do not. Every position is in at most one list. */
@@ -15,7 +15,8 @@ struct tok_links {
     int32_t sym;   /* BPE: symbol; SPM: token or TOK_NONE */
     int32_t made;  /* what merging with the right neighbour makes */
     uint32_t rank; /* of that merge, NO_RANK when there is none */
-    uint32_t len, prev;
+    uint32_t at; /* offset in the text */
+    uint32_t prev, next;
     uint32_t q_next, q_prev;
 };
 
@@ -57,16 +58,16 @@ static uint32_t rank_of_score(float score) {
 
 /* What the symbols at i and behind it would make. */
 static void look_up(const tok_vocab *v, struct tok_links *l, str text, uint32_t i) {
-    uint32_t j = i + l[i].len;
+    uint32_t j = l[i].next;
     l[i].rank = NO_RANK;
-    if (j >= text.n) return;
+    if (l[j].at == text.n) return;
     if (v->kind == TOK_KIND_SPM) {
-        size_t len = (size_t)l[i].len + l[j].len;
+        size_t len = l[l[j].next].at - l[i].at;
         if (len > v->token_len_max) return;
-        int32_t id = tok_plain(v, tok_map_get(&v->map, v->text, text.p + i, len));
+        int32_t id = tok_plain(v, tok_map_get(&v->map, v->text, text.p + l[i].at, len));
         if (id < 0) return;
         l[i].made = id;
-        l[i].rank = rank_of_score(v->score[id]);
+        l[i].rank = rank_of_score((float)v->score[id]);
     } else if (l[i].sym >= 0 && l[j].sym >= 0) {
         const struct tok_merge *m = tok_merges_get(&v->merges, l[i].sym, l[j].sym);
         if (!m) return;
@@ -76,25 +77,24 @@ static void look_up(const tok_vocab *v, struct tok_links *l, str text, uint32_t 
 }
 
 /* Makes one symbol of the pair at i. */
-static void join(struct tok_links *l, size_t n, uint32_t i) {
-    uint32_t j = i + l[i].len, after = j + l[j].len;
+static void join(struct tok_links *l, uint32_t i) {
+    uint32_t after = l[l[i].next].next;
     l[i].sym = l[i].made;
-    l[i].len += l[j].len;
-    if (after < n) l[after].prev = i;
+    l[i].next = after;
+    l[after].prev = i;
 }
 
-static void merge_walking(const tok_vocab *v, struct tok_links *l, str text) {
-    uint32_t n = (uint32_t)text.n;
-    for (uint32_t i = 0; i < n; i += l[i].len) look_up(v, l, text, i);
+static void merge_walking(const tok_vocab *v, struct tok_links *l, uint32_t n, str text) {
+    for (uint32_t i = 0; i < n; i = l[i].next) look_up(v, l, text, i);
     for (;;) {
         uint32_t best = NIL, rank = NO_RANK;
-        for (uint32_t i = 0; i < n; i += l[i].len) {
+        for (uint32_t i = 0; i < n; i = l[i].next) {
             if (l[i].rank >= rank) continue;
             best = i;
             rank = l[i].rank;
         }
         if (best == NIL) return;
-        join(l, n, best);
+        join(l, best);
         look_up(v, l, text, best);
         if (best > 0) look_up(v, l, text, l[best].prev);
     }
@@ -219,22 +219,20 @@ static uint32_t best_pair(struct tok_queue *q, const struct tok_links *l) {
 }
 
 /* The queue is empty before and after. */
-static mote_status merge_queued(tok_work *w, struct tok_links *l, str text) {
-    uint32_t n = (uint32_t)text.n;
+static mote_status merge_queued(tok_work *w, struct tok_links *l, uint32_t n, str text) {
     struct tok_queue *q = w->queue;
     if (!q) q = w->queue = MEM_NEW(struct tok_queue);
     if (!q) FAIL(w->err, MOTE_E_MEMORY, "out of memory while merging a long run of text");
-    for (uint32_t i = 0; i < n; i += l[i].len) {
+    for (uint32_t i = 0; i < n; i++) {
         look_up(w->v, l, text, i);
         TRY(enqueue(q, l, i, w->err));
     }
     for (;;) {
         uint32_t i = best_pair(q, l);
         if (i == NIL) return MOTE_OK;
-        uint32_t j = i + l[i].len;
         dequeue(q, l, i);
-        dequeue(q, l, j);
-        join(l, n, i);
+        dequeue(q, l, l[i].next);
+        join(l, i);
         if (i > 0) {
             uint32_t p = l[i].prev;
             dequeue(q, l, p);
@@ -273,29 +271,34 @@ static mote_status emit_symbol(tok_work *w, int32_t sym, str s) {
     return any || v->byte_level ? MOTE_OK : tok_emit_unknown(w);
 }
 
+static mote_status links_room(tok_work *w, size_t n) {
+    if (n <= w->cap_links) return MOTE_OK;
+    mem_free_aligned(w->links);
+    w->cap_links = 0;
+    n = MAX(n, 1024);
+    w->links = mem_alloc_aligned(n * sizeof *w->links);
+    if (!w->links) FAIL(w->err, MOTE_E_MEMORY, "out of memory while merging %zu symbols of text", n);
+    w->cap_links = n;
+    return MOTE_OK;
+}
+
 static mote_status merge_one(tok_work *w, str text) {
     const tok_vocab *v = w->v;
-    size_t count = 0;
-    if (text.n > w->cap_links) {
-        mem_free_aligned(w->links);
-        w->cap_links = 0;
-        size_t want = text.n < 4096 ? 4096 : text.n;
-        w->links = mem_alloc_aligned(want * sizeof *w->links);
-        if (!w->links) FAIL(w->err, MOTE_E_MEMORY, "out of memory while merging %zu bytes of text", text.n);
-        w->cap_links = want;
-    }
+    TRY(links_room(w, (v->byte_level ? text.n : utf8_count(text.p, text.n)) + 1));
     struct tok_links *l = w->links;
-    for (uint32_t i = 0, prev = NIL; i < text.n; count++) {
+    uint32_t n = 0, at = 0;
+    for (; at < text.n; n++) {
         uint32_t cp, len = 1;
-        if (!v->byte_level) len = (uint32_t)utf8_decode(text.p + i, text.n - i, &cp);
-        l[i] = (struct tok_links){
-            .sym = first_symbol(v, text, i, len), .rank = NO_RANK, .len = len, .prev = prev, .q_prev = NIL};
-        prev = i;
-        i += len;
+        if (!v->byte_level) len = (uint32_t)utf8_decode(text.p + at, text.n - at, &cp);
+        l[n] = (struct tok_links){.sym = first_symbol(v, text, at, len), .rank = NO_RANK, .at = at, .prev = n - 1,
+                                  .next = n + 1, .q_prev = NIL};
+        at += len;
     }
-    if (count <= WALK_SYMBOLS_MAX) merge_walking(v, l, text);
-    else TRY(merge_queued(w, l, text));
-    for (uint32_t i = 0; i < text.n; i += l[i].len) TRY(emit_symbol(w, l[i].sym, str_sub(text, i, l[i].len)));
+    l[n] = (struct tok_links){.sym = TOK_NONE, .rank = NO_RANK, .at = at, .next = n};
+    if (n <= WALK_SYMBOLS_MAX) merge_walking(v, l, n, text);
+    else TRY(merge_queued(w, l, n, text));
+    for (uint32_t i = 0; i < n; i = l[i].next)
+        TRY(emit_symbol(w, l[i].sym, str_sub(text, l[i].at, l[l[i].next].at - l[i].at)));
     return MOTE_OK;
 }
 

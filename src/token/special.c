@@ -20,6 +20,7 @@ struct range {
 
 typedef struct finder {
     const tok_vocab *v;
+    const tok_trie *trie;
     str text;
     bool parse_control;
     struct range *untrusted;
@@ -169,9 +170,29 @@ static mote_status settle(finder *f) {
     return MOTE_OK;
 }
 
+/* tokenizer.json: the leftmost candidate, of those the longest. */
+static mote_status next_leftmost(finder *f, size_t at) {
+    f->n = 0;
+    for (size_t i = at; i < f->text.n && f->n == 0; i++) {
+        uint32_t node = 0;
+        struct cand best = {.id = TOK_NONE};
+        for (size_t k = i; k < f->text.n; k++) {
+            node = tok_trie_step(f->trie, node, (unsigned char)f->text.p[k]);
+            if (!node) break;
+            int32_t id = tok_trie_value(f->trie, node);
+            if (id >= 0 && allowed(f, id, i, k + 1 - i)) best = (struct cand){i, (uint32_t)(k + 1 - i), id};
+        }
+        if (best.id < 0) continue;
+        TRY(add(f, best.pos, best.len, best.id));
+        f->to = i + best.len;
+    }
+    return MOTE_OK;
+}
+
 /* The next cluster at or behind `at`; none: f->n is 0. */
 static mote_status next_cluster(finder *f, size_t at) {
-    const tok_trie *t = &f->v->special;
+    if (f->v->from_json) return next_leftmost(f, at);
+    const tok_trie *t = f->trie;
     f->n = 0;
     f->from = f->to = at;
     for (size_t i = at; i < f->text.n && (f->n == 0 || i < f->to); i++) {
@@ -189,7 +210,20 @@ static mote_status next_cluster(finder *f, size_t at) {
     return settle(f);
 }
 
-static bool space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+/* Length of the white space before, or at, an offset. GGUF's models mean ASCII's. */
+static size_t space_before(const finder *f, size_t at, size_t limit) {
+    size_t i = at;
+    uint32_t cp;
+    do at--;
+    while (at > limit && (f->text.p[at] & 0xC0) == 0x80);
+    (void)utf8_decode(f->text.p + at, i - at, &cp);
+    return tok_uni_space(cp) && (f->v->from_json || cp < 0x80) ? i - at : 0;
+}
+static size_t space_at(const finder *f, size_t at) {
+    uint32_t cp;
+    size_t n = utf8_decode(f->text.p + at, f->text.n - at, &cp);
+    return tok_uni_space(cp) && (f->v->from_json || cp < 0x80) ? n : 0;
+}
 
 static mote_status walk(finder *f, tok_work *w, mote_status (*raw)(tok_work *w, str text, bool first)) {
     const tok_vocab *v = f->v;
@@ -201,23 +235,23 @@ static mote_status walk(finder *f, tok_work *w, mote_status (*raw)(tok_work *w, 
             const struct cand *c = &f->cand[i];
             size_t end = c->pos;
             if (v->flag[c->id] & TOK_FLAG_LSTRIP)
-                while (end > done && space(f->text.p[end - 1])) end--;
-            if (end > done) TRY(raw(w, str_sub(f->text, done, end - done), done == 0));
+                for (size_t n; end > done && (n = space_before(f, end, done)) > 0;) end -= n;
+            if (end > done) TRY(raw(w, str_sub(f->text, done, end - done), w->first && done == 0));
             TRY(tok_emit(w, c->id));
             done = c->pos + c->len;
             size_t next = i + 1 < f->n ? f->cand[i + 1].pos : f->text.n;
             if (v->flag[c->id] & TOK_FLAG_RSTRIP)
-                while (done < next && space(f->text.p[done])) done++;
+                for (size_t n; done < next && (n = space_at(f, done)) > 0;) done += n;
         }
         at = MAX(f->to, done);
     }
-    return done < f->text.n ? raw(w, str_sub(f->text, done, f->text.n - done), done == 0) : MOTE_OK;
+    return done < f->text.n ? raw(w, str_sub(f->text, done, f->text.n - done), w->first && done == 0) : MOTE_OK;
 }
 
-mote_status tok_partition(tok_work *w, str text, const tok_span *spans, size_t n_spans, bool parse_control,
+mote_status tok_partition(tok_work *w, const tok_trie *specials, str text, const tok_span *spans, size_t n_spans, bool parse_control,
                           mote_status (*raw)(tok_work *w, str text, bool first)) {
-    if (tok_trie_is_empty(&w->v->special)) return text.n ? raw(w, text, true) : MOTE_OK;
-    finder f = {.v = w->v, .text = text, .parse_control = parse_control, .err = w->err};
+    if (tok_trie_is_empty(specials)) return text.n ? raw(w, text, w->first) : MOTE_OK;
+    finder f = {.v = w->v, .trie = specials, .text = text, .parse_control = parse_control, .err = w->err};
     mote_status s = MOTE_OK;
     if (n_spans) {
         f.untrusted = MEM_NEW_N(struct range, n_spans);

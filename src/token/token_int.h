@@ -118,7 +118,7 @@ struct tok_vocab {
     str *text; /* n tokens, then the symbols of merges that are not tokens */
     size_t n_syms, cap_syms;
     uint8_t *type, *flag;
-    float *score; /* SPM, unigram */
+    double *score; /* SPM, unigram */
     tok_map map;
     int32_t role[TOK_ROLES];
     int32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];
@@ -139,7 +139,7 @@ struct tok_vocab {
     bool ignore_merges;    /* a word that is a token is that token */
     bool newline_words;    /* Gemma 4: a run of newlines that is a token is that token */
     bool fuse_unk;
-    str char_suffix, char_prefix; /* tokenizer.json: end_of_word_suffix, continuing_subword_prefix */
+    tok_pre *pre2;        /* tokenizer.json: passes after the text was changed */
     uint64_t *joints;      /* Bloom filter of the character pairs that occur inside symbols; NULL: cut nowhere */
 
     /* SPM, unigram, BPE without byte-level */
@@ -152,8 +152,14 @@ struct tok_vocab {
     bool lower, strip_accents; /* WordPiece from GGUF */
     size_t word_chars_max;
 
-    tok_norm *norm;
+    /* tokenizer.json */
     bool from_json;
+    tok_norm *norm;
+    tok_trie late;    /* added tokens that are looked for after normalization */
+    bool meta;        /* Metaspace: ▁ for spaces, one in front by meta_prefix */
+    bool byte_prefix; /* ByteLevel: a space in front */
+    enum { TOK_PREFIX_NEVER, TOK_PREFIX_ALWAYS, TOK_PREFIX_FIRST } meta_prefix;
+    str char_prefix; /* WordPiece: continuing_subword_prefix */
 };
 
 /* vocab.c */
@@ -188,8 +194,11 @@ typedef struct tok_work { /* scratch of one encode call */
     struct tok_links *links; /* merge.c */
     size_t cap_links;
     struct tok_queue *queue;
-    tok_cut *cut;
-    buf text, norm; /* the fragment after normalization */
+    tok_cut *cut, *cut2;
+    buf text, norm, norm2, piece;
+    bool parse_control;
+    bool first;       /* what is encoded now begins at the beginning of the text */
+    size_t word_from; /* ids before it belong to earlier words */
     void *path;     /* unigram.c */
     size_t cap_path;
 } tok_work;
@@ -197,6 +206,7 @@ mote_status tok_emit(tok_work *w, int32_t id);
 mote_status tok_emit_unknown(tok_work *w);
 /* One stretch of text between special tokens. */
 mote_status tok_bpe_encode(tok_work *w, str text);
+mote_status tok_bpe_word(tok_work *w, str word);
 mote_status tok_spm_encode(tok_work *w, str text);
 mote_status tok_escape_spaces(str text, bool prefix, buf *out, mote_error *err); /* appends, ' ' as ▁ */
 /* charsmap.c: p must outlive m. match: how many bytes are replaced by what, 0 for none. */
@@ -222,7 +232,7 @@ void tok_norm_free(tok_norm **n);
 void tok_work_free(tok_work *w);
 
 /* special.c: calls raw() for the stretches between special tokens and emits those. */
-mote_status tok_partition(tok_work *w, str text, const tok_span *spans, size_t n_spans, bool parse_control,
+mote_status tok_partition(tok_work *w, const tok_trie *specials, str text, const tok_span *spans, size_t n_spans, bool parse_control,
                           mote_status (*raw)(tok_work *w, str text, bool first));
 
 /* vocab_gguf.c, vocab_json.c */

@@ -23,12 +23,13 @@ mote_status tok_unigram_prepare(tok_vocab *v, const kv *charsmap, mote_error *er
     TRY(tok_trie_init(&v->user_trie, err));
     for (size_t i = 0; i < v->n; i++) {
         int t = v->type[i];
-        if (t == TOK_NORMAL) lowest = MIN(lowest, (double)v->score[i]);
+        if (t == TOK_NORMAL) lowest = MIN(lowest, v->score[i]);
         if (t == TOK_USER_DEFINED) TRY(tok_trie_put(&v->user_trie, STR(""), v->text[i], (int32_t)i, err));
         if (t == TOK_NORMAL || t == TOK_USER_DEFINED || t == TOK_UNUSED)
             TRY(tok_trie_put(&v->trie, STR(""), v->text[i], (int32_t)i, err));
     }
-    v->unk_score = (double)((lowest == DBL_MAX ? 0.0f : (float)lowest) - (float)UNKNOWN_PENALTY);
+    v->unk_score = (lowest == DBL_MAX ? 0 : lowest) - UNKNOWN_PENALTY;
+    if (!v->from_json) v->unk_score = (double)(float)v->unk_score; /* scores in GGUF are floats, this one too */
     return MOTE_OK;
 }
 
@@ -101,7 +102,7 @@ static void find_path(const tok_vocab *v, str t, struct step *path) {
             int32_t id = tok_trie_value(&v->trie, node);
             if (id < 0) continue;
             if (k + 1 - i == len) single = true;
-            double score = v->type[id] == TOK_USER_DEFINED ? 0 : (double)v->score[id];
+            double score = v->type[id] == TOK_USER_DEFINED ? 0 : v->score[id];
             offer(&path[k + 1], path[i].score + score, i, id);
         }
         if (!single) offer(&path[i + len], path[i].score + v->unk_score, i, TOK_NONE);

@@ -22,7 +22,9 @@ void tok_close(tok_vocab **out) {
     tok_trie_free(&v->special);
     tok_trie_free(&v->trie);
     tok_trie_free(&v->user_trie);
+    tok_trie_free(&v->late);
     tok_pre_free(&v->pre);
+    tok_pre_free(&v->pre2);
     tok_norm_free(&v->norm);
     arena_free(&v->mem);
     mem_free(v);
@@ -31,7 +33,9 @@ void tok_close(tok_vocab **out) {
 
 mote_status tok_vocab_index(tok_vocab *v, mote_error *err) {
     TRY(tok_map_init(&v->map, v->n, err));
-    for (size_t i = 0; i < v->n; i++) TRY(tok_map_put(&v->map, v->text, (int32_t)i, err));
+    for (size_t i = 0; i < v->n; i++) {
+        if (v->text[i].n) TRY(tok_map_put(&v->map, v->text, (int32_t)i, err)); /* tokenizer.json may leave ids out */
+    }
     v->n_syms = v->n;
     return MOTE_OK;
 }
@@ -124,11 +128,8 @@ static void put_piece(const tok_vocab *v, size_t id, buf *b) {
     else if (v->kind == TOK_KIND_TRIE) tok_trie_unescape(s, b);
     else if (v->kind == TOK_KIND_BPE && v->byte_level) put_from_stand_ins(b, s);
     else if (v->kind == TOK_KIND_WORDPIECE && v->from_json) {
-        if (str_starts(s, v->char_prefix)) buf_put(b, s.p + v->char_prefix.n, s.n - v->char_prefix.n);
+        if (v->char_prefix.n && str_starts(s, v->char_prefix)) buf_put(b, s.p + v->char_prefix.n, s.n - v->char_prefix.n);
         else buf_putc(b, ' '), buf_put_str(b, s);
-    } else if (v->char_suffix.n && str_ends(s, v->char_suffix)) {
-        buf_put(b, s.p, s.n - v->char_suffix.n);
-        buf_putc(b, ' ');
     } else if (v->escape_space || v->kind != TOK_KIND_BPE) put_unescaped(b, s);
     else buf_put_str(b, s);
 }
@@ -230,9 +231,11 @@ mote_status tok_vocab_finish(tok_vocab *v, str chat_template, mote_error *err) {
     known_exceptions(v);
     TRY(make_pieces(v, err));
     TRY(tok_trie_init(&v->special, err));
+    TRY(tok_trie_init(&v->late, err));
     for (size_t i = 0; i < v->n; i++) {
         bool special = v->type[i] == TOK_CONTROL || v->type[i] == TOK_UNKNOWN || v->type[i] == TOK_USER_DEFINED;
-        if (special && v->text[i].n) TRY(tok_trie_put(&v->special, STR(""), v->text[i], (int32_t)i, err));
+        tok_trie *t = v->flag[i] & TOK_FLAG_NORMALIZED ? &v->late : &v->special;
+        if (special && v->text[i].n) TRY(tok_trie_put(t, STR(""), v->text[i], (int32_t)i, err));
     }
     mark_delimiters(v, chat_template);
     return MOTE_OK;

@@ -103,7 +103,7 @@ static mote_status load_scores(const loader *l) {
     for (size_t i = 0; i < v->n; i++) {
         double s;
         if (!kv_at_num(k, i, &s)) FAIL(l->err, MOTE_E_FORMAT, "'%s' is not an array of numbers", key);
-        v->score[i] = (float)s;
+        v->score[i] = s;
     }
     return MOTE_OK;
 }

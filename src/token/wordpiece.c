@@ -2,7 +2,7 @@
  * from the left by the longest token. The trie holds tokens that begin a word behind ▁, the others bare: that is how
  * GGUF spells them, and tokenizer.json's "##" is turned around when it is loaded. A word that cannot be taken apart
  * whole is one unknown token. */
-#include "token/token_int.h"
+#include "token/json_int.h"
 
 #include <utf8proc.h>
 
@@ -51,7 +51,7 @@ mote_status tok_wordpiece_word(tok_work *w, str word) {
     return w->out->n > before ? MOTE_OK : tok_emit_unknown(w);
 }
 
-static bool is_chinese(uint32_t cp) { /* the blocks BERT's own tokenizer names; one begins at an odd place */
+bool tok_bert_chinese(uint32_t cp) { /* the blocks BERT's own tokenizer names; one begins at an odd place */
     return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) || (cp >= 0x20000 && cp <= 0x2A6DF) ||
            (cp >= 0x2A700 && cp <= 0x2B73F) || (cp >= 0x2B740 && cp <= 0x2B81F) || (cp >= 0x2B920 && cp <= 0x2CEAF) ||
            (cp >= 0xF900 && cp <= 0xFAFF) || (cp >= 0x2F800 && cp <= 0x2FA1F);
@@ -91,7 +91,7 @@ mote_status tok_wordpiece_encode(tok_work *w, str text) {
             continue;
         }
         if (c == TOK_CLS_CONTROL || (v->strip_accents && c == TOK_CLS_M)) continue;
-        bool alone = c == TOK_CLS_P || (c == TOK_CLS_S && cp < 0x7F) || is_chinese(cp);
+        bool alone = c == TOK_CLS_P || (c == TOK_CLS_S && cp < 0x7F) || tok_bert_chinese(cp);
         char utf8[4];
         size_t n = utf8_encode(v->lower ? tok_uni_lower(cp) : cp, utf8);
         if (alone) TRY(end_word(w));

@@ -60,27 +60,30 @@ void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, siz
     }
 }
 
+/* y after block b of row r; the block's activations are block xb of x. */
+static float block_product(const kern_packing *p, const unsigned char *panel, size_t nb, size_t b, size_t r,
+                           const kern_acts *x, size_t xb, float y) {
+    uint8_t u[32];
+    float scale[2], min[2];
+    kern_panel_block_ref(p, panel, nb, b, r, u, scale, min);
+    int offset = p->offset_log2 == KERN_NO_OFFSET ? 0 : 1 << p->offset_log2;
+    int sum[2] = {0, 0};
+    for (size_t c = 0; c < 32; c++) sum[c / 16] += (u[c] - offset) * x->q[32 * xb + c];
+    if (!kern_scales_16(p->scales)) {
+        y = fmaf((float)(sum[0] + sum[1]), scale[0] * x->d[xb], y);
+        return kern_scales_min(p->scales) ? fmaf(min[0], x->ds[xb], y) : y;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        y = fmaf((float)sum[i], scale[i] * x->d[xb], y);
+        if (kern_scales_min(p->scales)) y = fmaf(min[i], x->ds16[2 * xb + i], y);
+    }
+    return y;
+}
+
 static float product(const kern_mul *a, const unsigned char *panel, size_t r, const kern_acts *x) {
-    const kern_packing *p = a->pk;
     size_t nb = kern_acts_blocks(a->k);
     float y = 0;
-    for (size_t b = 0; b < nb; b++) {
-        uint8_t u[32];
-        float scale[2], min[2];
-        kern_panel_block_ref(p, panel, nb, b, r, u, scale, min);
-        int offset = p->offset_log2 == KERN_NO_OFFSET ? 0 : 1 << p->offset_log2;
-        int sum[2] = {0, 0};
-        for (size_t c = 0; c < 32; c++) sum[c / 16] += (u[c] - offset) * x->q[32 * b + c];
-        if (kern_scales_16(p->scales)) {
-            for (size_t i = 0; i < 2; i++) {
-                y = fmaf((float)sum[i], scale[i] * x->d[b], y);
-                if (kern_scales_min(p->scales)) y = fmaf(min[i], x->d[b] * (float)x->s16[2 * b + i], y);
-            }
-        } else {
-            y = fmaf((float)(sum[0] + sum[1]), scale[0] * x->d[b], y);
-            if (kern_scales_min(p->scales)) y = fmaf(min[0], x->ds[b], y);
-        }
-    }
+    for (size_t b = 0; b < nb; b++) y = block_product(a->pk, panel, nb, b, r, x, b, y);
     return y;
 }
 
@@ -91,8 +94,31 @@ void kern_put_ref(const kern_out *o, size_t row, size_t r, float v) {
     *y = o->add ? *y + v : v;
 }
 
+/* The same from the interleaved form. */
+static float product_of_tile(const kern_mul *a, const unsigned char *panel, size_t r, size_t t) {
+    size_t nb = kern_acts_blocks(a->k);
+    const kern_acts_block *tile = a->tiles + t / KERN_TILE * nb;
+    t %= KERN_TILE;
+    float y = 0;
+    for (size_t b = 0; b < nb; b++, tile++) {
+        int32_t q[8], n16[2] = {tile->n16[0][t], tile->n16[1][t]};
+        float d = tile->d[t], ds = tile->ds[t], ds16[2] = {tile->ds16[0][t], tile->ds16[1][t]};
+        for (size_t g = 0; g < 8; g++) q[g] = tile->q[g][t];
+        kern_acts x = {(int8_t *)(void *)q, &d, &ds, ds16, NULL, n16};
+        y = block_product(a->pk, panel, nb, b, r, &x, 0, y);
+    }
+    return y;
+}
+
 void kern_mul_ref(const kern_mul *a) {
     for (size_t t = 0; t < a->n_x; t++) {
+        if (a->tiles) {
+            for (size_t r = 0; r < a->n_rows; r++) {
+                const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
+                kern_put_ref(&a->out, t, r, product_of_tile(a, panel, r % KERN_PANEL, t));
+            }
+            continue;
+        }
         kern_acts x = kern_acts_at_const(a->x + kern_x_row(&a->index, t) * a->x_bytes, a->k);
         for (size_t r = 0; r < a->n_rows; r++) {
             const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;

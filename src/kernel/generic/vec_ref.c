@@ -24,10 +24,38 @@ void kern_quantize_ref(void *dst, const float *x, size_t k) {
             a.q[b * KERN_BLOCK + i] = (int8_t)q;
             s[i / 16] += q;
         }
-        a.s16[2 * b] = s[0];
-        a.s16[2 * b + 1] = s[1];
-        a.s32[b] = s[0] + s[1];
-        a.ds[b] = a.d[b] * (float)a.s32[b];
+        for (size_t i = 0; i < 2; i++) {
+            a.n16[2 * b + i] = -s[i];
+            a.ds16[2 * b + i] = a.d[b] * (float)s[i];
+        }
+        a.n[b] = -(s[0] + s[1]);
+        a.ds[b] = a.d[b] * (float)(s[0] + s[1]);
+    }
+}
+
+void kern_interleave_ref(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k) {
+    size_t nb = kern_acts_blocks(k);
+    for (size_t t = 0; t < KERN_TILE; t++) {
+        if (t >= n) {
+            for (size_t b = 0; b < nb; b++) {
+                for (size_t g = 0; g < 8; g++) dst[b].q[g][t] = 0;
+                dst[b].d[t] = dst[b].ds[t] = dst[b].ds16[0][t] = dst[b].ds16[1][t] = 0;
+                dst[b].n[t] = dst[b].n16[0][t] = dst[b].n16[1][t] = 0;
+            }
+            continue;
+        }
+        kern_acts a = kern_acts_at_const(x + t * x_bytes, k);
+        const int32_t *words = (const int32_t *)(const void *)a.q;
+        for (size_t b = 0; b < nb; b++) {
+            for (size_t g = 0; g < 8; g++) dst[b].q[g][t] = words[8 * b + g];
+            dst[b].d[t] = a.d[b];
+            dst[b].ds[t] = a.ds[b];
+            dst[b].n[t] = a.n[b];
+            for (size_t i = 0; i < 2; i++) {
+                dst[b].n16[i][t] = a.n16[2 * b + i];
+                dst[b].ds16[i][t] = a.ds16[2 * b + i];
+            }
+        }
     }
 }
 

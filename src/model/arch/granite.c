@@ -30,3 +30,13 @@ static mote_status minicpm_setup(model *m, mote_error *err) {
     return hp_logit_scale(m, true, 256.0f / (float)m->hp.n_embd, err);
 }
 const arch arch_minicpm = {.name = "minicpm", GRANITE_LIKE, .setup = minicpm_setup};
+
+/* MiniCPM3: latent attention; its multipliers are constants of the family. */
+static mote_status minicpm3_setup(model *m, mote_error *err) {
+    (void)err;
+    m->hp.embd_scale = 12;
+    m->hp.residual_scale = 1.4f / sqrtf((float)m->hp.n_layer);
+    m->hp.logit_scale = 256.0f / (float)m->hp.n_embd;
+    return MOTE_OK;
+}
+const arch arch_minicpm3 = {.name = "minicpm3", .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .mixer = &block_mla, .setup = minicpm3_setup};

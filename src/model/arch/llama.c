@@ -5,7 +5,9 @@
 
 #define LLAMA_LIKE .norm = NORM_RMS, .rope = ROPE_NORM, .act = ACT_SILU
 
-const arch arch_llama = {.name = "llama", LLAMA_LIKE, .expert_norm = true, .ffn_scaled = true, .moe_scaled = true};
+/* Mistral 7B v0.1: all layers are windowed. */
+static mote_status llama_setup(model *m, mote_error *err) { return hp_window(m, 0, 0, false, 0, err); }
+const arch arch_llama = {.name = "llama", LLAMA_LIKE, .setup = llama_setup, .expert_norm = true, .ffn_scaled = true, .moe_scaled = true};
 const arch arch_internlm2 = {.name = "internlm2", LLAMA_LIKE};
 const arch arch_deepseek = {.name = "deepseek", LLAMA_LIKE};
 const arch arch_ernie4_5 = {.name = "ernie4_5", LLAMA_LIKE, .attn_out_unbiased = true, .expert_norm = true};

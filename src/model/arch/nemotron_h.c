@@ -11,5 +11,8 @@ static mote_status nemotron_h_setup(model *m, mote_error *err) {
     return MOTE_OK;
 }
 
-const arch arch_nemotron_h = {.name = "nemotron_h", .norm = NORM_RMS, .rope = ROPE_NONE, .act = ACT_RELU2, .ffn_scaled = true,
-                              .setup = nemotron_h_setup};
+#define NEMOTRON_H_LIKE                                                                                          \
+    .norm = NORM_RMS, .rope = ROPE_NONE, .act = ACT_RELU2, .ffn_scaled = true, .moe_scaled = true, .setup = nemotron_h_setup
+const arch arch_nemotron_h = {.name = "nemotron_h", NEMOTRON_H_LIKE};
+/* Nemotron 3: experts in place of the feed-forwards. */
+const arch arch_nemotron_h_moe = {.name = "nemotron_h_moe", NEMOTRON_H_LIKE, .gating = GATE_SIGMOID};

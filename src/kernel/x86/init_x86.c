@@ -1,0 +1,6 @@
+/* init_x86.c: the ladder of x86-64, weakest first. */
+#include "kernel/x86/init_x86.h"
+
+void kern_init_isa(kern_table *t, uint32_t flags) {
+    if (flags & CPU_AVX512VNNI) kern_init_mul_avx512vnni(t);
+}

@@ -1,0 +1,14 @@
+/* init_x86.h: what each file of this folder puts into the table; called by init_x86.c only. */
+#ifndef MOTE_KERNEL_X86_INIT_X86_H
+#define MOTE_KERNEL_X86_INIT_X86_H
+
+#include "kernel/rungs.h"
+
+void kern_init_mul_avx2(kern_table *t);
+void kern_init_mul_avxvnni(kern_table *t);
+void kern_init_mul_avx512(kern_table *t);
+void kern_init_mul_avx512vnni(kern_table *t);
+void kern_init_float_avx2(kern_table *t);
+void kern_init_float_avx512(kern_table *t);
+
+#endif

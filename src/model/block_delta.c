@@ -1,0 +1,285 @@
+/* block_delta.c: linear attention by the gated delta rule, as Qwen3-Next / Qwen 3.5 (one decay per head) and Kimi
+ * Linear (one decay per key channel) have it. Per head, with state S[key][value], q and k of unit length:
+ *     S = decay · S;   d = beta · (v - k S);   S = S + k d;   y = q S / sqrt(dim_k)
+ * then a gated norm per head. Source: Yang et al. 2024, "Gated Delta Networks", eq. 10; Kimi Team 2025, §3.
+ *
+ * Value channels are independent of each other: a head is cut into tiles of them, which the threads divide. */
+#include "model/ssm.h"
+
+#include <math.h>
+
+struct delta {
+    size_t n_k, n_v;       /* heads of queries and keys, of values */
+    size_t dim_k, dim_v;
+    bool per_channel;      /* Kimi: decays per key channel, own projections and convolutions for q, k and v */
+    bool tiled;            /* value head h reads key head h % n_k (Qwen 3.5), else h / (n_v / n_k) */
+    ssm_conv conv[3];      /* Kimi: q, k, v; else the first over [q, k, v] */
+};
+
+static size_t q_width(const struct delta *p) { return p->n_k * p->dim_k; }
+static size_t v_width(const struct delta *p) { return p->n_v * p->dim_v; }
+static size_t qkv_width(const struct delta *p) { return 2 * q_width(p) + v_width(p); }
+static size_t tiles_per_head(const struct delta *p) { return (p->dim_v + SSM_TILE - 1) / SSM_TILE; }
+
+static struct delta *new_delta(model *m, layer *l, int which, mote_error *err) {
+    struct delta *p = ARENA_NEW(&m->mem, struct delta);
+    if (!p) (void)ERR(err, MOTE_E_MEMORY, "out of memory");
+    l->priv[which] = p;
+    return p;
+}
+
+static mote_status set_state(layer *l, int which, const struct delta *p, mote_error *err) {
+    size_t conv = 0;
+    for (int i = 0; i < 3; i++)
+        if (p->conv[i].w) conv += ssm_conv_floats(&p->conv[i]);
+    return ssm_set_state(l, which, conv, v_width(p), p->dim_k, err);
+}
+
+static void drop_scales(layer *l, const role *r, size_t n) {
+    for (size_t i = 0; i < n; i++) l->slots[r[i]].scale = NULL;
+}
+
+static mote_status gdn_bind(model *m, layer *l, int which, mote_error *err) {
+    const hparams *h = &m->hp;
+    size_t n_embd = h->n_embd, heads = h->dt_rank;
+    struct delta *p = new_delta(m, l, which, err);
+    if (!p) return MOTE_E_MEMORY;
+    if (heads == 0 || h->n_group == 0 || heads % h->n_group || h->d_state == 0 || h->d_inner == 0 || h->d_inner % heads)
+        FAIL(err, MOTE_E_RANGE, "layer %zu: a delta net of %zu channels, %zu key heads of %zu and %zu value heads", l->index, h->d_inner, h->n_group, h->d_state, heads);
+    *p = (struct delta){.n_k = h->n_group, .n_v = heads, .dim_k = h->d_state, .dim_v = h->d_inner / heads, .tiled = has(l, R_SSM_ALPHA)};
+    TRY(bind_mat(l, R_ATTN_QKV, n_embd, qkv_width(p), 1, true, err));
+    TRY(bind_mat(l, R_ATTN_GATE, n_embd, v_width(p), 1, true, err));
+    l->slots[R_SSM_IN].used = true; /* older files carry the same projections once more, interleaved */
+    if (p->tiled) {
+        TRY(bind_mat(l, R_SSM_ALPHA, n_embd, heads, 1, true, err));
+        TRY(bind_mat(l, R_SSM_BETA, n_embd, heads, 1, true, err));
+    } else {
+        static const role plain[] = {R_ATTN_QKV, R_ATTN_GATE, R_SSM_BA, R_SSM_OUT};
+        TRY(bind_mat(l, R_SSM_BA, n_embd, 2 * heads, 1, true, err));
+        drop_scales(l, plain, COUNT_OF(plain));
+    }
+    TRY(bind_bias(l, R_SSM_DT, heads, true, err));
+    TRY(bind_vec(l, R_SSM_A, heads, true, err));
+    TRY(bind_vec(l, R_SSM_NORM, p->dim_v, true, err));
+    TRY(bind_mat(l, R_SSM_OUT, v_width(p), n_embd, 1, true, err));
+    TRY(ssm_conv_bind(m, l, R_SSM_CONV, h->d_conv, qkv_width(p), &p->conv[0], err));
+    p->conv[0].act = ACT_SILU;
+    return set_state(l, which, p, err);
+}
+
+static mote_status kda_bind(model *m, layer *l, int which, mote_error *err) {
+    const hparams *h = &m->hp;
+    size_t n_embd = h->n_embd, heads = 0;
+    struct delta *p = new_delta(m, l, which, err);
+    if (!p) return MOTE_E_MEMORY;
+    for (size_t il = 0; il < h->n_layer; il++) heads = MAX(heads, m->layers[il].n_head); /* recurrent layers say 0 */
+    if (heads == 0 || h->kda_dim == 0 || !has(l, R_SSM_F_A) || !has(l, R_SSM_G_A))
+        FAIL(err, MOTE_E_FORMAT, "layer %zu: a delta attention of %zu heads of %zu channels without its low-rank gates", l->index, heads, h->kda_dim);
+    *p = (struct delta){.n_k = heads, .n_v = heads, .dim_k = h->kda_dim, .dim_v = h->kda_dim, .per_channel = true};
+    size_t d = q_width(p), rank_f = l->slots[R_SSM_F_A].mat->rows, rank_g = l->slots[R_SSM_G_A].mat->rows;
+    static const role qkv[] = {R_ATTN_Q, R_ATTN_K, R_ATTN_V}, conv[] = {R_SSM_CONV_Q, R_SSM_CONV_K, R_SSM_CONV_V};
+    static const role plain[] = {R_ATTN_Q, R_ATTN_K, R_ATTN_V, R_SSM_BETA, R_ATTN_OUT};
+    for (int i = 0; i < 3; i++) {
+        TRY(bind_mat(l, qkv[i], n_embd, d, 1, true, err));
+        l->slots[qkv[i]].bias = NULL; /* not part of this attention */
+        TRY(ssm_conv_bind(m, l, conv[i], h->d_conv, d, &p->conv[i], err));
+        p->conv[i].act = ACT_SILU;
+    }
+    TRY(bind_mat(l, R_SSM_F_A, n_embd, rank_f, 1, true, err));
+    TRY(bind_mat(l, R_SSM_F_B, rank_f, d, 1, true, err));
+    TRY(bind_mat(l, R_SSM_G_A, n_embd, rank_g, 1, true, err));
+    TRY(bind_mat(l, R_SSM_G_B, rank_g, d, 1, true, err));
+    TRY(bind_mat(l, R_SSM_BETA, n_embd, heads, 1, true, err));
+    TRY(bind_bias(l, R_SSM_DT, d, true, err));
+    TRY(bind_vec(l, R_SSM_A, heads, true, err));
+    TRY(bind_vec(l, R_SSM_NORM, p->dim_v, true, err));
+    TRY(bind_mat(l, R_ATTN_OUT, d, n_embd, 1, true, err));
+    drop_scales(l, plain, COUNT_OF(plain));
+    return set_state(l, which, p, err);
+}
+
+/* qkv: before the convolution; mixed: after it. decay: before its exponential, one per head or per key channel. */
+struct delta_mem {
+    float *qkv, *mixed, *z, *decay, *beta, *raw, *y;
+};
+
+static size_t decay_width(const struct delta *p) { return p->per_channel ? q_width(p) : p->n_v; }
+static size_t raw_width(const layer *l, const struct delta *p) {
+    return p->per_channel ? l->slots[R_SSM_F_A].mat->rows + l->slots[R_SSM_G_A].mat->rows : 2 * p->n_v;
+}
+
+static struct delta_mem lay_out(const layer *l, const struct delta *p, size_t n, bump *b) {
+    struct delta_mem r;
+    r.qkv = bump_f32(b, n * qkv_width(p));
+    r.mixed = bump_f32(b, n * qkv_width(p));
+    r.z = bump_f32(b, n * v_width(p));
+    r.decay = bump_f32(b, n * decay_width(p));
+    r.beta = bump_f32(b, n * p->n_v);
+    r.raw = bump_f32(b, n * raw_width(l, p));
+    r.y = bump_f32(b, n * v_width(p));
+    return r;
+}
+
+static size_t delta_mem_floats(const model *m, const layer *l, size_t n) {
+    (void)m;
+    bump b = {0};
+    (void)lay_out(l, l->priv[0] ? l->priv[0] : l->priv[1], n, &b);
+    return b.used / sizeof(float) + 16;
+}
+
+static void gdn_project(fwd *f, const layer *l, const struct delta *p, const linear_in *in, const struct delta_mem *b) {
+    size_t nv = p->n_v, per = nv / p->n_k, from, to;
+    linear_out o[4] = {slot_out(&l->slots[R_ATTN_QKV], b->qkv, qkv_width(p)), slot_out(&l->slots[R_ATTN_GATE], b->z, v_width(p))};
+    if (p->tiled) {
+        o[2] = slot_out(&l->slots[R_SSM_BETA], b->beta, nv);
+        o[3] = slot_out(&l->slots[R_SSM_ALPHA], b->decay, nv);
+    } else o[2] = slot_out(&l->slots[R_SSM_BA], b->raw, 2 * nv);
+    op_linear(&f->t, in, f->n, o, p->tiled ? 4 : 3);
+    fwd_share(f, f->n * nv, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        size_t row = i / nv, head = i % nv;
+        if (!p->tiled) { /* each key head's betas, then its alphas */
+            const float *ba = b->raw + row * 2 * nv + head / per * 2 * per + head % per;
+            b->beta[i] = ba[0];
+            b->decay[i] = ba[per];
+        }
+        b->beta[i] = act_apply(ACT_SIGMOID, b->beta[i]);
+        b->decay[i] = ssm_softplus(b->decay[i] + l->slots[R_SSM_DT].bias[head]) * l->slots[R_SSM_A].vec[head];
+    }
+}
+
+static void kda_project(fwd *f, const layer *l, const struct delta *p, const linear_in *in, const struct delta_mem *b) {
+    size_t d = q_width(p), all = 3 * d, rank_f = l->slots[R_SSM_F_A].mat->rows, from, to;
+    float *fa = b->raw, *ga = b->raw + f->n * rank_f;
+    size_t rank_g = l->slots[R_SSM_G_A].mat->rows;
+    linear_out o[6] = {slot_out(&l->slots[R_ATTN_Q], b->qkv, all), slot_out(&l->slots[R_ATTN_K], b->qkv + d, all),
+                       slot_out(&l->slots[R_ATTN_V], b->qkv + 2 * d, all), slot_out(&l->slots[R_SSM_BETA], b->beta, p->n_v),
+                       slot_out(&l->slots[R_SSM_F_A], fa, rank_f), slot_out(&l->slots[R_SSM_G_A], ga, rank_g)};
+    op_linear(&f->t, in, f->n, o, 6);
+    linear_in low = {.x = fa, .ld = rank_f};
+    linear_out decay = slot_out(&l->slots[R_SSM_F_B], b->decay, d), gate = slot_out(&l->slots[R_SSM_G_B], b->z, d);
+    op_linear(&f->t, &low, f->n, &decay, 1);
+    low = (linear_in){.x = ga, .ld = rank_g};
+    op_linear(&f->t, &low, f->n, &gate, 1);
+    fwd_share(f, f->n * p->n_v, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        size_t head = i % p->n_v;
+        float *g = b->decay + i * p->dim_k;
+        const float *dt = l->slots[R_SSM_DT].bias + head * p->dim_k;
+        b->beta[i] = act_apply(ACT_SIGMOID, b->beta[i]);
+        for (size_t c = 0; c < p->dim_k; c++) g[c] = ssm_softplus(g[c] + dt[c]) * l->slots[R_SSM_A].vec[head];
+    }
+}
+
+static void convolve(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
+    size_t ld = qkv_width(p), row = 0;
+    for (size_t i = 0; i < f->b->n_segs; i++) {
+        const model_seg *g = &f->b->segs[i];
+        float *st = fwd_state(f, l, which, g->seq);
+        size_t first = 0;
+        for (int c = 0; c < 3 && p->conv[c].w; c++) {
+            size_t from, to;
+            pool_share(p->conv[c].n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+            ssm_conv_run(&f->t, &p->conv[c], st, b->qkv + row * ld + first, ld, b->mixed + row * ld + first, ld, g->n, from, to);
+            st += ssm_conv_floats(&p->conv[c]);
+            first += p->conv[c].n;
+        }
+        row += g->n;
+    }
+    team_barrier(&f->t);
+}
+
+/* Queries and keys to unit length: x / sqrt(sum x² + eps); queries also / sqrt(dim_k). Decays to their exponentials. */
+static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) {
+    size_t heads = 2 * p->n_k, from, to;
+    fwd_share(f, f->n * heads, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        float *x = b->mixed + i / heads * qkv_width(p) + i % heads * p->dim_k, sum = 0;
+        for (size_t c = 0; c < p->dim_k; c++) sum += x[c] * x[c];
+        float by = 1 / sqrtf(sum + f->m->hp.eps);
+        if (i % heads < p->n_k) by /= sqrtf((float)p->dim_k);
+        for (size_t c = 0; c < p->dim_k; c++) x[c] *= by;
+    }
+    fwd_share(f, f->n * decay_width(p), &from, &to);
+    for (size_t i = from; i < to; i++) b->decay[i] = expf(b->decay[i]);
+    team_barrier(&f->t);
+}
+
+/* One token for one tile of w value channels: s is [dim_k, w]. */
+static void step(float *restrict s, size_t dim_k, size_t w, const float *q, const float *k, const float *v, const float *decay,
+                 bool per_channel, float beta, float *y) {
+    float known[SSM_TILE] = {0}, out[SSM_TILE] = {0}, d[SSM_TILE];
+    for (size_t i = 0; i < dim_k; i++) {
+        float g = decay[per_channel ? i : 0];
+        for (size_t c = 0; c < w; c++) {
+            s[i * w + c] *= g;
+            known[c] += s[i * w + c] * k[i];
+        }
+    }
+    for (size_t c = 0; c < w; c++) d[c] = (v[c] - known[c]) * beta;
+    for (size_t i = 0; i < dim_k; i++)
+        for (size_t c = 0; c < w; c++) {
+            s[i * w + c] += k[i] * d[c];
+            out[c] += s[i * w + c] * q[i];
+        }
+    for (size_t c = 0; c < w; c++) y[c] = out[c];
+}
+
+static void scan_tile(const fwd *f, const struct delta *p, const struct delta_mem *b, float *st, size_t tile, size_t row, size_t n) {
+    size_t per = tiles_per_head(p), head = tile / per, first = tile % per * SSM_TILE, w = MIN(SSM_TILE, p->dim_v - first);
+    size_t ld = qkv_width(p), kh = p->tiled ? head % p->n_k : head / (p->n_v / p->n_k);
+    float *s = st + (head * p->dim_v + first) * p->dim_k;
+    (void)f;
+    for (size_t t = row; t < row + n; t++) {
+        const float *q = b->mixed + t * ld + kh * p->dim_k, *k = q + q_width(p);
+        const float *v = b->mixed + t * ld + 2 * q_width(p) + head * p->dim_v + first;
+        const float *g = b->decay + t * decay_width(p) + head * (p->per_channel ? p->dim_k : 1);
+        step(s, p->dim_k, w, q, k, v, g, p->per_channel, b->beta[t * p->n_v + head], b->y + t * v_width(p) + head * p->dim_v + first);
+    }
+}
+
+static void scan(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
+    size_t from, to, row = 0, conv = 0;
+    for (int i = 0; i < 3; i++)
+        if (p->conv[i].w) conv += ssm_conv_floats(&p->conv[i]);
+    fwd_share(f, p->n_v * tiles_per_head(p), &from, &to);
+    for (size_t i = 0; i < f->b->n_segs; i++) {
+        const model_seg *g = &f->b->segs[i];
+        float *st = (float *)fwd_state(f, l, which, g->seq) + conv;
+        for (size_t tile = from; tile < to; tile++) scan_tile(f, p, b, st, tile, row, g->n);
+        row += g->n;
+    }
+    team_barrier(&f->t);
+}
+
+/* y = norm(y) · act(z), head by head. */
+static void gated_norm(fwd *f, const layer *l, const struct delta *p, const struct delta_mem *b) {
+    norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps};
+    size_t from, to;
+    fwd_share(f, f->n * p->n_v, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        float *y = b->y + i * p->dim_v;
+        norm_row_local(&f->t, &nm, y, y, p->dim_v);
+        ssm_act(&f->t, p->per_channel ? ACT_SIGMOID : ACT_SILU, y, b->z + i * p->dim_v, y, p->dim_v);
+    }
+    team_barrier(&f->t);
+}
+
+static void delta_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
+    const struct delta *p = l->priv[which];
+    size_t mark = bump_mark(&f->mem);
+    struct delta_mem b = lay_out(l, p, f->n, &f->mem);
+    if (p->per_channel) kda_project(f, l, p, in, &b);
+    else gdn_project(f, l, p, in, &b);
+    convolve(f, l, which, p, &b);
+    normalise(f, p, &b);
+    scan(f, l, which, p, &b);
+    gated_norm(f, l, p, &b);
+    linear_in oin = {.x = b.y, .ld = v_width(p)};
+    linear_out o = slot_sink(&l->slots[p->per_channel ? R_ATTN_OUT : R_SSM_OUT], sk);
+    op_linear(&f->t, &oin, f->n, &o, 1);
+    bump_reset(&f->mem, mark);
+}
+
+const block_ops block_gdn = {.name = "gated delta net", .bind = gdn_bind, .mem_floats = delta_mem_floats, .forward = delta_forward};
+const block_ops block_kda = {.name = "Kimi delta attention", .bind = kda_bind, .mem_floats = delta_mem_floats, .forward = delta_forward};

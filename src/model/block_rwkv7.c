@@ -1,0 +1,261 @@
+/* block_rwkv7.c: RWKV-7's two blocks. Time mixing: a matrix state per head that follows a generalised delta rule
+ *     S_t = S_{t-1} (diag(w) - k̂ᵀ (a ⊙ k̂)) + vᵀ k̃,   y = S_t rᵀ
+ * with decay w, in-context learning rate a, removal key k̂ and replacement key k̃ all made from the token and the one
+ * before it. Channel mixing: a relu² feed-forward with the same look back.
+ * Source: Peng et al. 2025, "RWKV-7 Goose with Expressive Dynamic State Evolution", §4:
+ * weight preparation, the WKV state evolution, the MLP.
+ *
+ * A head's state is kept in tiles of SSM_TILE values, [key][value], so that every sum runs over whole vectors. */
+#include "model/ssm.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { HEAD_MAX = 256, MIX_R = 0, MIX_W, MIX_K, MIX_V, MIX_A, MIX_G, MIXES };
+#define DECAY_SCALE (-0.60653066f) /* -e^-0.5: the decay never falls below 0.545 */
+#define HEAD_NORM_EPS 64e-5f
+
+static bool gated(const layer *l) { return has(l, R_TM_G1); }
+
+/* ---- looking one token back ---- */
+/* out[i][t] = x_t + (x_{t-1} - x_t) ⊙ mu[i] for all rows; st[n] holds the last token's x. This thread does
+ * columns of all rows, so that it alone reads and replaces its part of the state. */
+static void mix_back(fwd *f, const layer *l, int which, const float *x, size_t n, const float *mu, float *const *out, size_t n_out) {
+    size_t from, to, row = 0;
+    pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+    for (size_t s = 0; s < f->b->n_segs; s++) {
+        const model_seg *g = &f->b->segs[s];
+        float *st = fwd_state(f, l, which, g->seq);
+        for (size_t r = row; r < row + g->n; r++) {
+            const float *now = x + r * n, *back = r == row ? st : now - n;
+            for (size_t i = 0; i < n_out; i++)
+                for (size_t c = from; c < to; c++) out[i][r * n + c] = (back[c] - now[c]) * mu[i * n + c] + now[c];
+        }
+        row += g->n;
+        if (to > from) memcpy(st + from, x + (row - 1) * n + from, (to - from) * sizeof(float));
+    }
+    team_barrier(&f->t);
+}
+
+/* ---- time mixing ---- */
+static mote_status bind_lora(layer *l, role down, role up, size_t n_embd, size_t rank, mote_error *err) {
+    TRY(bind_mat(l, down, n_embd, rank, 1, true, err));
+    return bind_mat(l, up, rank, n_embd, 1, true, err);
+}
+
+static mote_status time_bind(model *m, layer *l, int which, mote_error *err) {
+    const hparams *h = &m->hp;
+    size_t n = h->n_embd;
+    if (h->wkv_head == 0 || h->wkv_head > HEAD_MAX || n % h->wkv_head)
+        FAIL(err, MOTE_E_RANGE, "key '%s.wkv.head_size' is %zu; expected a divisor of %zu of at most %d", m->arch->name, h->wkv_head, n, HEAD_MAX);
+    static const role squares[] = {R_TM_RECEPTANCE, R_TM_KEY, R_TM_VALUE, R_TM_OUT};
+    static const role vectors[] = {R_TM_W0, R_TM_A0, R_TM_K_K, R_TM_K_A, R_TM_R_K, R_TM_LN};
+    for (size_t i = 0; i < COUNT_OF(squares); i++) TRY(bind_mat(l, squares[i], n, n, 1, true, err));
+    for (size_t i = 0; i < COUNT_OF(vectors); i++) TRY(bind_vec(l, vectors[i], n, true, err));
+    TRY(bind_lora(l, R_TM_W1, R_TM_W2, n, h->lora_decay, err));
+    TRY(bind_lora(l, R_TM_A1, R_TM_A2, n, h->lora_iclr, err));
+    if (gated(l)) TRY(bind_lora(l, R_TM_G1, R_TM_G2, n, h->lora_gate, err));
+    TRY(bind_vec(l, R_TM_LERP, (gated(l) ? MIXES : MIXES - 1) * n, true, err));
+    if (l->index == 0) { /* it has no earlier values to mix in; files may carry unused tensors for it */
+        l->slots[R_TM_V0].used = l->slots[R_TM_V1].used = l->slots[R_TM_V2].used = true;
+    } else {
+        TRY(bind_vec(l, R_TM_V0, n, true, err));
+        TRY(bind_lora(l, R_TM_V1, R_TM_V2, n, h->lora_value, err));
+    }
+    return ssm_set_state(l, which, n, n, h->wkv_head, err);
+}
+
+struct time_mem {
+    float *x, *mix[MIXES], *r;                 /* x: the normed input, then y */
+    float *lora_w, *lora_a, *lora_v, *lora_g;
+    float *w, *k, *v, *v_gate, *a, *g;         /* in the buffers of mixes that are done with */
+};
+
+static struct time_mem lay_out_time(const model *m, size_t n, bump *b) {
+    const hparams *h = &m->hp;
+    struct time_mem t;
+    t.x = bump_f32(b, n * h->n_embd);
+    t.r = bump_f32(b, n * h->n_embd);
+    for (int i = 0; i < MIXES; i++) t.mix[i] = bump_f32(b, n * h->n_embd);
+    t.lora_w = bump_f32(b, n * h->lora_decay);
+    t.lora_a = bump_f32(b, n * h->lora_iclr);
+    t.lora_v = bump_f32(b, n * h->lora_value);
+    t.lora_g = bump_f32(b, n * h->lora_gate);
+    t.w = t.mix[MIX_W];
+    t.k = t.mix[MIX_R];
+    t.v = t.mix[MIX_K];
+    t.v_gate = t.mix[MIX_V];
+    t.a = t.mix[MIX_A];
+    t.g = t.mix[MIX_G];
+    return t;
+}
+
+static size_t time_mem_floats(const model *m, const layer *l, size_t n) {
+    (void)l;
+    bump b = {0};
+    (void)lay_out_time(m, n, &b);
+    return b.used / sizeof(float) + 16;
+}
+
+/* y = W2 act(W1 x) + b0 (the paper's loramlp) from mid = W1 x. */
+static void lora_up(fwd *f, const layer *l, role up, role base, const float *mid, size_t rank, act_fn act, float *y) {
+    linear_in in = {.x = mid, .ld = rank, .act = act};
+    linear_out o = slot_out(&l->slots[up], y, f->m->hp.n_embd);
+    if (base != up) o.bias = l->slots[base].vec;
+    op_linear(&f->t, &in, f->n, &o, 1);
+}
+
+static void project(fwd *f, const layer *l, const struct time_mem *t) {
+    const hparams *h = &f->m->hp;
+    size_t n = h->n_embd;
+    struct {
+        float *x;
+        role r;
+        float *y;
+        size_t ld;
+    } first[] = {
+        {t->mix[MIX_R], R_TM_RECEPTANCE, t->r, n}, {t->mix[MIX_W], R_TM_W1, t->lora_w, h->lora_decay},
+        {t->mix[MIX_K], R_TM_KEY, t->k, n},        {t->mix[MIX_A], R_TM_A1, t->lora_a, h->lora_iclr},
+        {t->mix[MIX_G], R_TM_G1, t->lora_g, h->lora_gate},
+    };
+    for (size_t i = 0; i < (gated(l) ? COUNT_OF(first) : COUNT_OF(first) - 1); i++) {
+        linear_in in = {.x = first[i].x, .ld = n};
+        linear_out o = slot_out(&l->slots[first[i].r], first[i].y, first[i].ld);
+        op_linear(&f->t, &in, f->n, &o, 1);
+    }
+    linear_in in = {.x = t->mix[MIX_V], .ld = n};
+    linear_out o[2] = {slot_out(&l->slots[R_TM_VALUE], t->v, n), slot_out(&l->slots[R_TM_V1], t->lora_v, h->lora_value)};
+    op_linear(&f->t, &in, f->n, o, l->index ? 2 : 1);
+    lora_up(f, l, R_TM_W2, R_TM_W0, t->lora_w, h->lora_decay, ACT_TANH, t->w);
+    lora_up(f, l, R_TM_A2, R_TM_A0, t->lora_a, h->lora_iclr, ACT_NONE, t->a);
+    if (l->index) lora_up(f, l, R_TM_V2, R_TM_V0, t->lora_v, h->lora_value, ACT_NONE, t->v_gate);
+    if (gated(l)) lora_up(f, l, R_TM_G2, R_TM_G2, t->lora_g, h->lora_gate, ACT_SIGMOID, t->g);
+}
+
+/* One head of one token. */
+struct head {
+    const float *r;
+    float *w, *k, *v, *a, *y;
+    float removal[HEAD_MAX], rate[HEAD_MAX]; /* -k̂ and a ⊙ k̂ */
+};
+
+/* From projections to the numbers of the recurrence, in place. */
+static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, struct head *h) {
+    size_t n = f->m->hp.wkv_head, at = row * f->m->hp.n_embd + first;
+    const float *k_k = l->slots[R_TM_K_K].vec + first, *k_a = l->slots[R_TM_K_A].vec + first;
+    float *carry = f->carry + at, *gate = t->v_gate + at;
+    double sum = 0;
+    h->r = t->r + at;
+    h->w = t->w + at;
+    h->k = t->k + at;
+    h->v = t->v + at;
+    h->a = t->a + at;
+    h->y = t->x + at;
+    ssm_act(&f->t, ACT_SIGMOID, h->w, h->w, NULL, n);
+    ssm_act(&f->t, ACT_SIGMOID, h->a, h->a, NULL, n);
+    if (l->index) ssm_act(&f->t, ACT_SIGMOID, gate, gate, NULL, n);
+    for (size_t i = 0; i < n; i++) {
+        h->w[i] = expf(DECAY_SCALE * h->w[i]);
+        h->removal[i] = h->k[i] * k_k[i];
+        sum += (double)h->removal[i] * (double)h->removal[i];
+        h->k[i] += h->k[i] * k_a[i] * (h->a[i] - 1);
+        if (l->index) h->v[i] += (carry[i] - h->v[i]) * gate[i];
+        else carry[i] = h->v[i];
+    }
+    float by = 1 / fmaxf((float)sqrt(sum), 1e-12f);
+    for (size_t i = 0; i < n; i++) {
+        float unit = h->removal[i] * by;
+        h->removal[i] = -unit;
+        h->rate[i] = unit * h->a[i];
+    }
+}
+
+/* The recurrence on a tile of w values. */
+static inline void step(float *restrict s, size_t n, size_t w, const struct head *h, const float *restrict v, float *restrict y) {
+    float removed[SSM_TILE] = {0}, sum[SSM_TILE] = {0};
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < w; j++) removed[j] += h->removal[i] * s[i * w + j];
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < w; j++) {
+            float u = s[i * w + j] * h->w[i] + v[j] * h->k[i] + removed[j] * h->rate[i];
+            s[i * w + j] = u;
+            sum[j] += u * h->r[i];
+        }
+    memcpy(y, sum, w * sizeof(float));
+}
+
+/* Norm per head, the bonus of the present token, the gate. */
+static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, const struct head *h) {
+    size_t n = f->m->hp.wkv_head;
+    const float *r_k = l->slots[R_TM_R_K].vec + first, *g = t->g + row * f->m->hp.n_embd + first;
+    const slot *ln = &l->slots[R_TM_LN];
+    norm nm = {NORM_LAYER, ln->vec + first, ln->bias ? ln->bias + first : NULL, HEAD_NORM_EPS};
+    float bonus = 0;
+    norm_row_local(&f->t, &nm, h->y, h->y, n);
+    for (size_t i = 0; i < n; i++) bonus += h->k[i] * h->r[i] * r_k[i];
+    for (size_t i = 0; i < n; i++) h->y[i] += h->v[i] * bonus;
+    for (size_t i = 0; gated(l) && i < n; i++) h->y[i] *= g[i];
+}
+
+static void run_head(const fwd *f, const layer *l, const struct time_mem *t, float *st, size_t head, size_t row, size_t n_rows) {
+    size_t n = f->m->hp.wkv_head, first = head * n;
+    struct head h;
+    for (size_t r = row; r < row + n_rows; r++) {
+        prepare(f, l, t, r, first, &h);
+        for (size_t at = 0; at < n; at += SSM_TILE) {
+            size_t w = MIN(n - at, (size_t)SSM_TILE);
+            float *s = st + (first + at) * n;
+            if (w == SSM_TILE) step(s, n, SSM_TILE, &h, h.v + at, h.y + at);
+            else step(s, n, w, &h, h.v + at, h.y + at);
+        }
+        finish(f, l, t, r, first, &h);
+    }
+}
+
+static void time_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
+    size_t n = f->m->hp.n_embd, mark = bump_mark(&f->mem), from, to, row = 0;
+    struct time_mem t = lay_out_time(f->m, f->n, &f->mem);
+    fwd_input(f, in, t.x, n);
+    mix_back(f, l, which, t.x, n, l->slots[R_TM_LERP].vec, t.mix, gated(l) ? MIXES : MIXES - 1);
+    project(f, l, &t);
+    fwd_share(f, n / f->m->hp.wkv_head, &from, &to);
+    for (size_t i = 0; i < f->b->n_segs; i++) {
+        const model_seg *g = &f->b->segs[i];
+        float *st = (float *)fwd_state(f, l, which, g->seq) + n;
+        for (size_t head = from; head < to; head++) run_head(f, l, &t, st, head, row, g->n);
+        row += g->n;
+    }
+    team_barrier(&f->t);
+    linear_in y = {.x = t.x, .ld = n};
+    linear_out out = slot_sink(&l->slots[R_TM_OUT], sk);
+    op_linear(&f->t, &y, f->n, &out, 1);
+    bump_reset(&f->mem, mark);
+}
+
+const block_ops block_rwkv7_time = {.name = "rwkv7", .bind = time_bind, .mem_floats = time_mem_floats, .forward = time_forward};
+
+/* ---- channel mixing: W_v relu(W_k x̄)² ---- */
+static mote_status channel_bind(model *m, layer *l, int which, mote_error *err) {
+    size_t n = m->hp.n_embd;
+    if (l->n_ff == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu: key '%s.feed_forward_length' is 0", l->index, m->arch->name);
+    TRY(bind_vec(l, R_CM_LERP_K, n, true, err));
+    TRY(bind_mat(l, R_CM_KEY, n, l->n_ff, 1, true, err));
+    TRY(bind_mat(l, R_CM_VALUE, l->n_ff, n, 1, true, err));
+    return ssm_set_state(l, which, n, 0, 0, err);
+}
+
+static size_t channel_mem_floats(const model *m, const layer *l, size_t n) { return n * (2 * m->hp.n_embd + l->n_ff) + 3 * 16; }
+
+static void channel_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
+    size_t n = f->m->hp.n_embd, mark = bump_mark(&f->mem);
+    float *x = bump_f32(&f->mem, f->n * n), *mixed = bump_f32(&f->mem, f->n * n), *k = bump_f32(&f->mem, f->n * l->n_ff);
+    fwd_input(f, in, x, n);
+    mix_back(f, l, which, x, n, l->slots[R_CM_LERP_K].vec, &mixed, 1);
+    linear_in kin = {.x = mixed, .ld = n}, vin = {.x = k, .ld = l->n_ff, .act = ACT_RELU2};
+    linear_out kout = slot_out(&l->slots[R_CM_KEY], k, l->n_ff), vout = slot_sink(&l->slots[R_CM_VALUE], sk);
+    op_linear(&f->t, &kin, f->n, &kout, 1);
+    op_linear(&f->t, &vin, f->n, &vout, 1);
+    bump_reset(&f->mem, mark);
+}
+
+const block_ops block_rwkv7_channel = {.name = "rwkv7-channel", .bind = channel_bind, .mem_floats = channel_mem_floats, .forward = channel_forward};
