@@ -7,6 +7,7 @@
  *   sampling.h   logits in, a token out
  *   engine.h     threads, models, what a model file says
  *   tokens.h     text to ids and back
+ *   template.h   chat templates
  *   eval.h       perplexity, divergence, speed
  *
  *     mote_engine *e = NULL; mote_model *m = NULL; mote_session *s = NULL; mote_error err;
@@ -38,6 +39,7 @@
 #include "mote/sampling.h"
 #include "mote/session.h"
 #include "mote/status.h"
+#include "mote/template.h"
 #include "mote/tokens.h"
 #include "mote/version.h"
 
