@@ -209,65 +209,98 @@ INLINE void unpack_strip(const kern_mul *a, const shape s, size_t r, wide_block 
     }
 }
 
-/* n tokens of a tile, from token t of it on, times an unpacked strip. */
-INLINE void tile_at_once(const kern_mul *a, const shape s, size_t r, const wide_block *w,
+/* What the matrix kernel has to know of a format once its levels are bytes. offset: vi_sll_by's. */
+typedef struct strip {
+    const kern_mul *a;
+    const wide_block *w;
+    size_t r;
+    int offset;
+} strip;
+
+/* n tokens of a tile (of which n_real exist), from token t of it on, times an unpacked strip. */
+INLINE void tile_at_once(const strip *p, const bool by_16, const bool has_min, const bool wide,
                          const kern_acts_block *x, size_t first, size_t t, const int n, size_t n_real) {
-    const size_t nb = a->k / KERN_BLOCK;
-    const bool by_16 = kern_scales_16((unsigned)s.scales), has_min = kern_scales_min((unsigned)s.scales);
+    const shape s = {wide ? BITS_8 : BITS_4, 0, 0, 0};
+    const bool has_offset = !has_min && !(VI_SIGNED && wide);
+    const wide_block *w = p->w;
     vf y[KERN_TILE];
     UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-    for (size_t b = 0; b < nb; b++, w++, x++) {
+    for (size_t b = p->a->k / KERN_BLOCK; b > 0; b--, w++, x++) {
         vi sum[KERN_TILE];
-        scales k = {{w->k[0], w->k[0]}, {w->k[0], w->k[0]}};
-        if (has_min) k.m[0] = w->k[2];
-        if (by_16) k.s[1] = w->k[1], k.m[1] = w->k[3];
         UNROLL for (int i = 0; i < n; i++)
-            sum[i] = start(s, by_16 ? &x->n16[0][t + (size_t)i] : &x->n[t + (size_t)i]);
+            sum[i] = has_offset ? vi_sll_by(vi_bcast(by_16 ? &x->n16[0][t + (size_t)i] : &x->n[t + (size_t)i]), p->offset)
+                                : vi_zero();
         UNROLL for (int g = 0; g < 4; g++) {
             const vi v = w->w[g];
             UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, vi_bcast(&x->q[g][t + (size_t)i]));
         }
         if (by_16) {
             UNROLL for (int i = 0; i < n; i++) {
-                y[i] = vf_fma(vf_i32(sum[i]), vf_mul(k.s[0], vf_bcast(&x->d[t + (size_t)i])), y[i]);
-                if (has_min) y[i] = vf_fma(k.m[0], vf_bcast(&x->ds16[0][t + (size_t)i]), y[i]);
-                sum[i] = start(s, &x->n16[1][t + (size_t)i]);
+                y[i] = vf_fma(vf_i32(sum[i]), vf_mul(w->k[0], vf_bcast(&x->d[t + (size_t)i])), y[i]);
+                if (has_min) y[i] = vf_fma(w->k[2], vf_bcast(&x->ds16[0][t + (size_t)i]), y[i]);
+                sum[i] = has_offset ? vi_sll_by(vi_bcast(&x->n16[1][t + (size_t)i]), p->offset) : vi_zero();
             }
         }
         UNROLL for (int g = 4; g < 8; g++) {
             const vi v = w->w[g];
             UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, vi_bcast(&x->q[g][t + (size_t)i]));
         }
-        const int half = by_16 ? 1 : 0;
         UNROLL for (int i = 0; i < n; i++) {
-            y[i] = vf_fma(vf_i32(sum[i]), vf_mul(k.s[half], vf_bcast(&x->d[t + (size_t)i])), y[i]);
+            y[i] = vf_fma(vf_i32(sum[i]), vf_mul(w->k[by_16], vf_bcast(&x->d[t + (size_t)i])), y[i]);
             if (has_min)
-                y[i] = vf_fma(k.m[half], vf_bcast(by_16 ? &x->ds16[1][t + (size_t)i] : &x->ds[t + (size_t)i]), y[i]);
+                y[i] = vf_fma(w->k[2 + by_16], vf_bcast(by_16 ? &x->ds16[1][t + (size_t)i] : &x->ds[t + (size_t)i]),
+                              y[i]);
         }
     }
-    UNROLL for (int i = 0; i < n; i++)
-        if (t + (size_t)i < n_real) put(&a->out, first + t + (size_t)i, r, a->n_rows - r, y[i]);
+    const kern_out *o = &p->a->out;
+    if (n_real >= t + (size_t)n) n_real = (size_t)n;
+    else n_real -= t;
+    const vf *v = y;
+    for (size_t i = 0; i < n_real; i++) put(o, first + t + i, p->r, p->a->n_rows - p->r, v[i]);
 }
+
+INLINE void all_tokens(const strip *p, const bool by_16, const bool has_min, const bool wide) {
+    const kern_mul *a = p->a;
+    const kern_acts_block *x = a->tiles;
+    for (size_t first = 0; first < a->n_x; first += KERN_TILE, x += a->k / KERN_BLOCK) {
+        size_t left = a->n_x - first;
+        if (left > KERN_TILE - TILE_PART) {
+            for (size_t t = 0; t < KERN_TILE; t += TILE_FULL)
+                tile_at_once(p, by_16, has_min, wide, x, first, t, TILE_FULL, left);
+        } else {
+            for (size_t t = 0; t < left; t += TILE_PART)
+                tile_at_once(p, by_16, has_min, wide, x, first, t, TILE_PART, left);
+        }
+    }
+}
+
+/* The matrix kernels, common to all formats. */
+#define NOINLINE static __attribute__((noinline))
+NOINLINE void tokens_plain(const strip *p) { all_tokens(p, false, false, false); }
+NOINLINE void tokens_wide(const strip *p) { all_tokens(p, false, false, true); }
+NOINLINE void tokens_min(const strip *p) { all_tokens(p, false, true, false); }
+NOINLINE void tokens_16(const strip *p) { all_tokens(p, true, false, false); }
+NOINLINE void tokens_16_wide(const strip *p) { all_tokens(p, true, false, true); }
+NOINLINE void tokens_16_min(const strip *p) { all_tokens(p, true, true, false); }
 
 INLINE void all_tiles(const kern_mul *a, const shape s) {
-    const size_t nb = a->k / KERN_BLOCK;
-    wide_block *w = a->scratch;
-    for (size_t r = 0; r < a->n_rows; r += VL) {
-        unpack_strip(a, s, r, w);
-        const kern_acts_block *x = a->tiles;
-        for (size_t first = 0; first < a->n_x; first += KERN_TILE, x += nb) {
-            size_t left = a->n_x - first;
-            if (left > KERN_TILE - TILE_PART) {
-                UNROLL for (int t = 0; t < KERN_TILE; t += TILE_FULL)
-                    tile_at_once(a, s, r, w, x, first, (size_t)t, TILE_FULL, left);
-            } else {
-                for (size_t t = 0; t < left; t += TILE_PART)
-                    tile_at_once(a, s, r, w, x, first, t, TILE_PART, left);
-            }
+    strip p = {a, a->scratch, 0, s.offset};
+    for (; p.r < a->n_rows; p.r += VL) {
+        unpack_strip(a, s, p.r, a->scratch);
+        const bool wide = is_wide(s);
+        if (kern_scales_16((unsigned)s.scales)) {
+            if (kern_scales_min((unsigned)s.scales)) tokens_16_min(&p);
+            else if (wide) tokens_16_wide(&p);
+            else tokens_16(&p);
+        } else {
+            if (kern_scales_min((unsigned)s.scales)) tokens_min(&p);
+            else if (wide) tokens_wide(&p);
+            else tokens_plain(&p);
         }
     }
 }
 
+/* One or several tokens; the loop over the rest of them is the same code. */
 INLINE void multiply(const kern_mul *a, const shape s) {
     if (a->tiles) {
         all_tiles(a, s);
@@ -275,10 +308,7 @@ INLINE void multiply(const kern_mul *a, const shape s) {
     }
     size_t t = 0;
     for (; t + 4 <= a->n_x; t += 4) rows_at_once(a, s, t, 4);
-    if (t + 2 <= a->n_x) {
-        rows_at_once(a, s, t, 2);
-        t += 2;
-    }
+    for (; t + 2 <= a->n_x; t += 2) rows_at_once(a, s, t, 2);
     if (t < a->n_x) rows_at_once(a, s, t, 1);
 }
 

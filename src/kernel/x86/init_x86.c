@@ -2,5 +2,6 @@
 #include "kernel/x86/init_x86.h"
 
 void kern_init_isa(kern_table *t, uint32_t flags) {
+    if (flags & CPU_AVX512) kern_init_float_avx512(t);
     if (flags & CPU_AVX512VNNI) kern_init_mul_avx512vnni(t);
 }

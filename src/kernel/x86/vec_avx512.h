@@ -3,7 +3,8 @@
  *   VL            32-bit lanes of a vector            vi, vf        integer and float vectors
  *   VI_SIGNED     1: levels over 127 are taken minus 128, by vi_dot_signed; 0: as they are, by vi_dot
  *   TILE_FULL     tokens of a tile at once; TILE_PART the same for a rest (both divide KERN_TILE)
- *   vi_load, vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (of 32-bit lanes)
+ *   vi_load, vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit lanes, by a
+ *                 constant), vi_sll_by (by a variable)
  *   vi_bcast(p)   the four bytes at p in every lane   vi_table, vi_lut  16 signed levels + 128, by nibbles
  *   vi_u8, vi_s8  VL bytes as 32-bit integers
  *   vi_dot(acc, u, x), vi_dot7, vi_dot_signed: acc + the products of four bytes, u ≤ 255, u ≤ 127, signed
@@ -32,6 +33,7 @@ static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 #define vi_sll(a, n) _mm512_slli_epi32(a, n)
 #define vi_srl(a, n) _mm512_srli_epi32(a, n)
+static inline vi vi_sll_by(vi a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
 static inline vi vi_bcast(const void *p) {
     int32_t x;
     memcpy(&x, p, 4);

@@ -1,0 +1,327 @@
+/* float_tmpl.h: norms, activation functions, softmax, float products, for any ISA.
+ *
+ * Written on a vector of 16 floats, whatever registers it takes. A file of src/kernel/<isa>/ defines it and its
+ * operations (the list is in x86/v16_avx512.h) and NAME(x), which appends the ISA's suffix, and includes this. Sums
+ * have 16 partial sums on every ISA, element i in partial sum i mod 16, added pairwise from the outside in. */
+#include "kernel/generic/ref.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+/* ---- elementary functions ---- */
+/* e^x to 2 ulp; below -87.3 exactly 0, above 88.3 its value there. NaN stays NaN.
+ * x = n ln 2 + r, |r| <= ln 2 / 2; a polynomial of degree 6 for e^r (minimax, found by Remez' method). */
+INLINE v16 v_exp(v16 x) {
+    const v16 low = v_set1(-87.3f);
+    v16 clamped = v_min(v_set1(88.3f), v_max(low, x));
+    v16 n = v_round(v_mul(clamped, v_set1(1.44269504f)));
+    v16 r = v_fma(n, v_set1(-0.693359375f), clamped);
+    r = v_fma(n, v_set1(2.12194440e-4f), r);
+    v16 p = v_set1(1.9875691500e-4f);
+    p = v_fma(p, r, v_set1(1.3981999507e-3f));
+    p = v_fma(p, r, v_set1(8.3334519073e-3f));
+    p = v_fma(p, r, v_set1(4.1665795894e-2f));
+    p = v_fma(p, r, v_set1(1.6666665459e-1f));
+    p = v_fma(p, r, v_set1(5.0000001201e-1f));
+    p = v_fma(v_mul(r, r), p, v_add(r, v_set1(1.0f)));
+    return v_zero_below(v_mul(p, v_pow2(n)), x, low);
+}
+
+INLINE v16 v_sigmoid(v16 x) { return v_div(v_set1(1.0f), v_add(v_set1(1.0f), v_exp(v_neg(x)))); }
+
+/* tanh x = 1 - 2 / (e^2x + 1); near 0, where that cancels, an odd polynomial. */
+INLINE v16 v_tanh(v16 x) {
+    v16 far = v_sub(v_set1(1.0f), v_div(v_set1(2.0f), v_add(v_exp(v_add(x, x)), v_set1(1.0f))));
+    v16 z = v_mul(x, x), p = v_set1(-5.70498872745e-3f);
+    p = v_fma(p, z, v_set1(2.06390887954e-2f));
+    p = v_fma(p, z, v_set1(-5.37397155531e-2f));
+    p = v_fma(p, z, v_set1(1.33314422036e-1f));
+    p = v_fma(p, z, v_set1(-3.33332819422e-1f));
+    return v_select_below(v_abs(x), v_set1(0.625f), v_fma(v_mul(p, z), x, x), far);
+}
+
+/* erf x to 1.5e-7. Source: Abramowitz & Stegun 7.1.26. */
+INLINE v16 v_erf(v16 x) {
+    v16 a = v_abs(x), t = v_div(v_set1(1.0f), v_fma(a, v_set1(0.3275911f), v_set1(1.0f)));
+    v16 p = v_set1(1.061405429f);
+    p = v_fma(p, t, v_set1(-1.453152027f));
+    p = v_fma(p, t, v_set1(1.421413741f));
+    p = v_fma(p, t, v_set1(-0.284496736f));
+    p = v_fma(p, t, v_set1(0.254829592f));
+    p = v_sub(v_set1(1.0f), v_mul(v_mul(p, t), v_exp(v_neg(v_mul(a, a)))));
+    return v_copy_sign(p, x);
+}
+
+INLINE v16 v_act(act_fn f, v16 x) {
+    const v16 one = v_set1(1.0f), zero = v_set1(0.0f);
+    switch (f) {
+    case ACT_SILU: return v_mul(x, v_sigmoid(x));
+    case ACT_GELU: return v_mul(v_mul(v_set1(0.5f), x), v_add(one, v_erf(v_mul(x, v_set1(0.70710678f)))));
+    case ACT_GELU_TANH: {
+        v16 inner = v_fma(v_mul(v_set1(0.044715f), x), x, one);
+        inner = v_mul(v_mul(v_set1(0.79788456f), x), inner);
+        /* (1 + tanh z) / 2 = sigmoid 2z */
+        return v_mul(x, v_sigmoid(v_add(inner, inner)));
+    }
+    case ACT_RELU: return v_max(zero, x);
+    case ACT_RELU2: return v_mul(v_max(zero, x), v_max(zero, x));
+    case ACT_SIGMOID: return v_sigmoid(x);
+    case ACT_TANH: return v_tanh(x);
+    case ACT_GELU_QUICK: return v_mul(x, v_sigmoid(v_mul(v_set1(1.702f), x)));
+    case ACT_SWIGLU_OAI: x = v_min(v_set1(7.0f), x); return v_mul(x, v_sigmoid(v_mul(v_set1(1.702f), x)));
+    default: return x;
+    }
+}
+
+INLINE void act_row(const act_fn f, float *y, const float *x, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i += 16) {
+        size_t left = n - i;
+        v16 v = v_act(f, v_load_n(x + i, left));
+        if (up) {
+            v16 u = v_load_n(up + i, left);
+            if (f == ACT_SWIGLU_OAI)
+                u = v_add(v_max(v_set1(-7.0f), v_min(v_set1(7.0f), u)), v_set1(1.0f));
+            v = v_mul(v, u);
+        }
+        v_store_n(y + i, left, v);
+    }
+}
+
+static void NAME(kern_act)(act_fn f, float *y, const float *x, const float *up, size_t n) {
+    switch (f) {
+#define CASE(f) \
+    case f: act_row(f, y, x, up, n); return;
+        CASE(ACT_SILU)
+        CASE(ACT_GELU)
+        CASE(ACT_GELU_TANH)
+        CASE(ACT_RELU)
+        CASE(ACT_RELU2)
+        CASE(ACT_SIGMOID)
+        CASE(ACT_TANH)
+        CASE(ACT_GELU_QUICK)
+        CASE(ACT_SWIGLU_OAI)
+        CASE(ACT_NONE)
+#undef CASE
+    default: kern_act_row_ref(f, y, x, up, n);
+    }
+}
+
+/* ---- norms ---- */
+INLINE void scale_row(float *y, const float *x, float mean, float scale, const float *w, const float *b, size_t n) {
+    const v16 s = v_set1(scale), m = v_set1(mean);
+    for (size_t i = 0; i < n; i += 16) {
+        size_t left = n - i;
+        v16 v = v_mul(v_sub(v_load_n(x + i, left), m), s);
+        if (w) v = v_mul(v, v_load_n(w + i, left));
+        if (b) v = v_add(v, v_load_n(b + i, left));
+        v_store_n(y + i, left, v);
+    }
+}
+
+static float NAME(kern_dot)(const float *x, const float *y, size_t n) {
+    v16 s = v_set1(0.0f);
+    for (size_t i = 0; i < n; i += 16) s = v_fma(v_load_n(x + i, n - i), v_load_n(y + i, n - i), s);
+    return v_sum(s);
+}
+
+static void NAME(kern_rms_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n) {
+    float square = NAME(kern_dot)(x, x, n) / (float)n;
+    scale_row(y, x, 0.0f, 1.0f / sqrtf(square + eps), w, b, n);
+}
+
+static void NAME(kern_layer_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n) {
+    v16 s = v_set1(0.0f), q = v_set1(0.0f);
+    for (size_t i = 0; i < n; i += 16) s = v_add(s, v_load_n(x + i, n - i));
+    const float mean = v_sum(s) / (float)n;
+    for (size_t i = 0; i < n; i += 16) {
+        v16 d = v_sub(v_load_n(x + i, n - i), v_set1(mean));
+        if (n - i < 16) d = v_first(d, n - i);
+        q = v_fma(d, d, q);
+    }
+    scale_row(y, x, mean, 1.0f / sqrtf(v_sum(q) / (float)n + eps), w, b, n);
+}
+
+/* ---- rows ---- */
+static void NAME(kern_axpy)(float *y, const float *x, float scale, size_t n) {
+    for (size_t i = 0; i < n; i += 16)
+        v_store_n(y + i, n - i, v_fma(v_set1(scale), v_load_n(x + i, n - i), v_load_n(y + i, n - i)));
+}
+
+static float NAME(kern_max)(const float *x, size_t n) {
+    const v16 lowest = v_set1(-INFINITY);
+    v16 m = lowest;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) m = v_max(v_load(x + i), m); /* gives the second where the first is NaN */
+    float r = v_largest(m);
+    for (; i < n; i++)
+        if (x[i] > r) r = x[i];
+    return r;
+}
+
+static float NAME(kern_exp_sum)(float *x, float shift, size_t n) {
+    const v16 s = v_set1(shift);
+    v16 sum = v_set1(0.0f);
+    for (size_t i = 0; i < n; i += 16) {
+        v16 e = v_exp(v_sub(v_load_n(x + i, n - i), s));
+        if (n - i < 16) e = v_first(e, n - i);
+        v_store_n(x + i, n - i, e);
+        sum = v_add(sum, e);
+    }
+    return v_sum(sum);
+}
+
+static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
+    const kern_acts a = kern_acts_at(dst, k);
+    const size_t nb = kern_acts_blocks(k);
+    for (size_t b = 0; b < nb; b++) {
+        const size_t left = k - b * KERN_BLOCK;
+        const float *v = x + b * KERN_BLOCK;
+        v16 lo = v_load_n(v, left), hi = left > 16 ? v_load_n(v + 16, left - 16) : v_set1(0.0f);
+        float amax = v_largest(v_max(v_abs(lo), v_abs(hi)));
+        /* x - x is NaN for infinities and NaN, which the maximum may have passed over */
+        v16 odd = v_add(v_sub(lo, lo), v_sub(hi, hi));
+        float inverse = 127.0f / amax;
+        if (v_any_nan(odd) || !(inverse <= 3.4028234e38f)) amax = inverse = 0, lo = hi = v_set1(0.0f);
+        int s0 = v_put_i8(a.q + b * KERN_BLOCK, v_mul(lo, v_set1(inverse)));
+        int s1 = v_put_i8(a.q + b * KERN_BLOCK + 16, v_mul(hi, v_set1(inverse)));
+        const float d = amax / 127.0f;
+        a.d[b] = d;
+        a.ds[b] = d * (float)(s0 + s1);
+        a.ds16[2 * b] = d * (float)s0;
+        a.ds16[2 * b + 1] = d * (float)s1;
+        a.n[b] = -(s0 + s1);
+        a.n16[2 * b] = -s0;
+        a.n16[2 * b + 1] = -s1;
+    }
+}
+
+static void NAME(kern_interleave)(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k) {
+    kern_interleave_ref(dst, x, x_bytes, n, k);
+}
+
+/* ---- 16-bit floats ---- */
+static void NAME(kern_widen_f16)(float *dst, const void *src, size_t n) {
+    const uint16_t *h = src;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v_store(dst + i, v_f16(h + i));
+    if (i < n) kern_widen_f16_ref(dst + i, h + i, n - i);
+}
+static void NAME(kern_widen_bf16)(float *dst, const void *src, size_t n) {
+    const uint16_t *h = src;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v_store(dst + i, v_bf16(h + i));
+    if (i < n) kern_widen_bf16_ref(dst + i, h + i, n - i);
+}
+static void NAME(kern_narrow_f16)(void *dst, const float *src, size_t n) {
+    uint16_t *h = dst;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v_put_f16(h + i, v_load(src + i));
+    if (i < n) kern_narrow_f16_ref(h + i, src + i, n - i);
+}
+
+/* ---- products ---- */
+/* rows [i, i + m), columns [j, j + 16 nv), of which the last vector has `tail` */
+INLINE void tile_part(const kern_tile *t, size_t i, const int m, size_t j, const int nv, size_t tail) {
+    v16 c[6][TILE_VECTORS];
+    const float *a = t->a + i * t->lda, *b = t->b + j;
+    UNROLL for (int r = 0; r < m; r++) UNROLL for (int v = 0; v < nv; v++) {
+        const float *p = t->c + (i + (size_t)r) * t->ldc + j + 16 * (size_t)v;
+        c[r][v] = !t->add ? v_set1(0.0f) : v == nv - 1 ? v_load_n(p, tail) : v_load(p);
+    }
+    for (size_t l = 0; l < t->k; l++, b += t->ldb) {
+        v16 w[TILE_VECTORS];
+        UNROLL for (int v = 0; v < nv; v++) w[v] = v == nv - 1 ? v_load_n(b + 16 * v, tail) : v_load(b + 16 * v);
+        UNROLL for (int r = 0; r < m; r++) {
+            const v16 s = v_set1(a[(size_t)r * t->lda + l]);
+            UNROLL for (int v = 0; v < nv; v++) c[r][v] = v_fma(s, w[v], c[r][v]);
+        }
+    }
+    UNROLL for (int r = 0; r < m; r++) UNROLL for (int v = 0; v < nv; v++)
+        v_store_n(t->c + (i + (size_t)r) * t->ldc + j + 16 * (size_t)v, v == nv - 1 ? tail : 16, c[r][v]);
+}
+
+INLINE void tile_columns(const kern_tile *t, size_t j, const int nv, size_t tail) {
+    size_t i = 0;
+    for (; i + TILE_ROWS <= t->m; i += TILE_ROWS) tile_part(t, i, TILE_ROWS, j, nv, tail);
+    for (; i + 2 <= t->m; i += 2) tile_part(t, i, 2, j, nv, tail);
+    for (; i < t->m; i++) tile_part(t, i, 1, j, nv, tail);
+}
+
+static void NAME(kern_tile)(const kern_tile *t) {
+    size_t j = 0;
+    for (; j + 16 * TILE_VECTORS <= t->n; j += 16 * TILE_VECTORS) tile_columns(t, j, TILE_VECTORS, 16);
+    for (; j + 16 <= t->n; j += 16) tile_columns(t, j, 1, 16);
+    if (j < t->n) tile_columns(t, j, 1, t->n - j);
+}
+
+/* Sixteen weights of a row of 2^size_log2 bytes each. */
+INLINE v16 weights_at(const unsigned char *w, const quant_type type, size_t i) {
+    if (type == QUANT_F32) return v_load((const float *)(const void *)(w + 4 * i));
+    return type == QUANT_F16 ? v_f16(w + 2 * i) : v_bf16(w + 2 * i);
+}
+
+/* rows [r, r + m) of w times n tokens from t on */
+INLINE void fmul_part(const kern_fmul *a, const quant_type type, size_t r, const int m, size_t t, const int n) {
+    const unsigned char *w = a->w + r * a->row_bytes;
+    const float *x[4];
+    v16 s[8][4];
+    UNROLL for (int j = 0; j < n; j++) x[j] = a->x + kern_x_row(&a->index, t + (size_t)j) * a->ldx;
+    UNROLL for (int i = 0; i < m; i++) UNROLL for (int j = 0; j < n; j++) s[i][j] = v_set1(0.0f);
+    size_t k = 0;
+    for (; k + 16 <= a->k; k += 16) {
+        v16 v[4];
+        UNROLL for (int j = 0; j < n; j++) v[j] = v_load(x[j] + k);
+        UNROLL for (int i = 0; i < m; i++) {
+            const v16 u = weights_at(w + (size_t)i * a->row_bytes, type, k);
+            UNROLL for (int j = 0; j < n; j++) s[i][j] = v_fma(u, v[j], s[i][j]);
+        }
+    }
+    if (k < a->k) {
+        const size_t left = a->k - k, size = type == QUANT_F32 ? 4 : 2;
+        for (int i = 0; i < m; i++) {
+            unsigned char end[64] = {0};
+            memcpy(end, w + (size_t)i * a->row_bytes + k * size, left * size);
+            const v16 u = weights_at(end, type, 0);
+            UNROLL for (int j = 0; j < n; j++) s[i][j] = v_fma(u, v_load_n(x[j] + k, left), s[i][j]);
+        }
+    }
+    UNROLL for (int j = 0; j < n; j++) UNROLL for (int i = 0; i < m; i++)
+        kern_put_ref(&a->out, kern_y_row(&a->index, t + (size_t)j), r + (size_t)i, v_sum(s[i][j]));
+}
+
+INLINE void fmul_rows(const kern_fmul *a, const quant_type type, size_t r, const int m, const int m1) {
+    size_t t = 0;
+    for (; t + FMUL_TOKENS <= a->n_x; t += FMUL_TOKENS)
+        UNROLL for (int i = 0; i < m; i += FMUL_ROWS)
+            fmul_part(a, type, r + (size_t)i, m < FMUL_ROWS ? m : FMUL_ROWS, t, FMUL_TOKENS);
+    for (; t < a->n_x; t++)
+        UNROLL for (int i = 0; i < m; i += m1) fmul_part(a, type, r + (size_t)i, m1, t, 1);
+}
+
+INLINE void float_product(const kern_fmul *a, const quant_type type) {
+    size_t r = 0;
+    for (; r + 2 * FMUL_ROWS <= a->n_rows; r += 2 * FMUL_ROWS) fmul_rows(a, type, r, 2 * FMUL_ROWS, 2 * FMUL_ROWS);
+    for (; r < a->n_rows; r++) fmul_rows(a, type, r, 1, 1);
+}
+static void NAME(kern_fmul_f32)(const kern_fmul *a) { float_product(a, QUANT_F32); }
+static void NAME(kern_fmul_f16)(const kern_fmul *a) { float_product(a, QUANT_F16); }
+static void NAME(kern_fmul_bf16)(const kern_fmul *a) { float_product(a, QUANT_BF16); }
+
+void NAME(kern_init_float)(kern_table *t) {
+    t->quantize = NAME(kern_quantize);
+    t->interleave = NAME(kern_interleave);
+    t->rms_norm = NAME(kern_rms_norm);
+    t->layer_norm = NAME(kern_layer_norm);
+    t->act = NAME(kern_act);
+    t->axpy = NAME(kern_axpy);
+    t->dot = NAME(kern_dot);
+    t->max = NAME(kern_max);
+    t->exp_sum = NAME(kern_exp_sum);
+    t->tile = NAME(kern_tile);
+    t->fmul[QUANT_F32] = NAME(kern_fmul_f32);
+    t->fmul[QUANT_F16] = NAME(kern_fmul_f16);
+    t->fmul[QUANT_BF16] = NAME(kern_fmul_bf16);
+    t->widen[QUANT_F16] = NAME(kern_widen_f16);
+    t->widen[QUANT_BF16] = NAME(kern_widen_bf16);
+    t->narrow[QUANT_F16] = NAME(kern_narrow_f16);
+}

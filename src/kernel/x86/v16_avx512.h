@@ -1,0 +1,78 @@
+/* v16_avx512.h: sixteen floats in one register. Every ISA's header defines for float_tmpl.h:
+ *   TILE_ROWS, TILE_VECTORS   register tile of kern_tile: rows (at most 6) × vectors
+ *   FMUL_ROWS, FMUL_TOKENS    register tile of the float products, both at most 4
+ *   v_load, v_store, v_set1, v_add, v_sub, v_mul, v_div, v_fma(a, b, c) = a b + c, v_neg, v_abs, v_round (to even)
+ *   v_load_n(p, n), v_store_n(p, n, v)  the first n lanes only, when n < 16; the rest of a loaded vector is 0
+ *   v_first(v, n)             v with 0 from lane n on
+ *   v_min, v_max              the second operand where either is NaN
+ *   v_sum                     pairwise from the outside in; v_largest: the largest lane
+ *   v_pow2(n)                 2^n for whole -126 ≤ n ≤ 127
+ *   v_zero_below(v, x, c)     0 in the lanes where x < c, else v
+ *   v_select_below(x, c, a, b) a where x < c, else b; v_copy_sign(a, b): a ≥ 0 with the sign of b
+ *   v_any_nan                 whether a lane is NaN
+ *   v_f16(p), v_bf16(p)       16 halves widened; v_put_f16(p, v): narrowed, to even
+ *   v_put_i8(p, v)            16 values |v| ≤ 127.5 as int8, rounded to even; returns their sum */
+#ifndef MOTE_KERNEL_X86_V16_AVX512_H
+#define MOTE_KERNEL_X86_V16_AVX512_H
+
+#include <immintrin.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#define FMUL_ROWS 4
+#define FMUL_TOKENS 4
+typedef __m512 v16;
+
+static inline __mmask16 first_lanes(size_t n) { return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
+static inline v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, v16 v) { _mm512_storeu_ps(p, v); }
+static inline v16 v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+static inline void v_store_n(float *p, size_t n, v16 v) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+static inline v16 v_first(v16 v, size_t n) { return _mm512_maskz_mov_ps(first_lanes(n), v); }
+static inline v16 v_set1(float x) { return _mm512_set1_ps(x); }
+static inline v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
+static inline v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
+static inline v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
+static inline v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
+static inline v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
+static inline v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+static inline v16 v_neg(v16 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
+static inline v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
+static inline v16 v_round(v16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline v16 v_pow2(v16 n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+static inline v16 v_zero_below(v16 v, v16 x, v16 c) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, c, _CMP_NLT_UQ), v);
+}
+static inline v16 v_select_below(v16 x, v16 c, v16 a, v16 b) {
+    return _mm512_mask_mov_ps(b, _mm512_cmp_ps_mask(x, c, _CMP_LT_OQ), a);
+}
+static inline v16 v_copy_sign(v16 a, v16 b) {
+    return _mm512_or_ps(a, _mm512_and_ps(b, _mm512_set1_ps(-0.0f)));
+}
+static inline int v_any_nan(v16 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q) != 0; }
+static inline float v_sum(v16 v) {
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+static inline float v_largest(v16 v) { return _mm512_reduce_max_ps(v); }
+static inline v16 v_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
+static inline v16 v_bf16(const void *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+static inline void v_put_f16(void *p, v16 v) {
+    _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline int v_put_i8(int8_t *p, v16 v) {
+    __m512i i = _mm512_cvtps_epi32(v);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(i));
+    return _mm512_reduce_add_epi32(i);
+}
+
+#endif
