@@ -40,7 +40,9 @@ set_target_properties(mote_static PROPERTIES OUTPUT_NAME mote LINKER_LANGUAGE C 
 add_library(mote_shared SHARED ${objects})
 set_target_properties(mote_shared PROPERTIES OUTPUT_NAME mote VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
   LINKER_LANGUAGE C)
-target_link_options(mote_shared PRIVATE $<$<NOT:$<BOOL:${MOTE_SANITIZE}>>:-Wl,-z,defs>)
+if(NOT MOTE_SANITIZE) # a sanitizer's symbols come with the program
+  target_link_options(mote_shared PRIVATE -Wl,-z,defs)
+endif()
 target_link_libraries(mote_shared PRIVATE mote_flags ${MOTE_LIBS})
 target_link_libraries(mote_static INTERFACE ${MOTE_LIBS})
 
