@@ -82,6 +82,8 @@ const cli_command *cli_find(const char *name);
  * command should run; else *exit_code is what main returns (--help: 0, mistakes: CLI_USAGE). */
 bool cli_parse(const cli_command *c, void *fields, cli_args *args, size_t max_args, int argc, char **argv,
                int *exit_code);
+/* Sets one field by its option's name, as "/set temp 0.5" does; false after a message. */
+bool cli_set(const cli_option *table, const char *name, const char *value, void *fields);
 /* The word that is closest to `word` among n, or NULL when none is similar. get(i) gives the i-th. */
 const char *cli_closest(const char *word, const char *(*get)(const void *ctx, size_t i), const void *ctx, size_t n);
 
@@ -89,7 +91,7 @@ const char *cli_closest(const char *word, const char *(*get)(const void *ctx, si
 MOTE_PRINTF(1, 2) void cli_say(const char *fmt, ...);
 /* Prints why a library call failed; returns the exit code for it. */
 int cli_fail(const mote_error *err);
-/* "mote COMMAND: message", and where help is; returns CLI_USAGE. */
+/* "mote COMMAND: message", and where help is (c NULL: neither); returns CLI_USAGE. */
 MOTE_PRINTF(2, 3) int cli_usage(const cli_command *c, const char *fmt, ...);
 int cli_exit_code(mote_status s);
 
@@ -97,6 +99,8 @@ int cli_exit_code(mote_status s);
 int cli_done(int exit_code);
 /* Prints v on stdout in one line and frees it. */
 int cli_print_json(json_t *v);
+/* A JSON string of bytes that may not be UTF-8: what is not becomes U+FFFD. NULL when out of memory. */
+json_t *cli_json_text(const char *text, size_t n);
 /* "258.1 MB" (powers of 1000). Returns out. */
 const char *cli_size(char out[32], uint64_t bytes);
 

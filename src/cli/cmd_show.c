@@ -29,21 +29,6 @@ const cli_example show_examples[] = {
 
 #define ELEMENTS_SHOWN 64
 
-/* Text of a file may hold anything: what is not UTF-8 becomes U+FFFD, so that JSON stays valid. */
-static json_t *json_text(mote_text t) {
-    json_t *v = json_stringn(t.p ? t.p : "", t.n);
-    if (v) return v;
-    char *p = malloc(3 * t.n + 1);
-    size_t n = 0;
-    for (size_t i = 0; p && i < t.n; i++) {
-        if ((unsigned char)t.p[i] < 0x80) p[n++] = t.p[i];
-        else memcpy(p + n, "\xEF\xBF\xBD", 3), n += 3;
-    }
-    v = p ? json_stringn(p, n) : NULL;
-    free(p);
-    return v;
-}
-
 static json_t *json_value(const mote_file *f, size_t i, const mote_meta *m) {
     switch (m->kind) {
     case MOTE_KIND_BOOL: return json_boolean(m->i != 0);
@@ -51,7 +36,7 @@ static json_t *json_value(const mote_file *f, size_t i, const mote_meta *m) {
         json_t *v = json_real(m->f);
         return v ? v : json_null();
     }
-    case MOTE_KIND_TEXT: return json_text(m->text);
+    case MOTE_KIND_TEXT: return cli_json_text(m->text.p, m->text.n);
     case MOTE_KIND_UINT64: return m->i < 0 ? json_real((double)(uint64_t)m->i) : json_integer(m->i);
     case MOTE_KIND_INT: return json_integer(m->i);
     case MOTE_KIND_ARRAY: break;
@@ -119,7 +104,7 @@ static int print_json(const mote_file *f, const char *path) {
     }
     for (size_t i = 0; i < mote_file_n_tensors(f); i++) {
         mote_tensor t = mote_file_tensor(f, i);
-        (void)json_array_append_new(tensors, json_pack("{s:o, s:s, s:o, s:I}", "name", json_text(t.name), "type", t.type, "shape",
+        (void)json_array_append_new(tensors, json_pack("{s:o, s:s, s:o, s:I}", "name", cli_json_text(t.name.p, t.name.n), "type", t.type, "shape",
                                                        shape_of(&t), "size", (json_int_t)t.size_bytes));
     }
     type_total t[TYPES_MAX], all;

@@ -158,6 +158,23 @@ static bool looks_like_option(const char *w) {
     return w[0] == '-' && w[1] && !(parse_num(w, &d));
 }
 
+bool cli_set(const cli_option *table, const char *name, const char *value, void *fields) {
+    const cli_option *o = find_option(table, name, strlen(name), true);
+    if (!o) o = find_option(table, name, strlen(name), false);
+    if (o && o->kind != CLI_FLAG) return store(NULL, o, o->name, value, fields);
+    if (o && word_in("on|off", value)) {
+        *(bool *)((char *)fields + o->field) = strcmp(value, "on") == 0;
+        return true;
+    }
+    if (o) cli_say("%s takes on or off, not '%s'", name, value);
+    else {
+        const char *near = cli_closest(name, option_name, table, option_count(table));
+        if (near) cli_say("there is no parameter '%s'; did you mean %s?", name, near);
+        else cli_say("there is no parameter '%s'", name);
+    }
+    return false;
+}
+
 bool cli_parse(const cli_command *c, void *fields, cli_args *args, size_t max_args, int argc, char **argv,
                int *exit_code) {
     *exit_code = CLI_USAGE;

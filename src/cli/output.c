@@ -38,9 +38,11 @@ int cli_fail(const mote_error *err) {
 int cli_usage(const cli_command *c, const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
-    (void)fprintf(stderr, "mote %s: ", c->name);
+    if (c) (void)fprintf(stderr, "mote %s: ", c->name);
+    else (void)fputs("mote: ", stderr);
     (void)vfprintf(stderr, fmt, ap);
-    (void)fprintf(stderr, "\nTry 'mote %s --help'.\n", c->name);
+    (void)fputc('\n', stderr);
+    if (c) (void)fprintf(stderr, "Try 'mote %s --help'.\n", c->name);
     va_end(ap);
     return CLI_USAGE;
 }
@@ -71,6 +73,33 @@ int cli_print_json(json_t *v) {
     json_decref(v);
     (void)putchar('\n');
     return cli_done(CLI_OK);
+}
+
+/* Bytes of the valid UTF-8 character at p (n bytes left), 0 when there is none. */
+static size_t utf8_length(const char *p, size_t n) {
+    const unsigned char *b = (const unsigned char *)p;
+    size_t len = b[0] < 0x80 ? 1 : b[0] >= 0xC2 && b[0] < 0xE0 ? 2 : (b[0] & 0xF0) == 0xE0 ? 3 : b[0] >= 0xF0 && b[0] < 0xF5 ? 4 : 0;
+    if (len > n) return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((b[i] & 0xC0) != 0x80) return 0;
+    if (len == 3 && ((b[0] == 0xE0 && b[1] < 0xA0) || (b[0] == 0xED && b[1] > 0x9F))) return 0;
+    if (len == 4 && ((b[0] == 0xF0 && b[1] < 0x90) || (b[0] == 0xF4 && b[1] > 0x8F))) return 0;
+    return len;
+}
+
+json_t *cli_json_text(const char *text, size_t n) {
+    json_t *v = json_stringn(n ? text : "", n);
+    if (v) return v;
+    char *p = malloc(3 * n + 1);
+    size_t used = 0, len;
+    for (size_t i = 0; p && i < n; i += len) {
+        len = utf8_length(text + i, n - i);
+        if (len) memcpy(p + used, text + i, len), used += len;
+        else memcpy(p + used, "\xEF\xBF\xBD", 3), used += 3, len = 1;
+    }
+    v = p ? json_stringn(p, used) : NULL;
+    free(p);
+    return v;
 }
 
 const char *cli_size(char out[32], uint64_t bytes) {

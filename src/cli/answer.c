@@ -1,0 +1,109 @@
+/* answer.c: one answer of a model. */
+#include "answer.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static mote_session *_Atomic running; /* what Ctrl-C cancels */
+static volatile sig_atomic_t interrupted;
+
+static void on_sigint(int sig) {
+    int saved = errno;
+    mote_session *s = atomic_load(&running);
+    if (s && interrupted) _exit(128 + sig); /* asked twice */
+    if (s) mote_session_cancel(s);
+    interrupted = 1;
+    errno = saved;
+}
+
+void answer_install_sigint(void) {
+    struct sigaction act = {.sa_handler = on_sigint}; /* without SA_RESTART: a read at the prompt returns */
+    (void)sigemptyset(&act.sa_mask);
+    (void)sigaction(SIGINT, &act, NULL);
+}
+
+bool answer_interrupted(void) {
+    bool was = interrupted != 0;
+    interrupted = 0;
+    return was;
+}
+
+static bool collect(answer *a, const char *text, size_t n) {
+    if (a->n + n + 1 > a->cap) {
+        size_t cap = 2 * (a->n + n) + 256;
+        char *grown = realloc(a->text, cap);
+        if (!grown) return false;
+        a->text = grown;
+        a->cap = cap;
+    }
+    memcpy(a->text + a->n, text, n);
+    a->n += n;
+    a->text[a->n] = 0;
+    return true;
+}
+
+static void dim(answer *a, bool on) {
+    if (a->in_thinking == on) return;
+    a->in_thinking = on;
+    if (a->terminal) (void)fputs(on ? "\033[2m" : "\033[0m\n", stdout);
+    else if (!on) (void)putchar('\n');
+}
+
+static int on_piece(void *ctx, const mote_piece *p) {
+    answer *a = ctx;
+    cli_progress_end(&a->progress);
+    if (p->n == 0) return 0;
+    if (p->reasoning && !a->thinking_shown) return 0;
+    if (!p->reasoning && !collect(a, p->text, p->n)) return 1;
+    if (!a->stream) return 0;
+    dim(a, p->reasoning);
+    a->failed_write = fwrite(p->text, 1, p->n, stdout) != p->n || fflush(stdout) != 0;
+    return a->failed_write; /* the reader has left: no use in going on */
+}
+
+static int on_prompt(void *ctx, size_t done, size_t total) {
+    answer *a = ctx;
+    if (total > 256) cli_progress_show(&a->progress, (double)done, (double)total, "tokens read");
+    return 0;
+}
+
+void answer_begin(answer *a, mote_session *s) {
+    a->opts.on_piece = on_piece;
+    a->opts.on_prompt = on_prompt;
+    a->opts.ctx = a;
+    a->result = (mote_gen_result){.size = sizeof a->result};
+    a->terminal = isatty(STDOUT_FILENO) == 1;
+    a->in_thinking = a->failed_write = false;
+    a->n = 0;
+    if (a->text) a->text[0] = 0;
+    a->progress = cli_progress_start("prompt");
+    (void)answer_interrupted();
+    atomic_store(&running, s);
+}
+
+void answer_end(answer *a) {
+    atomic_store(&running, NULL);
+    cli_progress_end(&a->progress);
+    dim(a, false);
+    (void)fflush(stdout);
+}
+
+static double per_second(size_t n, double ms) { return ms > 0 ? 1000 * (double)n / ms : 0; }
+
+void answer_print_stats(const answer *a) {
+    const mote_gen_result *r = &a->result;
+    cli_say("prompt %zu tokens (%zu from the cache), %.2f s, %.1f tokens/s; answer %zu tokens, %.2f s, %.1f tokens/s", r->n_prompt,
+            r->n_reused, r->prompt_ms / 1000, per_second(r->n_prompt - r->n_reused, r->prompt_ms), r->n_generated, r->generate_ms / 1000,
+            per_second(r->n_generated, r->generate_ms));
+}
+
+void answer_print_finish(const answer *a) {
+    const mote_gen_result *r = &a->result;
+    if (r->finish == MOTE_FINISH_CONTEXT) cli_say("the context is full; -c N makes it larger");
+    if (r->n_dropped_messages) cli_say("the context is full: the %zu oldest messages were left out", r->n_dropped_messages);
+    if (r->n_shifted) cli_say("the context was full: its %zu oldest tokens were dropped", r->n_shifted);
+}

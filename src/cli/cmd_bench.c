@@ -1,0 +1,208 @@
+/* cmd_bench.c: tokens per second, measured and printed as llama-bench does. */
+#include "commands.h"
+#include "common.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct bench_options {
+    model_flags model;
+    session_flags session;
+    cli_list n_prompt, n_gen, n_depth;
+    const char *format;
+    int64_t reps, parallel;
+    bool no_warmup;
+};
+
+const cli_option bench_options[] = {
+    OPT_LIST(struct bench_options, n_prompt, "n-prompt", "p", "N", "tokens to prefill; several with commas (default 512)"),
+    OPT_LIST(struct bench_options, n_gen, "n-gen", "n", "N", "tokens to decode; several with commas (default 128)"),
+    OPT_LIST(struct bench_options, n_depth, "n-depth", "d", "N", "tokens already in the context; several with commas (default 0)"),
+    OPT_INT(struct bench_options, reps, "repetitions", "r", "N", 1, 1000, "repetitions of each test (default 5)"),
+    OPT_INT(struct bench_options, parallel, "parallel", NULL, "N", 1, 1024, "sequences at once"),
+    OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
+    OPT_CHOICE(struct bench_options, format, "output", "o", "md|json|jsonl|csv", "how to print the results"),
+    MODEL_OPTIONS(struct bench_options, model),
+    SESSION_OPTIONS(struct bench_options, session),
+    {0},
+};
+const cli_example bench_examples[] = {
+    {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
+    {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
+    {0},
+};
+
+#define TESTS_MAX 64
+#define REPS_MAX 1000
+
+typedef struct numbers {
+    int64_t v[TESTS_MAX];
+    size_t n;
+} numbers;
+
+/* "128,512" of each occurrence; `otherwise` when there was none. */
+static bool parse_numbers(numbers *out, const cli_list *l, int64_t otherwise) {
+    out->n = 0;
+    for (size_t i = 0; i < l->n; i++)
+        for (const char *p = l->v[i]; *p;) {
+            char *end;
+            long long v = strtoll(p, &end, 10);
+            if (end == p || v < 0 || v > (1 << 24) || (*end && *end != ',') || out->n == TESTS_MAX) return false;
+            out->v[out->n++] = v;
+            p = *end ? end + 1 : end;
+        }
+    if (l->n == 0) out->v[out->n++] = otherwise;
+    return true;
+}
+
+/* One row of the result: a prefill or a decode at one depth. */
+typedef struct test {
+    int64_t n_prompt, n_gen, depth;
+    char when[32];
+    size_t n;
+    double ns[REPS_MAX], ts[REPS_MAX];
+} test;
+
+static void mean_and_deviation(const double *v, size_t n, double *mean, double *deviation) {
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += v[i];
+    *mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) squares += (v[i] - *mean) * (v[i] - *mean);
+    *deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
+}
+
+static int measure(loaded *l, const struct bench_options *o, test *t) {
+    static mote_bench_sample samples[REPS_MAX];
+    mote_error err;
+    mote_bench_opts b = mote_bench_opts_default();
+    mote_session_opts so = load_session_opts(&o->session);
+    size_t parallel = (size_t)o->parallel;
+    b.n_prompt = (size_t)t->n_prompt;
+    b.n_gen = (size_t)t->n_gen;
+    b.n_depth = (size_t)t->depth;
+    b.n_parallel = parallel;
+    b.n_reps = (size_t)o->reps;
+    b.no_warmup = o->no_warmup;
+    if (!o->session.ctx) so.n_ctx = b.n_prompt + b.n_gen + b.n_depth;
+    so.n_seq = parallel;
+    so.checkpoint_every = 0;
+    int code = load_session(l, &o->session, &so, o->model.verbose);
+    if (code != CLI_OK) return code;
+    time_t now = time(NULL);
+    struct tm utc;
+    (void)strftime(t->when, sizeof t->when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    if (mote_bench(l->session, &b, samples, &err) != MOTE_OK) code = cli_fail(&err);
+    mote_session_close(&l->session);
+    t->n = code == CLI_OK ? b.n_reps : 0;
+    for (size_t i = 0; i < t->n; i++) {
+        t->ns[i] = (double)(samples[i].prompt_ns + samples[i].gen_ns);
+        t->ts[i] = t->ns[i] > 0 ? 1e9 * (double)(o->parallel * (t->n_prompt + t->n_gen)) / t->ns[i] : 0;
+    }
+    return code;
+}
+
+/* llama-bench's keys, so that its readers read us. */
+static json_t *row_json(const loaded *l, const json_t *info, const struct bench_options *o, const test *t) {
+    char cpu[128];
+    double avg_ns, dev_ns, avg_ts, dev_ts;
+    mean_and_deviation(t->ns, t->n, &avg_ns, &dev_ns);
+    mean_and_deviation(t->ts, t->n, &avg_ts, &dev_ts);
+    json_t *ns = json_array(), *ts = json_array();
+    for (size_t i = 0; i < t->n; i++) {
+        (void)json_array_append_new(ns, json_integer((json_int_t)t->ns[i]));
+        (void)json_array_append_new(ts, json_real(t->ts[i]));
+    }
+    const mote_session_opts so = load_session_opts(&o->session);
+    json_t *v = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "build_commit", mote_version(), "cpu_info",
+                          mote_cpu_name(cpu, sizeof cpu), "isa", o->model.cpu_mask ? o->model.cpu_mask : mote_cpu_isa(),
+                          "model_filename", l->path, "model_type", mote_model_arch(l->model), "model_size",
+                          json_integer_value(json_object_get(info, "file_bytes")), "model_n_params",
+                          json_integer_value(json_object_get(info, "n_params")), "n_threads", (json_int_t)mote_engine_threads(l->engine),
+                          "n_ubatch", (json_int_t)so.n_batch, "type_k", so.type_k, "type_v", so.type_v);
+    if (v)
+        (void)json_object_update_new(v, json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:f, s:f, s:o, s:o}", "activations",
+                                                  so.exact ? "f32" : "fast", "n_parallel", (json_int_t)o->parallel, "n_prompt",
+                                                  (json_int_t)t->n_prompt, "n_gen", (json_int_t)t->n_gen, "n_depth", (json_int_t)t->depth,
+                                                  "test_time", t->when, "avg_ns", (json_int_t)avg_ns, "stddev_ns", (json_int_t)dev_ns,
+                                                  "avg_ts", avg_ts, "stddev_ts", dev_ts, "samples_ns", ns, "samples_ts", ts));
+    return v;
+}
+
+static void print_row(const char *format, json_t *row, bool first) {
+    const char *name = json_string_value(json_object_get(row, "model_filename")), *slash = strrchr(name, '/');
+    long long p = json_integer_value(json_object_get(row, "n_prompt")), g = json_integer_value(json_object_get(row, "n_gen")),
+              d = json_integer_value(json_object_get(row, "n_depth"));
+    double ts = json_real_value(json_object_get(row, "avg_ts")), dev = json_real_value(json_object_get(row, "stddev_ts"));
+    long long threads = json_integer_value(json_object_get(row, "n_threads"));
+    if (slash) name = slash + 1;
+    if (strcmp(format, "csv") == 0) {
+        if (first) (void)puts("model,threads,n_prompt,n_gen,n_depth,avg_ts,stddev_ts");
+        (void)printf("%s,%lld,%lld,%lld,%lld,%.2f,%.2f\n", name, threads, p, g, d, ts, dev);
+    } else if (strcmp(format, "jsonl") == 0) {
+        (void)json_dumpf(row, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
+        (void)putchar('\n');
+    } else {
+        char what[64], depth[32] = "";
+        if (d) (void)snprintf(depth, sizeof depth, " @ d%lld", d);
+        (void)snprintf(what, sizeof what, "%s%lld%s", p ? "pp" : "tg", p ? p : g, depth);
+        if (first) (void)printf("| model | threads | test | t/s |\n| --- | ---: | ---: | ---: |\n");
+        (void)printf("| %s | %lld | %s | %.2f ± %.2f |\n", name, threads, what, ts, dev);
+    }
+    (void)fflush(stdout);
+}
+
+static json_t *model_info(const mote_model *m) {
+    mote_error err;
+    size_t n = 0;
+    json_t *v = NULL;
+    if (mote_model_info(m, 0, NULL, 0, &n, &err) != MOTE_OK) return NULL;
+    char *text = malloc(n + 1);
+    if (text && mote_model_info(m, 0, text, n + 1, &n, &err) == MOTE_OK) v = json_loadb(text, n, 0, NULL);
+    free(text);
+    return v;
+}
+
+static int run_tests(loaded *l, const struct bench_options *o, const numbers *depths, const numbers *prompts, const numbers *gens) {
+    static test t;
+    json_t *info = model_info(l->model), *rows = json_array();
+    int code = CLI_OK;
+    size_t n_rows = 0;
+    bool all = strcmp(o->format, "json") == 0;
+    for (size_t d = 0; d < depths->n; d++)
+        for (size_t i = 0; i < prompts->n + gens->n && code == CLI_OK; i++) {
+            bool is_prompt = i < prompts->n;
+            t = (test){.depth = depths->v[d]};
+            *(is_prompt ? &t.n_prompt : &t.n_gen) = is_prompt ? prompts->v[i] : gens->v[i - prompts->n];
+            if (t.n_prompt + t.n_gen == 0) continue;
+            code = measure(l, o, &t);
+            if (code != CLI_OK) break;
+            json_t *row = row_json(l, info, o, &t);
+            if (all) (void)json_array_append(rows, row);
+            else print_row(o->format, row, n_rows++ == 0);
+            json_decref(row);
+        }
+    if (all && code == CLI_OK) {
+        (void)json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+        (void)putchar('\n');
+    }
+    json_decref(rows);
+    json_decref(info);
+    return code;
+}
+
+int cmd_bench(const cli_command *self, int argc, char **argv) {
+    struct bench_options o = {.format = "md", .reps = 5, .parallel = 1};
+    cli_args args;
+    int code;
+    if (!cli_parse(self, &o, &args, 1, argc, argv, &code)) return code;
+    numbers prompts, gens, depths;
+    if (!parse_numbers(&prompts, &o.n_prompt, 512) || !parse_numbers(&gens, &o.n_gen, 128) || !parse_numbers(&depths, &o.n_depth, 0))
+        return cli_usage(self, "-p, -n and -d take numbers of tokens, separated by commas");
+    loaded l = {0};
+    code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);
+    if (code == CLI_OK) code = run_tests(&l, &o, &depths, &prompts, &gens);
+    load_close(&l);
+    return cli_done(code);
+}

@@ -1,0 +1,183 @@
+/* common.c: opening what the shared options describe. */
+#include "common.h"
+#include "models.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void log_line(void *ctx, int level, const char *line) {
+    const model_flags *f = ctx;
+    if (level >= MOTE_LOG_WARN || f->verbose) cli_say("%s", line);
+}
+
+int load_engine(loaded *l, const model_flags *f) {
+    mote_error err;
+    mote_engine_opts o = mote_engine_opts_default();
+    union { /* the library hands the context back as it got it */
+        const model_flags *in;
+        void *out;
+    } ctx = {f};
+    const char *from_environment = getenv("MOTE_CPU_MASK");
+    o.n_threads = (int)f->threads;
+    o.isa = f->cpu_mask ? f->cpu_mask : from_environment && *from_environment ? from_environment : NULL;
+    o.log = log_line;
+    o.log_ctx = ctx.out;
+    return mote_engine_open(&l->engine, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+}
+
+static int rope_scaling(const char *word) {
+    if (!word) return MOTE_ROPE_SCALING_FILE;
+    return word[0] == 'n' ? MOTE_ROPE_SCALING_NONE : word[0] == 'l' ? MOTE_ROPE_SCALING_LINEAR : MOTE_ROPE_SCALING_YARN;
+}
+
+int load_model(loaded *l, const model_flags *f, const char *name, bool no_weights) {
+    mote_error err;
+    int code = l->engine ? CLI_OK : load_engine(l, f);
+    if (code != CLI_OK) return code;
+    l->path = models_resolve(name ? name : f->model, &code);
+    if (!l->path) return code;
+    mote_model_opts o = mote_model_opts_default();
+    o.no_weights = no_weights;
+    o.no_mmap = f->no_mmap;
+    o.mlock = f->mlock;
+    o.rope_scaling = rope_scaling(f->rope_scaling);
+    o.rope_freq_base = (float)f->rope_freq_base;
+    o.rope_freq_scale = (float)f->rope_freq_scale;
+    return mote_model_open(&l->model, l->engine, l->path, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+}
+
+mote_session_opts load_session_opts(const session_flags *f) {
+    mote_session_opts o = mote_session_opts_default();
+    if (f->ctx) o.n_ctx = (size_t)f->ctx;
+    if (f->ubatch) o.n_batch = (size_t)f->ubatch;
+    if (f->batch && (size_t)f->batch < o.n_batch) o.n_batch = (size_t)f->batch;
+    if (f->type_k) o.type_k = f->type_k;
+    if (f->type_v) o.type_v = f->type_v;
+    if (f->activations) o.exact = strcmp(f->activations, "f32") == 0;
+    return o;
+}
+
+int load_session(loaded *l, const session_flags *f, const mote_session_opts *own, bool verbose) {
+    mote_error err;
+    mote_session_opts o = own ? *own : load_session_opts(f);
+    if (mote_session_open(&l->session, l->model, &o, &err) != MOTE_OK) return cli_fail(&err);
+    char text[2048];
+    if (verbose && mote_session_describe(l->session, text, sizeof text) < sizeof text) cli_say("%s", text);
+    return CLI_OK;
+}
+
+void load_close(loaded *l) {
+    mote_session_close(&l->session);
+    mote_model_close(&l->model);
+    mote_engine_close(&l->engine);
+    free(l->path);
+    l->path = NULL;
+}
+
+/* ---- sampling ---- */
+
+/* What each flag is before the user says otherwise. It mirrors mote_sample_opts_default; a test compares. */
+const sample_flags sample_defaults = {
+    .seed = -1, .temp = 0.8, .dynatemp_exponent = 1, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .typical = 1, .top_n_sigma = -1,
+    .xtc_threshold = 0.1, .repeat_last_n = 64, .repeat_penalty = 1, .dry_base = 1.75, .dry_allowed_length = 2, .dry_last_n = -1,
+    .mirostat_tau = 5, .mirostat_eta = 0.1,
+};
+
+/* "15043+1.5", "15043-inf". */
+static bool parse_bias(const char *text, mote_logit_bias *b) {
+    char *end;
+    errno = 0;
+    long id = strtol(text, &end, 10);
+    if (end == text || errno || id < 0 || id > INT32_MAX || (*end != '+' && *end != '-')) return false;
+    const char *number = end;
+    double v = strtod(number, &end);
+    if (*end || isnan(v) || v > 1e6) return false;
+    *b = (mote_logit_bias){(int32_t)id, (float)v};
+    return true;
+}
+
+int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f) {
+    static mote_logit_bias bias[CLI_LIST_MAX];
+    mote_error err;
+    mote_sample_opts o = mote_sample_opts_default();
+    for (size_t i = 0; i < f->bias.n; i++)
+        if (!parse_bias(f->bias.v[i], &bias[i])) {
+            cli_say("--logit-bias takes ID+X or ID-X, not '%s'", f->bias.v[i]);
+            return CLI_USAGE;
+        }
+    o.seed = f->seed < 0 ? MOTE_SEED_RANDOM : (uint64_t)f->seed;
+    o.temp = (float)f->temp;
+    o.dynatemp_range = (float)f->dynatemp_range;
+    o.dynatemp_exponent = (float)f->dynatemp_exponent;
+    o.top_k = (int32_t)f->top_k;
+    o.top_p = (float)f->top_p;
+    o.min_p = (float)f->min_p;
+    o.typical_p = (float)f->typical;
+    o.top_n_sigma = (float)f->top_n_sigma;
+    o.min_keep = (int32_t)f->min_keep;
+    o.xtc_probability = (float)f->xtc_probability;
+    o.xtc_threshold = (float)f->xtc_threshold;
+    o.penalty_last_n = (int32_t)f->repeat_last_n;
+    o.repeat_penalty = (float)f->repeat_penalty;
+    o.frequency_penalty = (float)f->frequency_penalty;
+    o.presence_penalty = (float)f->presence_penalty;
+    o.dry_multiplier = (float)f->dry_multiplier;
+    o.dry_base = (float)f->dry_base;
+    o.dry_allowed_length = (int32_t)f->dry_allowed_length;
+    o.dry_last_n = (int32_t)f->dry_last_n;
+    o.dry_breakers = f->dry_breakers.n ? f->dry_breakers.v : NULL;
+    o.n_dry_breakers = f->dry_breakers.n;
+    o.mirostat = (int)f->mirostat;
+    o.mirostat_tau = (float)f->mirostat_tau;
+    o.mirostat_eta = (float)f->mirostat_eta;
+    o.bias = bias;
+    o.n_bias = f->bias.n;
+    o.ignore_end = f->ignore_eos;
+    o.order = f->order;
+    return mote_sampler_open(out, m, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+}
+
+/* ---- lists of ids ---- */
+
+bool ids_reserve(id_list *l, size_t n) {
+    if (n <= l->cap) return true;
+    size_t cap = n < 64 ? 64 : n > (SIZE_MAX >> 4) ? n : n + n / 2;
+    int32_t *grown = cap <= SIZE_MAX / sizeof *grown ? realloc(l->p, cap * sizeof *grown) : NULL;
+    if (!grown) {
+        cli_say("out of memory for %zu ids", n);
+        return false;
+    }
+    l->p = grown;
+    l->cap = cap;
+    return true;
+}
+
+int ids_parse(const cli_command *c, id_list *l, const char *text) {
+    static const char between[] = ", []\t\r\n";
+    for (const char *p = text + strspn(text, between); *p; p += strspn(p, between)) {
+        char *end;
+        errno = 0;
+        long long id = strtoll(p, &end, 10);
+        if (end == p || errno || (*end && !strchr(between, *end)))
+            return cli_usage(c, "'%.60s' is not a list of token ids", text);
+        if (id < 0 || id > INT32_MAX) return cli_usage(c, "%lld is not a token id", id);
+        if (!ids_reserve(l, l->n + 1)) return CLI_IO;
+        l->p[l->n++] = (int32_t)id;
+        p = end;
+    }
+    return CLI_OK;
+}
+
+/* A text seldom has more tokens than bytes: the second round is for those that do. */
+int ids_of_text(id_list *l, const mote_model *m, const char *text, size_t n, int flags) {
+    mote_error err;
+    size_t needed = n + 16;
+    do {
+        if (!ids_reserve(l, needed)) return CLI_IO;
+        if (mote_tokenize(m, text, n, flags, l->p, l->cap, &needed, &err) != MOTE_OK) return cli_fail(&err);
+    } while (needed > l->cap);
+    l->n = needed;
+    return CLI_OK;
+}

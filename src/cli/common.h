@@ -1,0 +1,112 @@
+/* common.h: options that several commands share, and what they open with them. */
+#ifndef MOTE_CLI_COMMON_H
+#define MOTE_CLI_COMMON_H
+
+#include "cli.h"
+#include "mote/mote.h"
+
+/* ---- the model and the threads ---- */
+typedef struct model_flags {
+    const char *model, *cpu_mask, *rope_scaling;
+    int64_t threads;
+    double rope_freq_base, rope_freq_scale;
+    bool no_mmap, mlock, verbose;
+} model_flags;
+
+#define MODEL_OPT(S, F)                                                                                          \
+    OPT_STR(S, F.model, "model", "m", "MODEL", "GGUF file, Hugging Face folder or name (the default model when absent)")
+#define MODEL_OPTIONS(S, F)                                                                                      \
+    MODEL_OPT(S, F),                                                                                             \
+    OPT_INT(S, F.threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),                             \
+    OPT_STR(S, F.cpu_mask, "cpu-mask", NULL, "RUNG",                                                             \
+            "highest instruction set to use: scalar, avx2, avx512, avx512vnni, neon, … (also MOTE_CPU_MASK)"),   \
+    OPT_FLAG(S, F.no_mmap, "no-mmap", NULL, "read the model into memory instead of mapping it"),                 \
+    OPT_FLAG(S, F.mlock, "mlock", NULL, "keep the model from being swapped out"),                                \
+    OPT_CHOICE(S, F.rope_scaling, "rope-scaling", NULL, "none|linear|yarn", "RoPE scaling instead of the file's"), \
+    OPT_NUM(S, F.rope_freq_base, "rope-freq-base", NULL, "X", 0, 1e12, "RoPE base frequency (0: the file's)"),   \
+    OPT_NUM(S, F.rope_freq_scale, "rope-freq-scale", NULL, "X", 0, 1e6, "RoPE frequency factor (0: the file's)"), \
+    OPT_FLAG(S, F.verbose, "verbose", "v", "say what is loaded, how much memory it takes and how fast it runs")
+
+/* ---- the session ---- */
+typedef struct session_flags {
+    int64_t ctx, batch, ubatch, keep;
+    const char *type_k, *type_v, *activations;
+    bool no_shift;
+} session_flags;
+
+#define CACHE_TYPES "f32|f16|bf16|q8_0|q4_0"
+#define SESSION_OPTIONS(S, F)                                                                                    \
+    OPT_INT(S, F.ctx, "ctx-size", "c", "N", 0, 1 << 24, "context: positions of the cache (0: what the model was trained with, at most 8192)"), \
+    OPT_INT(S, F.batch, "batch-size", "b", "N", 1, 65536, "at most so many tokens of a prompt at once, an upper bound of -ub"), \
+    OPT_INT(S, F.ubatch, "ubatch-size", "ub", "N", 1, 65536, "tokens of one pass over the weights"),             \
+    OPT_CHOICE(S, F.type_k, "cache-type-k", "ctk", CACHE_TYPES, "number format of the cached keys"),             \
+    OPT_CHOICE(S, F.type_v, "cache-type-v", "ctv", CACHE_TYPES, "number format of the cached values"),           \
+    OPT_CHOICE(S, F.activations, "activations", NULL, "f32|fast", "fast: 8-bit activations where weights are quantized; f32: exact")
+
+/* ---- sampling ---- */
+typedef struct sample_flags {
+    int64_t seed, top_k, min_keep, repeat_last_n, dry_allowed_length, dry_last_n, mirostat;
+    double temp, dynatemp_range, dynatemp_exponent, top_p, min_p, typical, top_n_sigma, xtc_probability, xtc_threshold;
+    double repeat_penalty, frequency_penalty, presence_penalty, dry_multiplier, dry_base, mirostat_tau, mirostat_eta;
+    cli_list dry_breakers, bias;
+    const char *order;
+    bool ignore_eos;
+} sample_flags;
+extern const sample_flags sample_defaults; /* the library's */
+
+#define SAMPLE_OPTIONS(S, F)                                                                                     \
+    OPT_INT(S, F.seed, "seed", "s", "N", -1, 9e15, "seed of the draws (-1: a new one each time)"),               \
+    OPT_NUM(S, F.temp, "temp", NULL, "X", 0, 100, "temperature (0: always the likeliest token)"),                \
+    OPT_INT(S, F.top_k, "top-k", NULL, "N", 0, 1 << 30, "draw among the N likeliest (0: off)"),                  \
+    OPT_NUM(S, F.top_p, "top-p", NULL, "X", 0, 1, "draw among the likeliest that have probability X together (1: off)"), \
+    OPT_NUM(S, F.min_p, "min-p", NULL, "X", 0, 1, "draw among those at least X times as likely as the likeliest (0: off)"), \
+    OPT_NUM(S, F.typical, "typical", NULL, "X", 0, 1, "locally typical sampling (1: off)"),                      \
+    OPT_NUM(S, F.top_n_sigma, "top-n-sigma", NULL, "X", -1, 1000, "keep logits within X standard deviations of the best (-1: off)"), \
+    OPT_INT(S, F.min_keep, "min-keep", NULL, "N", 0, 1 << 20, "the filters leave at least N tokens"),            \
+    OPT_NUM(S, F.xtc_probability, "xtc-probability", NULL, "X", 0, 1, "chance to leave out the top choices (0: off)"), \
+    OPT_NUM(S, F.xtc_threshold, "xtc-threshold", NULL, "X", 0, 1, "probability above which a token is a top choice"), \
+    OPT_NUM(S, F.dynatemp_range, "dynatemp-range", NULL, "X", 0, 100, "temperature from temp-X to temp+X by entropy (0: off)"), \
+    OPT_NUM(S, F.dynatemp_exponent, "dynatemp-exp", NULL, "X", 0, 100, "exponent of the dynamic temperature"),   \
+    OPT_INT(S, F.repeat_last_n, "repeat-last-n", NULL, "N", -1, 1 << 20, "tokens that penalties look back on (-1: all, 0: none)"), \
+    OPT_NUM(S, F.repeat_penalty, "repeat-penalty", NULL, "X", 0.01, 100, "divide the logit of repeated tokens (1: off)"), \
+    OPT_NUM(S, F.frequency_penalty, "frequency-penalty", NULL, "X", -100, 100, "subtract per occurrence (0: off)"), \
+    OPT_NUM(S, F.presence_penalty, "presence-penalty", NULL, "X", -100, 100, "subtract once (0: off)"),          \
+    OPT_NUM(S, F.dry_multiplier, "dry-multiplier", NULL, "X", 0, 100, "DRY: penalty on repeated sequences (0: off)"), \
+    OPT_NUM(S, F.dry_base, "dry-base", NULL, "X", 1, 100, "DRY: growth of the penalty with the length"),         \
+    OPT_INT(S, F.dry_allowed_length, "dry-allowed-length", NULL, "N", 0, 1 << 20, "DRY: repeated lengths that cost nothing"), \
+    OPT_INT(S, F.dry_last_n, "dry-penalty-last-n", NULL, "N", -1, 1 << 20, "DRY: tokens looked back on (-1: all)"), \
+    OPT_LIST(S, F.dry_breakers, "dry-sequence-breaker", NULL, "TEXT", "DRY: text over which nothing is counted; replaces the defaults"), \
+    OPT_INT(S, F.mirostat, "mirostat", NULL, "N", 0, 2, "mirostat 1 or 2 in place of the filters (0: off)"),     \
+    OPT_NUM(S, F.mirostat_tau, "mirostat-ent", NULL, "X", 0, 100, "mirostat: target surprise (tau)"),            \
+    OPT_NUM(S, F.mirostat_eta, "mirostat-lr", NULL, "X", 0, 100, "mirostat: learning rate (eta)"),               \
+    OPT_LIST(S, F.bias, "logit-bias", NULL, "ID+X", "add X to the logit of a token: 15043+1, 15043-1, 15043-inf"), \
+    OPT_STR(S, F.order, "samplers", NULL, "A;B;…", "order of the filters (default " MOTE_SAMPLE_ORDER_DEFAULT ")"), \
+    OPT_FLAG(S, F.ignore_eos, "ignore-eos", NULL, "never end the answer before -n tokens")
+
+/* ---- what is opened ---- */
+typedef struct loaded {
+    char *path;
+    mote_engine *engine;
+    mote_model *model;
+    mote_session *session;
+} loaded;
+
+/* Each returns an exit code after a message. name NULL: the default model. */
+int load_engine(loaded *l, const model_flags *f);
+int load_model(loaded *l, const model_flags *f, const char *name, bool no_weights);
+mote_session_opts load_session_opts(const session_flags *f);
+int load_session(loaded *l, const session_flags *f, const mote_session_opts *o, bool verbose);
+void load_close(loaded *l);
+/* Opens a sampler; bad values of the less usual options are reported by the library. */
+int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f);
+
+/* "1, 2 3" or "[1, 2, 3]" appended to a growing array of ids. Returns an exit code. */
+typedef struct id_list {
+    int32_t *p;
+    size_t n, cap;
+} id_list;
+int ids_parse(const cli_command *c, id_list *l, const char *text);
+bool ids_reserve(id_list *l, size_t n); /* false after a message */
+/* Ids of text; MOTE_TOK_* flags. Returns an exit code. */
+int ids_of_text(id_list *l, const mote_model *m, const char *text, size_t n, int flags);
+#endif
