@@ -30,6 +30,8 @@ const cli_example logits_examples[] = {
 };
 
 #define TOP 5
+/* Not the number of ids: some models choose their RoPE factors by the size of the context. */
+#define CTX_DEFAULT 512
 
 static void print_top(const mote_model *m, const id_list *ids, const float *logits, size_t n_vocab) {
     for (size_t t = 0; t < ids->n; t++) {
@@ -82,7 +84,7 @@ out:
 static int compute(loaded *l, const struct logits_options *o, const id_list *ids) {
     mote_error err;
     mote_session_opts so = load_session_opts(&o->session);
-    if (!o->session.ctx) so.n_ctx = ids->n;
+    if (!o->session.ctx) so.n_ctx = ids->n > CTX_DEFAULT ? ids->n : CTX_DEFAULT;
     int code = load_session(l, &o->session, &so, o->model.verbose);
     if (code != CLI_OK) return code;
     size_t n_vocab = mote_model_n_vocab(l->model);

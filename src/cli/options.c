@@ -224,5 +224,6 @@ bool cli_parse(const cli_command *c, void *fields, cli_args *args, size_t max_ar
         }
         if (!store(c, o, shown, value, fields)) return false;
     }
+    *exit_code = CLI_OK;
     return true;
 }
