@@ -26,8 +26,12 @@ mote_status err_prefix(mote_error *err, mote_status code, const char *fmt, ...) 
         va_start(ap, fmt);
         int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
         va_end(ap);
-        if (n >= 0 && (size_t)n < sizeof err->message)
-            (void)snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
+        size_t used = n < 0 ? 0 : (size_t)n, room = used + 3 < sizeof old ? sizeof old - used - 3 : 0;
+        if (room) { /* a long message loses its end */
+            memcpy(err->message + used, ": ", 2);
+            memcpy(err->message + used + 2, old, room);
+            err->message[sizeof err->message - 1] = 0;
+        }
         err->code = code;
     }
     return code;
