@@ -203,7 +203,7 @@ mote_status kv_get_f32(const model_file *f, const char *key, float *v, float oth
     if (!k) return MOTE_OK;
     if (k->type == KV_STRING || k->type == KV_ARRAY) return wrong_type(k, "a number", err);
     float x = is_integer(k->type) ? (float)k->i : (float)k->f;
-    if (!isfinite(x)) FAIL(err, MOTE_E_RANGE, "metadata '%s' is not a finite number", key);
+    if (isnan(x)) FAIL(err, MOTE_E_RANGE, "metadata '%s' is not a number", key); /* infinite may mean "no limit" */
     *v = x;
     return MOTE_OK;
 }
