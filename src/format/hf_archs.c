@@ -120,14 +120,6 @@ static const hf_rule mla_rules[] = {
     {"layers.#.self_attn.kv_b_proj", L "attn_kv_b", NULL},
     END,
 };
-static const hf_rule granitemoe_rules[] = {
-    {"layers.#.block_sparse_moe.input_linear", L "ffn_gate_exps|" L "ffn_up_exps", hf_op_halves},
-    {"layers.#.block_sparse_moe.output_linear", L "ffn_down_exps", NULL},
-    {"layers.#.block_sparse_moe.router.layer", L "ffn_gate_inp", NULL},
-    {"layers.#.shared_mlp.input_linear", L "ffn_gate_shexp|" L "ffn_up_shexp", hf_op_halves},
-    {"layers.#.shared_mlp.output_linear", L "ffn_down_shexp", NULL},
-    END,
-};
 static const hf_rule ernie_rules[] = {
     {"layers.#.mlp.moe_statics.e_score_correction_bias", L "exp_probs_b.bias", hf_op_as_vector},
     {"layers.#.moe_statics.e_score_correction_bias", L "exp_probs_b.bias", hf_op_as_vector},
@@ -401,6 +393,16 @@ static mote_status pattern_extra(hf *h, mote_error *err) {
     return hf_put_bools(h, "attention.sliding_window_pattern", local, h->n_layer, err);
 }
 
+/* Ministral 3: attention grows with the logarithm of the position. */
+static mote_status mistral3_extra(hf *h, mote_error *err) {
+    static const hf_key keys[] = {
+        {"rope.scaling.yarn_log_multiplier", KV_F32, "rope_parameters.mscale_all_dim"},
+        {"attention.temperature_scale", KV_F32, "rope_parameters.llama_4_scaling_beta"},
+        KEYS_END,
+    };
+    return hf_put_table(h, keys, err);
+}
+
 static mote_status phi3_extra(hf *h, mote_error *err) {
     uint32_t old = 0;
     TRY(hf_get_u32(h, "original_max_position_embeddings", &old, err));
@@ -526,12 +528,6 @@ static mote_status bert_extra(hf *h, mote_error *err) {
 
 #define HF_ARCH(classes, gguf, flags, rules, keys, extra) {classes, #gguf, flags, rules, keys, extra},
 #define NONE NULL
-#define mamba2_rules hf_mamba2_rules
-#define mamba_extra hf_mamba_extra
-#define mamba2_extra hf_mamba2_extra
-#define lfm2_rules hf_lfm2_rules
-#define lfm2_keys hf_lfm2_keys
-#define lfm2_extra hf_lfm2_extra
 static const hf_arch archs[] = {
 #include "format/hf_archs.def"
 };
@@ -567,6 +563,19 @@ static const hf_arch *search(str wanted, bool by_type) {
     return NULL;
 }
 
+/* Granite 4 without a Mamba layer is plain Granite. */
+static const hf_arch *plainer(const hf_arch *arch, const json_t *cfg) {
+    if (strcmp(arch->gguf, "granitehybrid") != 0) return arch;
+    const json_t *types = json_object_get(cfg, "layer_types");
+    size_t n = json_array_size(types);
+    for (size_t i = 0; i < n; i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (!type || strcmp(type, "attention") != 0) return arch;
+    }
+    if (n == 0) return arch;
+    return search(json_get_int(cfg, "num_local_experts", 0) > 0 ? STR("GraniteMoeForCausalLM") : STR("GraniteForCausalLM"), false);
+}
+
 mote_status hf_find_arch(const json_t *root, const json_t *cfg, const hf_arch **out, mote_error *err) {
     const json_t *name = json_array_get(json_object_get(root, "architectures"), 0);
     if (!name) name = json_array_get(json_object_get(cfg, "architectures"), 0);
@@ -574,7 +583,10 @@ mote_status hf_find_arch(const json_t *root, const json_t *cfg, const hf_arch **
     str type = json_get_str(cfg, "model_type");
     *out = class_name.n ? search(class_name, false) : NULL;
     if (!*out && type.n) *out = search(type, true);
-    if (*out) return MOTE_OK;
+    if (*out) {
+        *out = plainer(*out, cfg);
+        return MOTE_OK;
+    }
     if (!class_name.n) class_name = type;
     if (!class_name.n) FAIL(err, MOTE_E_FORMAT, "config.json names no architecture");
     FAIL(err, MOTE_E_UNSUPPORTED, "architecture '%.*s' is not known; if llama.cpp converts it, give its GGUF file",
