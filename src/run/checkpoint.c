@@ -70,7 +70,24 @@ void ck_take(mote_session *s, size_t seq) {
     s->ck[i] = (run_checkpoint){seq, pos, ++s->ck_age};
 }
 
-void ck_rewind(mote_session *s, size_t seq, size_t owner, size_t n) {
+void ck_copy(mote_session *s, size_t dst, size_t src) {
+    for (size_t i = 0; i < s->n_ck; i++) {
+        if (s->ck[i].pos == 0 || s->ck[i].seq != src) continue;
+        size_t to = 0;
+        while (to < s->n_ck && s->ck[to].pos != 0) to++;
+        if (to == s->n_ck) return; /* ck_rewind can use src's as long as it has them */
+        memcpy(s->ck_data + to * s->ck_bytes, s->ck_data + i * s->ck_bytes, s->ck_bytes);
+        s->ck[to] = (run_checkpoint){dst, s->ck[i].pos, ++s->ck_age};
+    }
+}
+
+/* Whether checkpoint i tells the state of sequence seq at that length: its own, or of one that began alike. */
+static bool fits(const mote_session *s, size_t i, size_t seq) {
+    const run_checkpoint *c = &s->ck[i];
+    return c->seq == seq || memcmp(s->seqs[c->seq].ids, s->seqs[seq].ids, c->pos * sizeof(int32_t)) == 0;
+}
+
+void ck_rewind(mote_session *s, size_t seq, size_t n) {
     run_seq *q = &s->seqs[seq];
     if (n >= q->n) return;
     q->logits = NULL;
@@ -79,8 +96,8 @@ void ck_rewind(mote_session *s, size_t seq, size_t owner, size_t n) {
     } else {
         size_t best = SIZE_MAX;
         for (size_t i = 0; i < s->n_ck; i++) {
-            if (s->ck[i].pos == 0 || s->ck[i].seq != owner || s->ck[i].pos > n) continue;
-            if (best == SIZE_MAX || s->ck[i].pos > s->ck[best].pos) best = i;
+            if (s->ck[i].pos == 0 || s->ck[i].pos > n || (best != SIZE_MAX && s->ck[i].pos <= s->ck[best].pos)) continue;
+            if (fits(s, i, seq)) best = i;
         }
         if (best == SIZE_MAX) {
             state_seq_clear(s->st, seq);

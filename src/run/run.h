@@ -129,9 +129,9 @@ mote_status run_check_logits(const mote_session *s, const float *rows, size_t n,
 /* checkpoint.c */
 mote_status ck_open(mote_session *s, mote_error *err);
 void ck_take(mote_session *s, size_t seq);
-/* Makes sequence seq at most n tokens long: cut where the caches allow it, else the nearest checkpoint (of
- * owner: seq, or the sequence of which seq has just become a copy), else empty. */
-void ck_rewind(mote_session *s, size_t seq, size_t owner, size_t n);
+/* Makes sequence seq at most n tokens long: cut where the caches allow it, else the nearest checkpoint, else empty. */
+void ck_rewind(mote_session *s, size_t seq, size_t n);
+void ck_copy(mote_session *s, size_t dst, size_t src); /* src's checkpoints are dst's too, as far as slots are free */
 void ck_drop(mote_session *s, size_t seq, size_t beyond); /* forgets those at positions > beyond */
 size_t ck_next(const mote_session *s, size_t pos);        /* the next regular position > pos, or SIZE_MAX */
 

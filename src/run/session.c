@@ -339,13 +339,14 @@ void run_copy(mote_session *s, size_t dst, size_t src) {
     d->n = q->n;
     d->n_keep = q->n_keep;
     d->logits = q->logits;
+    ck_copy(s, dst, src);
 }
 
 mote_status run_truncate(mote_session *s, size_t seq, size_t n, mote_error *err) {
     TRY(run_check_seq(s, seq, err));
     run_seq *q = &s->seqs[seq];
     if (n >= q->n) return MOTE_OK;
-    ck_rewind(s, seq, seq, n);
+    ck_rewind(s, seq, n);
     if (q->n == n) return MOTE_OK;
     run_feed f = {.seq = seq, .ids = q->ids + q->n, .n = n - q->n, .no_logits = true};
     return run_feed_all(s, &f, 1, err);
@@ -371,7 +372,7 @@ static void reuse_prefix(mote_session *s, size_t seq, const int32_t *ids, size_t
         from = i;
     }
     if (from != seq) run_copy(s, seq, from);
-    ck_rewind(s, seq, from, MIN(best, n - 1));
+    ck_rewind(s, seq, MIN(best, n - 1));
 }
 
 mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused, mote_error *err) {
