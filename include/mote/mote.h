@@ -21,7 +21,7 @@
  *   what it was made from, so the order of closing does not matter.
  *   Options: `mote_x_opts o = mote_x_opts_default();`, then change fields. NULL means the defaults. The structs may
  *   grow at their end in later versions: `size` tells the library how much of one the program knows.
- *   Results are structs that begin with `size`, set by the caller: `mote_gen_result r = {sizeof r};`.
+ *   Results are structs that begin with `size`, set by the caller: `mote_gen_result r = {.size = sizeof r};`.
  *   Text and ids go to (dst, cap) and the number needed comes back, so that one may ask first (cap 0) and fetch
  *   then; text is NUL-terminated where room is left, and the NUL is not counted.
  *   Text is UTF-8 with a length; it need not end in NUL.
