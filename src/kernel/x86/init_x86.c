@@ -2,6 +2,12 @@
 #include "kernel/x86/init_x86.h"
 
 void kern_init_isa(kern_table *t, uint32_t flags) {
-    if (flags & CPU_AVX512) kern_init_float_avx512(t);
+    if (!(flags & CPU_AVX2)) return;
+    kern_init_float_avx2(t);
+    kern_init_mul_avx2(t);
+    if (flags & CPU_AVXVNNI) kern_init_mul_avxvnni(t);
+    if (!(flags & CPU_AVX512)) return;
+    kern_init_float_avx512(t);
     if (flags & CPU_AVX512VNNI) kern_init_mul_avx512vnni(t);
+    else if (!(flags & CPU_AVXVNNI)) kern_init_mul_avx512(t); /* 256 bits of VNNI beat 512 without */
 }

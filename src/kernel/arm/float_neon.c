@@ -1,0 +1,7 @@
+/* float_neon.c: float kernels with NEON. */
+#include "kernel/arm/v16_neon.h"
+
+#include "kernel/arm/init_arm.h"
+
+#define NAME(x) x##_neon
+#include "kernel/float_tmpl.h"

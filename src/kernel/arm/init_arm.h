@@ -1,0 +1,12 @@
+/* init_arm.h: what each file of this folder puts into the table; called by init_arm.c only. */
+#ifndef MOTE_KERNEL_ARM_INIT_ARM_H
+#define MOTE_KERNEL_ARM_INIT_ARM_H
+
+#include "kernel/rungs.h"
+
+void kern_init_float_neon(kern_table *t);
+void kern_init_mul_neon(kern_table *t);
+void kern_init_mul_dotprod(kern_table *t);
+void kern_init_mul_i8mm(kern_table *t);
+
+#endif

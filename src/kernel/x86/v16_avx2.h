@@ -1,0 +1,129 @@
+/* v16_avx2.h: sixteen floats in two registers; v16_avx512.h tells what each operation means. */
+#ifndef MOTE_KERNEL_X86_V16_AVX2_H
+#define MOTE_KERNEL_X86_V16_AVX2_H
+
+#include <immintrin.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TILE_ROWS 4
+#define TILE_VECTORS 1
+#define FMUL_ROWS 2
+#define FMUL_TOKENS 2
+typedef struct v16 {
+    __m256 a, b; /* lanes 0..7, 8..15 */
+} v16;
+
+static inline v16 v_of(__m256 a, __m256 b) { return (v16){a, b}; }
+static inline v16 v_load(const float *p) { return v_of(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+static inline void v_store(float *p, v16 v) {
+    _mm256_storeu_ps(p, v.a);
+    _mm256_storeu_ps(p + 8, v.b);
+}
+static inline __m256i lanes_below(size_t n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+static inline v16 v_load_n(const float *p, size_t n) {
+    if (n >= 16) return v_load(p);
+    if (n <= 8) return v_of(_mm256_maskload_ps(p, lanes_below(n)), _mm256_setzero_ps());
+    return v_of(_mm256_loadu_ps(p), _mm256_maskload_ps(p + 8, lanes_below(n - 8)));
+}
+static inline void v_store_n(float *p, size_t n, v16 v) {
+    if (n >= 16) {
+        v_store(p, v);
+    } else if (n <= 8) {
+        _mm256_maskstore_ps(p, lanes_below(n), v.a);
+    } else {
+        _mm256_storeu_ps(p, v.a);
+        _mm256_maskstore_ps(p + 8, lanes_below(n - 8), v.b);
+    }
+}
+static inline v16 v_first(v16 v, size_t n) {
+    __m256 a = _mm256_castsi256_ps(lanes_below(n > 8 ? 8 : n)), b = _mm256_castsi256_ps(lanes_below(n > 8 ? n - 8 : 0));
+    return v_of(_mm256_and_ps(v.a, a), _mm256_and_ps(v.b, b));
+}
+static inline v16 v_set1(float x) { return v_of(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
+#define EACH(name, op) \
+    static inline v16 name(v16 x, v16 y) { return v_of(op(x.a, y.a), op(x.b, y.b)); }
+EACH(v_add, _mm256_add_ps)
+EACH(v_sub, _mm256_sub_ps)
+EACH(v_mul, _mm256_mul_ps)
+EACH(v_div, _mm256_div_ps)
+EACH(v_min, _mm256_min_ps)
+EACH(v_max, _mm256_max_ps)
+#undef EACH
+static inline v16 v_fma(v16 x, v16 y, v16 z) {
+    return v_of(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b));
+}
+static inline v16 v_neg(v16 x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return v_of(_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign));
+}
+static inline v16 v_abs(v16 x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return v_of(_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b));
+}
+static inline v16 v_round(v16 x) {
+    return v_of(_mm256_round_ps(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                _mm256_round_ps(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline __m256 pow2_half(__m256 n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+static inline v16 v_pow2(v16 n) { return v_of(pow2_half(n.a), pow2_half(n.b)); }
+static inline v16 v_zero_below(v16 v, v16 x, v16 c) {
+    return v_of(_mm256_and_ps(v.a, _mm256_cmp_ps(x.a, c.a, _CMP_NLT_UQ)),
+                _mm256_and_ps(v.b, _mm256_cmp_ps(x.b, c.b, _CMP_NLT_UQ)));
+}
+static inline v16 v_select_below(v16 x, v16 c, v16 y, v16 z) {
+    return v_of(_mm256_blendv_ps(z.a, y.a, _mm256_cmp_ps(x.a, c.a, _CMP_LT_OQ)),
+                _mm256_blendv_ps(z.b, y.b, _mm256_cmp_ps(x.b, c.b, _CMP_LT_OQ)));
+}
+static inline v16 v_copy_sign(v16 x, v16 y) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return v_of(_mm256_or_ps(x.a, _mm256_and_ps(y.a, sign)), _mm256_or_ps(x.b, _mm256_and_ps(y.b, sign)));
+}
+static inline int v_any_nan(v16 x) {
+    __m256 odd = _mm256_or_ps(_mm256_cmp_ps(x.a, x.a, _CMP_UNORD_Q), _mm256_cmp_ps(x.b, x.b, _CMP_UNORD_Q));
+    return _mm256_movemask_ps(odd) != 0;
+}
+static inline float v_sum(v16 v) {
+    __m256 a = _mm256_add_ps(v.a, v.b);
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+static inline float v_largest(v16 v) {
+    __m256 a = _mm256_max_ps(v.a, v.b);
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+static inline v16 v_f16(const void *p) {
+    const __m128i *h = p;
+    return v_of(_mm256_cvtph_ps(_mm_loadu_si128(h)), _mm256_cvtph_ps(_mm_loadu_si128(h + 1)));
+}
+static inline v16 v_bf16(const void *p) {
+    const __m128i *h = p;
+    return v_of(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h)), 16)),
+                _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1)), 16)));
+}
+static inline void v_put_f16(void *p, v16 v) {
+    __m128i *h = p;
+    _mm_storeu_si128(h, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128(h + 1, _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline int v_put_i8(int8_t *p, v16 v) {
+    __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
+    _mm_storeu_si128((__m128i *)(void *)p, bytes);
+    __m256i s = _mm256_add_epi32(a, b);
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+#endif
