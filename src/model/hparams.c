@@ -168,7 +168,10 @@ static mote_status read_experts(model *m, mote_error *err) {
     TRY(in_range(h->n_expert, 0, EXPERTS_MAX, "expert_count", m, err));
     TRY(in_range(g, 0, GATE_SOFTMAX_TOPK, "expert_gating_func", m, err));
     h->gating = g ? (gating)g : m->arch->gating ? m->arch->gating : GATE_SOFTMAX;
-    if (h->n_expert == 0) return MOTE_OK;
+    if (h->n_expert == 0) { /* other numbers of experts mean nothing then, and size nothing */
+        h->n_expert_used = h->n_ff_exp = h->n_expert_groups = 0;
+        return MOTE_OK;
+    }
     TRY(in_range(h->n_expert_used, 1, h->n_expert, "expert_used_count", m, err));
     if (h->n_expert_groups > 1) {
         if (h->n_expert % h->n_expert_groups) FAIL(err, MOTE_E_RANGE, "%zu experts do not divide into %zu groups", h->n_expert, h->n_expert_groups);
