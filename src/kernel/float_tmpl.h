@@ -307,6 +307,8 @@ static void NAME(kern_fmul_f32)(const kern_fmul *a) { float_product(a, QUANT_F32
 static void NAME(kern_fmul_f16)(const kern_fmul *a) { float_product(a, QUANT_F16); }
 static void NAME(kern_fmul_bf16)(const kern_fmul *a) { float_product(a, QUANT_BF16); }
 
+#include "kernel/scan_tmpl.h"
+
 void NAME(kern_init_float)(kern_table *t) {
     t->quantize = NAME(kern_quantize);
     t->interleave = NAME(kern_interleave);
@@ -318,6 +320,10 @@ void NAME(kern_init_float)(kern_table *t) {
     t->max = NAME(kern_max);
     t->exp_sum = NAME(kern_exp_sum);
     t->tile = NAME(kern_tile);
+    t->scan = NAME(kern_scan);
+    t->scan_each = NAME(kern_scan_each);
+    t->scan_delta = NAME(kern_scan_delta);
+    t->scan_back = NAME(kern_scan_back);
     t->fmul[QUANT_F32] = NAME(kern_fmul_f32);
     t->fmul[QUANT_F16] = NAME(kern_fmul_f16);
     t->fmul[QUANT_BF16] = NAME(kern_fmul_bf16);

@@ -119,6 +119,28 @@ typedef struct kern_tile {
     bool add;
 } kern_tile;
 
+/* One token of a recurrence, on a tile of w ≤ KERN_SCAN_W channels whose state is s[n, w]. Row i of the state decays
+ * by g_i = decay[i · decay_step] (step 0: one number for all), takes in[i] · x and gives out[i] · s_i:
+ *   scan        s_i = g_i s_i + in_i x;                             y = sum out_i s_i
+ *   scan_each   the same; decay is [n, w], each element its own
+ *   scan_delta  x' = beta (x - sum probe_i g_i s_i);  s_i = g_i s_i + in_i x';  y likewise
+ *   scan_back   k = sum probe_i s_i;  s_i = g_i s_i + in_i x + back_i k;        y likewise
+ * y[w] is added to when `add`. Source: Dao and Gu 2024 (Mamba-2), eq. 16; Gu and Dao 2023 (Mamba), alg. 2; Yang et
+ * al. 2024 (Gated DeltaNet), eq. 10; Peng et al. 2025 (RWKV-7), §4. */
+enum { KERN_SCAN_W = 16 };
+typedef struct kern_scan {
+    float *s;
+    size_t n, w;
+    const float *decay;
+    size_t decay_step;
+    const float *in, *out;      /* [n] */
+    const float *x;             /* [w] */
+    const float *probe, *back;  /* [n] */
+    float beta;
+    float *y;
+    bool add;
+} kern_scan;
+
 typedef struct kern_table {
     uint32_t flags;
     const char *rung;
@@ -141,6 +163,10 @@ typedef struct kern_table {
     /* x[n] = exp(x - shift) in place; returns their sum. -inf gives 0. */
     float (*exp_sum)(float *x, float shift, size_t n);
     void (*tile)(const kern_tile *t);
+    void (*scan)(const kern_scan *a);
+    void (*scan_each)(const kern_scan *a);
+    void (*scan_delta)(const kern_scan *a);
+    void (*scan_back)(const kern_scan *a);
     /* dst[n] f32 from a row of F32, F16, BF16; NULL for others */
     void (*widen[QUANT_TYPE_MAX])(float *dst, const void *src, size_t n);
     /* the way back, to nearest even */

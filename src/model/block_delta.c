@@ -205,36 +205,16 @@ static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) 
     team_barrier(&f->t);
 }
 
-/* One token for one tile of w value channels: s is [dim_k, w]. */
-static void step(float *restrict s, size_t dim_k, size_t w, const float *q, const float *k, const float *v, const float *decay,
-                 bool per_channel, float beta, float *y) {
-    float known[SSM_TILE] = {0}, out[SSM_TILE] = {0}, d[SSM_TILE];
-    for (size_t i = 0; i < dim_k; i++) {
-        float g = decay[per_channel ? i : 0];
-        for (size_t c = 0; c < w; c++) {
-            s[i * w + c] *= g;
-            known[c] += s[i * w + c] * k[i];
-        }
-    }
-    for (size_t c = 0; c < w; c++) d[c] = (v[c] - known[c]) * beta;
-    for (size_t i = 0; i < dim_k; i++)
-        for (size_t c = 0; c < w; c++) {
-            s[i * w + c] += k[i] * d[c];
-            out[c] += s[i * w + c] * q[i];
-        }
-    for (size_t c = 0; c < w; c++) y[c] = out[c];
-}
-
 static void scan_tile(const fwd *f, const struct delta *p, const struct delta_mem *b, float *st, size_t tile, size_t row, size_t n) {
     size_t per = tiles_per_head(p), head = tile / per, first = tile % per * SSM_TILE, w = MIN(SSM_TILE, p->dim_v - first);
     size_t ld = qkv_width(p), kh = p->tiled ? head % p->n_k : head / (p->n_v / p->n_k);
     float *s = st + (head * p->dim_v + first) * p->dim_k;
-    (void)f;
     for (size_t t = row; t < row + n; t++) {
         const float *q = b->mixed + t * ld + kh * p->dim_k, *k = q + q_width(p);
         const float *v = b->mixed + t * ld + 2 * q_width(p) + head * p->dim_v + first;
         const float *g = b->decay + t * decay_width(p) + head * (p->per_channel ? p->dim_k : 1);
-        step(s, p->dim_k, w, q, k, v, g, p->per_channel, b->beta[t * p->n_v + head], b->y + t * v_width(p) + head * p->dim_v + first);
+        f->t.kern->scan_delta(&(kern_scan){.s = s, .n = p->dim_k, .w = w, .decay = g, .decay_step = p->per_channel, .in = k, .out = q, .x = v, .probe = k,
+                                           .beta = b->beta[t * p->n_v + head], .y = b->y + t * v_width(p) + head * p->dim_v + first});
     }
 }
 

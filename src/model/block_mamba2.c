@@ -80,7 +80,7 @@ static void scan(fwd *f, const layer *l, int which, const struct mamba2_mem *b) 
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         float *st = (float *)fwd_state(f, l, which, g->seq) + ssm_conv_floats(&p->conv);
-        for (size_t tile = from; tile < to; tile++) ssm_heads_run(&hs, st, tile, row, g->n);
+        for (size_t tile = from; tile < to; tile++) ssm_heads_run(&f->t, &hs, st, tile, row, g->n);
         row += g->n;
     }
     team_barrier(&f->t);

@@ -101,7 +101,7 @@ static void scan(fwd *f, const layer *l, int which, const struct plamo2_mem *b) 
         for (size_t tile = from; tile < to; tile++) {
             size_t head, first, w;
             ssm_heads_tile(&hs, tile, &head, &first, &w);
-            ssm_heads_run(&hs, st, tile, row, g->n);
+            ssm_heads_run(&f->t, &hs, st, tile, row, g->n);
             for (size_t r = row; r < row + g->n; r++) { /* y · silu(z); z lies at channel + head · dim */
                 float *y = b->y + r * h->d_inner + first;
                 ssm_act(&f->t, ACT_SILU, y, b->zx + r * 2 * h->d_inner + first + head * hs.dim, y, w);

@@ -170,20 +170,6 @@ static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size
     }
 }
 
-/* The recurrence on a tile of w values. */
-static inline void step(float *restrict s, size_t n, size_t w, const struct head *h, const float *restrict v, float *restrict y) {
-    float removed[SSM_TILE] = {0}, sum[SSM_TILE] = {0};
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < w; j++) removed[j] += h->removal[i] * s[i * w + j];
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < w; j++) {
-            float u = s[i * w + j] * h->w[i] + v[j] * h->k[i] + removed[j] * h->rate[i];
-            s[i * w + j] = u;
-            sum[j] += u * h->r[i];
-        }
-    memcpy(y, sum, w * sizeof(float));
-}
-
 /* Norm per head, the bonus of the present token, the gate. */
 static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, const struct head *h) {
     size_t n = f->m->hp.wkv_head;
@@ -204,9 +190,8 @@ static void run_head(const fwd *f, const layer *l, const struct time_mem *t, flo
         prepare(f, l, t, r, first, &h);
         for (size_t at = 0; at < n; at += SSM_TILE) {
             size_t w = MIN(n - at, (size_t)SSM_TILE);
-            float *s = st + (first + at) * n;
-            if (w == SSM_TILE) step(s, n, SSM_TILE, &h, h.v + at, h.y + at);
-            else step(s, n, w, &h, h.v + at, h.y + at);
+            f->t.kern->scan_back(&(kern_scan){.s = st + (first + at) * n, .n = n, .w = w, .decay = h.w, .decay_step = 1, .in = h.k, .out = h.r,
+                                              .x = h.v + at, .probe = h.removal, .back = h.rate, .y = h.y + at});
         }
         finish(f, l, t, r, first, &h);
     }

@@ -1,11 +1,11 @@
 /* ssm.c: causal convolution and state space recurrences. Invariant: what is computed for one channel and token is
- * the same sequence of float operations whatever the tile width, the thread or the cut of the prompt. */
+ * the same sequence of float operations whatever the thread or the cut of the prompt. */
 #include "model/ssm.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { SSM_STATE_MAX = 1 << 16, SSM_EXP_ROWS = 32 };
+enum { SSM_STATE_MAX = 1 << 16 };
 
 void ssm_act(const team *t, act_fn f, float *y, const float *x, const float *up, size_t n) { t->kern->act(f, y, x, up, n); }
 
@@ -96,59 +96,6 @@ void ssm_conv_run_centered(const team *t, const ssm_conv *c, const float *x, siz
     }
 }
 
-/* ---- recurrences ---- */
-/* A whole tile, whose width the compiler knows: the sums stay in registers. */
-static void step_tile(float *restrict s, size_t d_state, float decay, const float *restrict dx, const float *restrict b,
-                      const float *restrict c, float *restrict y) {
-    float acc[SSM_TILE] = {0};
-    for (size_t i = 0; i < d_state; i++)
-        for (size_t j = 0; j < SSM_TILE; j++) {
-            float v = s[i * SSM_TILE + j] * decay + b[i] * dx[j];
-            s[i * SSM_TILE + j] = v;
-            acc[j] += v * c[i];
-        }
-    memcpy(y, acc, sizeof acc);
-}
-
-void ssm_step_shared(float *s, size_t d_state, size_t w, float decay, const float *dx, const float *b, const float *c,
-                     float *y) {
-    if (w == SSM_TILE) {
-        step_tile(s, d_state, decay, dx, b, c, y);
-        return;
-    }
-    for (size_t j = 0; j < w; j++) y[j] = 0;
-    for (size_t i = 0; i < d_state; i++)
-        for (size_t j = 0; j < w; j++) {
-            float v = s[i * w + j] * decay + b[i] * dx[j];
-            s[i * w + j] = v;
-            y[j] += v * c[i];
-        }
-}
-
-/* n rows of a tile whose decays are known. */
-static void step_rows(float *restrict s, size_t n, size_t w, const float *restrict decay, const float *restrict dx,
-                      const float *restrict b, const float *restrict c, float *restrict y) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < w; j++) {
-            float v = s[i * w + j] * decay[i * w + j] + b[i] * dx[j];
-            s[i * w + j] = v;
-            y[j] += v * c[i];
-        }
-}
-
-void ssm_step_each(const team *t, float *s, size_t d_state, size_t w, const float *a, const float *dt, const float *dx,
-                   const float *b, const float *c, float *y) {
-    float decay[SSM_EXP_ROWS * SSM_TILE];
-    for (size_t j = 0; j < w; j++) y[j] = 0;
-    for (size_t i = 0; i < d_state; i += SSM_EXP_ROWS) {
-        size_t n = MIN(d_state - i, (size_t)SSM_EXP_ROWS);
-        for (size_t k = 0; k < n; k++)
-            for (size_t j = 0; j < w; j++) decay[k * w + j] = dt[j] * a[(i + k) * w + j];
-        (void)t->kern->exp_sum(decay, 0, n * w);
-        step_rows(s + i * w, n, w, decay, dx, b + i, c + i, y);
-    }
-}
-
 /* ---- heads with one decay each ---- */
 static size_t tiles_per_head(const ssm_heads *h) { return (h->dim + SSM_TILE - 1) / SSM_TILE; }
 
@@ -161,18 +108,21 @@ void ssm_heads_tile(const ssm_heads *h, size_t tile, size_t *head, size_t *first
     *w = MIN(h->dim - at, (size_t)SSM_TILE);
 }
 
-void ssm_heads_run(const ssm_heads *h, float *st, size_t tile, size_t row, size_t n) {
+void ssm_heads_run(const team *t, const ssm_heads *h, float *st, size_t tile, size_t row, size_t n) {
     size_t head, first, w;
     ssm_heads_tile(h, tile, &head, &first, &w);
     size_t group = head / (h->n_head / h->n_group) * h->d_state;
-    float *s = st + first * h->d_state, dx[SSM_TILE];
+    float dx[SSM_TILE], decay;
+    kern_scan k = {.s = st + first * h->d_state, .n = h->d_state, .w = w, .decay = &decay, .x = dx};
     for (size_t r = row; r < row + n; r++) {
         const float *x = h->x + r * h->ld + first;
-        float *y = h->y + r * h->ld_y + first;
         float dt = ssm_softplus(h->dt[r * h->ld_dt + head] + (h->dt_bias ? h->dt_bias[head] : 0));
+        decay = expf(dt * h->a[head]);
         for (size_t j = 0; j < w; j++) dx[j] = x[j] * dt;
-        ssm_step_shared(s, h->d_state, w, expf(dt * h->a[head]), dx, h->b + r * h->ld_bc + group,
-                        h->c + r * h->ld_bc + group, y);
-        for (size_t j = 0; j < w; j++) y[j] += x[j] * h->d[head];
+        k.in = h->b + r * h->ld_bc + group;
+        k.out = h->c + r * h->ld_bc + group;
+        k.y = h->y + r * h->ld_y + first;
+        t->kern->scan(&k);
+        for (size_t j = 0; j < w; j++) k.y[j] += x[j] * h->d[head];
     }
 }

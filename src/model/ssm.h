@@ -27,18 +27,10 @@ void ssm_conv_run(const team *t, const ssm_conv *c, float *st, const float *x, s
 void ssm_conv_run_centered(const team *t, const ssm_conv *c, const float *x, size_t ldx, float *y, size_t ldy,
                            size_t n_rows, size_t from, size_t to);
 
-/* ---- recurrences over tiles of at most SSM_TILE channels ---- */
-/* One tile's state is s[d_state][w], w channels wide: the sum over d_state then runs over whole vectors.
- *     s[i][c] = decay · s[i][c] + b[i] · dx[c];   y[c] = sum_i s[i][c] · c[i]
- * Source: Gu and Dao 2023 (Mamba), eq. 2 with ZOH for A and Euler for B; Dao and Gu 2024 (Mamba-2), eq. 16. */
-enum { SSM_TILE = 16 };
-
-/* Decay is one number for all (Mamba-2). dx[w] = dt · x. */
-void ssm_step_shared(float *s, size_t d_state, size_t w, float decay, const float *dx, const float *b, const float *c,
-                     float *y);
-/* Decay is exp(dt[c] · a[i][c]) (Mamba-1); a is laid out as s. */
-void ssm_step_each(const team *t, float *s, size_t d_state, size_t w, const float *a, const float *dt, const float *dx,
-                   const float *b, const float *c, float *y);
+/* ---- recurrences ---- */
+/* Channels come in tiles of SSM_TILE; a tile's state is [d_state][w], w channels wide, so that sums over the state run
+ * over whole vectors (kern_scan). A narrower tile stands only at a head's end. */
+enum { SSM_TILE = KERN_SCAN_W };
 
 /* Heads with one decay each, as in Mamba-2: what one layer's scan reads and writes, for a whole batch. Head h's
  * channels are x[h·dim, (h+1)·dim); its B and C are those of group h / (n_head / n_group). */
@@ -56,8 +48,8 @@ typedef struct ssm_heads {
 } ssm_heads;
 /* Tiles of all heads: the units that threads divide among themselves. */
 size_t ssm_heads_tiles(const ssm_heads *h);
-/* Tile `tile` over rows [row, row + n) of one sequence. state: that of all heads, n_head·dim·d_state floats. */
-void ssm_heads_run(const ssm_heads *h, float *st, size_t tile, size_t row, size_t n);
+/* Tile `tile` over rows [row, row + n) of one sequence. st: all heads' state, n_head·dim·d_state floats. */
+void ssm_heads_run(const team *t, const ssm_heads *h, float *st, size_t tile, size_t row, size_t n);
 /* First channel and width of a tile (its head's channels lie together, tiles never cross heads). */
 void ssm_heads_tile(const ssm_heads *h, size_t tile, size_t *head, size_t *first, size_t *w);
 

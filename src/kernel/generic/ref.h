@@ -30,6 +30,10 @@ float kern_dot_ref(const float *x, const float *y, size_t n);
 float kern_max_ref(const float *x, size_t n);
 float kern_exp_sum_ref(float *x, float shift, size_t n);
 void kern_tile_ref(const kern_tile *t);
+void kern_scan_ref(const kern_scan *a);
+void kern_scan_each_ref(const kern_scan *a);
+void kern_scan_delta_ref(const kern_scan *a);
+void kern_scan_back_ref(const kern_scan *a);
 
 static inline size_t kern_x_row(const kern_index *i, size_t t) {
     return i->xi ? (size_t)i->xi[t * i->step] : t;
