@@ -394,19 +394,25 @@ static bool is_number(unsigned char s) {
     return (s >= '0' && s <= '9') || s == SHADOW_CLASS + TOK_CLS_ND || s == SHADOW_CLASS + TOK_CLS_NO;
 }
 
-/* Runs of numbers in threes from their end: 1234567 -> 1 234 567. */
+/* Runs of numbers in threes from their end: 1234567 -> 1 234 567. What stands before a run stays with its first
+ * group, for later passes to cut off: with llama.cpp's pieces their lookaheads see the same text. */
 static mote_status cut_digits(const unsigned char *s, size_t n, emitter *e) {
+    size_t from = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i;
-        while (end < n && is_number(s[end]) == is_number(s[i])) end++;
-        if (!is_number(s[i])) {
-            TRY(emit(e, end - i, false));
-        } else {
-            for (size_t at = i, take = (end - i) % 3; at < end; at += take, take = 3) TRY(emit(e, take, true));
+        while (end < n && is_number(s[end])) end++;
+        if (end == i) {
+            i++;
+            continue;
         }
-        i = end;
+        size_t odd = (end - i) % 3;
+        for (size_t take = odd ? odd : 3; i < end; take = 3) {
+            i += take;
+            TRY(emit(e, i - from, true));
+            from = i;
+        }
     }
-    return MOTE_OK;
+    return emit(e, n - from, false);
 }
 
 static mote_status run_pass(tok_cut *c, const struct pass *pass, const tok_pieces *in, tok_pieces *out,
