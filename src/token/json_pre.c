@@ -62,19 +62,25 @@ static mote_status read_metaspace(reader *r, const json_t *j, str type) {
 }
 
 #define PUNCTUATION "[\\p{P}!-/:-@\\[-`{-~]"
-/* What Hugging Face's BERT does not know to be punctuation, its tables being older, is left out. */
-static mote_status bert_punctuation(reader *r) {
+/* What Hugging Face's library does not know to be punctuation, its tables being older, is left out. */
+static mote_status punctuation(reader *r, tok_split how) {
     static const uint32_t unknown[][2] = {
 #define PUNCT(from, to) {from, to},
 #include "token/bert.def"
     };
+    static const uint32_t once[][2] = {
+#define ONCE(from, to) {from, to},
+#include "token/bert.def"
+    };
     buf b;
     buf_init(&b, 1 << 16);
-    buf_puts(&b, "(?:(?![");
+    buf_puts(&b, "(?![");
     for (size_t i = 0; i < COUNT_OF(unknown); i++) buf_printf(&b, "\\x{%X}-\\x{%X}", unknown[i][0], unknown[i][1]);
-    buf_puts(&b, "])" PUNCTUATION ")");
+    buf_puts(&b, "])" PUNCTUATION "|[");
+    for (size_t i = 0; i < COUNT_OF(once); i++) buf_printf(&b, "\\x{%X}-\\x{%X}", once[i][0], once[i][1]);
+    buf_puts(&b, "]");
     mote_status s = buf_check(&b, "a pre-tokenizer", r->err);
-    if (s == MOTE_OK) s = pass(r, buf_str(&b), TOK_SPLIT_ISOLATED, false);
+    if (s == MOTE_OK) s = pass(r, buf_str(&b), how, false);
     buf_free(&b);
     return s;
 }
@@ -108,11 +114,11 @@ static mote_status read_one(reader *r, const json_t *j) {
     if (str_is(type, "Punctuation")) {
         tok_split how = TOK_SPLIT_ISOLATED;
         if (json_get_str(j, "behavior").p) TRY(split_kind(r, json_get_str(j, "behavior"), &how));
-        return pass(r, STR(PUNCTUATION), how, false);
+        return punctuation(r, how);
     }
     if (str_is(type, "BertPreTokenizer")) {
         TRY(pass(r, STR("\\s+"), TOK_SPLIT_REMOVED, false));
-        return bert_punctuation(r);
+        return punctuation(r, TOK_SPLIT_ISOLATED);
     }
     FAIL(r->err, MOTE_E_UNSUPPORTED, "pre-tokenizer '%.*s' is not supported", STR_ARG(type));
 }

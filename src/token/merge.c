@@ -70,7 +70,7 @@ static void look_up(const tok_vocab *v, struct tok_links *l, str text, uint32_t 
         l[i].rank = rank_of_score((float)v->score[id]);
     } else if (l[i].sym >= 0 && l[j].sym >= 0) {
         const struct tok_merge *m = tok_merges_get(&v->merges, l[i].sym, l[j].sym);
-        if (!m) return;
+        if (!m || ((size_t)m->made < v->n && v->type[m->made] == TOK_CONTROL)) return;
         l[i].made = m->made;
         l[i].rank = m->rank;
     }

@@ -164,16 +164,20 @@ static bool shadow_pattern(str re, buf *out) {
     return !in_class;
 }
 
-/* In UTF mode only \s differs: PCRE2's would also take U+180E. Outside ASCII it is spelled out. */
+/* In UTF mode \s and \w are spelled out: PCRE2's \s also takes U+180E, its \w neither marks nor circled letters. */
 static void text_pattern(str re, buf *out) {
     static const char spaces[] = "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}"
                                  "\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
+    static const char words[] = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}"
+                                "\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
     bool in_class = false;
     for (size_t i = 0; i < re.n; i++) {
         char c = re.p[i];
         if (c == '\\' && i + 1 < re.n) {
             char e = re.p[++i];
-            if (e == 's') buf_printf(out, in_class ? "%s" : "[%s]", spaces);
+            if (e == 'w') buf_printf(out, in_class ? "%s" : "[%s]", words);
+            else if (e == 'W' && !in_class) buf_printf(out, "[^%s]", words);
+            else if (e == 's') buf_printf(out, in_class ? "%s" : "[%s]", spaces);
             else if (e == 'S' && !in_class) buf_printf(out, "[^%s]", spaces);
             else buf_put(out, re.p + i - 1, 2);
             continue;

@@ -35,8 +35,16 @@ typedef struct finder {
     mote_error *err;
 } finder;
 
-static bool is_word(unsigned char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c >= 0x80;
+/* Whether the character that begins, or else the one that ends, at this offset is part of a word. */
+static bool word_at(const finder *f, size_t at, bool ends) {
+    size_t from = at;
+    uint32_t cp;
+    if (ends)
+        do from--;
+        while (from > 0 && at - from < 4 && (f->text.p[from] & 0xC0) == 0x80);
+    (void)utf8_decode(f->text.p + from, f->text.n - from, &cp);
+    tok_class c = tok_uni_class(cp);
+    return (c >= TOK_CLS_LU && c <= TOK_CLS_NO) || cp == '_';
 }
 
 /* Whether a byte of the range comes from an untrusted span. */
@@ -56,8 +64,8 @@ static bool allowed(const finder *f, int32_t id, size_t pos, size_t len) {
     if (control && !f->parse_control) return false;
     if ((control || (v->flag[id] & TOK_FLAG_DELIMITER)) && f->n_untrusted && tainted(f, pos, len)) return false;
     if (v->flag[id] & TOK_FLAG_WORD) {
-        if (pos > 0 && is_word((unsigned char)f->text.p[pos - 1])) return false;
-        if (pos + len < f->text.n && is_word((unsigned char)f->text.p[pos + len])) return false;
+        if (pos > 0 && word_at(f, pos, true)) return false;
+        if (pos + len < f->text.n && word_at(f, pos + len, false)) return false;
     }
     return true;
 }

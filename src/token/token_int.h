@@ -109,7 +109,7 @@ typedef struct tok_charsmap {     /* SentencePiece's precompiled normalization (
 } tok_charsmap;
 
 enum { TOK_FLAG_LSTRIP = 1, TOK_FLAG_RSTRIP = 2, TOK_FLAG_DELIMITER = 4, TOK_FLAG_EOG = 8, TOK_FLAG_WORD = 16,
-       TOK_FLAG_NORMALIZED = 32 };
+       TOK_FLAG_NORMALIZED = 32, TOK_FLAG_ADDED = 64 /* tokenizer.json: not known to the model itself */ };
 
 struct tok_vocab {
     tok_kind kind;
@@ -174,7 +174,8 @@ mote_status tok_vocab_finish(tok_vocab *v, str chat_template, mote_error *err);
 static inline int32_t tok_plain(const tok_vocab *v, int32_t sym) {
     if (sym < 0 || (size_t)sym >= v->n) return TOK_NONE;
     uint8_t t = v->type[sym];
-    return t == TOK_CONTROL || t == TOK_UNKNOWN || t == TOK_BYTE ? TOK_NONE : sym;
+    bool never = t == TOK_CONTROL || t == TOK_UNKNOWN || t == TOK_BYTE || (v->flag[sym] & TOK_FLAG_ADDED);
+    return never ? TOK_NONE : sym;
 }
 /* "<0x0A>" -> 10; −1 when s is not a byte token's text. */
 int tok_byte_value(str s);
@@ -235,7 +236,9 @@ void tok_work_free(tok_work *w);
 mote_status tok_partition(tok_work *w, const tok_trie *specials, str text, const tok_span *spans, size_t n_spans, bool parse_control,
                           mote_status (*raw)(tok_work *w, str text, bool first));
 
-/* vocab_gguf.c, vocab_json.c */
+/* vocab_gguf.c */
+/* Ids of roles that the metadata names take the place of those known so far. */
+mote_status tok_roles_read(tok_vocab *v, const model_file *f, const log_sink *log, mote_error *err);
 mote_status tok_open_gguf(tok_vocab *v, const model_file *f, const log_sink *log, mote_error *err);
 
 #endif

@@ -23,6 +23,7 @@ mote_status tok_unigram_prepare(tok_vocab *v, const kv *charsmap, mote_error *er
     TRY(tok_trie_init(&v->user_trie, err));
     for (size_t i = 0; i < v->n; i++) {
         int t = v->type[i];
+        if (v->flag[i] & TOK_FLAG_ADDED) continue;
         if (t == TOK_NORMAL) lowest = MIN(lowest, v->score[i]);
         if (t == TOK_USER_DEFINED) TRY(tok_trie_put(&v->user_trie, STR(""), v->text[i], (int32_t)i, err));
         if (t == TOK_NORMAL || t == TOK_USER_DEFINED || t == TOK_UNUSED)

@@ -177,6 +177,9 @@ static void known_names(tok_vocab *v) {
         if (known[i].ends || (takes && v->role[role] == id)) v->type[id] = TOK_CONTROL;
         if (known[i].ends) v->flag[id] |= TOK_FLAG_EOG;
     }
+}
+
+static void mark_ends(tok_vocab *v) {
     static const tok_role ending[] = {TOK_ROLE_EOS,     TOK_ROLE_EOT,     TOK_ROLE_EOM,
                                       TOK_ROLE_FIM_PAD, TOK_ROLE_FIM_REP, TOK_ROLE_FIM_SEP};
     for (size_t i = 0; i < COUNT_OF(ending); i++)
@@ -228,14 +231,14 @@ static void mark_delimiters(tok_vocab *v, str tmpl) {
 
 mote_status tok_vocab_finish(tok_vocab *v, str chat_template, mote_error *err) {
     known_names(v);
+    mark_ends(v);
     known_exceptions(v);
     TRY(make_pieces(v, err));
     TRY(tok_trie_init(&v->special, err));
-    TRY(tok_trie_init(&v->late, err));
     for (size_t i = 0; i < v->n; i++) {
         bool special = v->type[i] == TOK_CONTROL || v->type[i] == TOK_UNKNOWN || v->type[i] == TOK_USER_DEFINED;
-        tok_trie *t = v->flag[i] & TOK_FLAG_NORMALIZED ? &v->late : &v->special;
-        if (special && v->text[i].n) TRY(tok_trie_put(t, STR(""), v->text[i], (int32_t)i, err));
+        if (special && v->text[i].n && !(v->flag[i] & TOK_FLAG_NORMALIZED))
+            TRY(tok_trie_put(&v->special, STR(""), v->text[i], (int32_t)i, err));
     }
     mark_delimiters(v, chat_template);
     return MOTE_OK;
@@ -297,10 +300,20 @@ const char *tok_kind_name(tok_kind k) {
 
 mote_status tok_open(tok_vocab **out, const model_file *f, const log_sink *log, mote_error *err) {
     str json = model_file_tokenizer_json(f);
+    mote_status s;
     *out = NULL;
-    if (json.n) return tok_open_json(out, json, model_file_tokenizer_config(f), log, err);
-    TRY(tok_vocab_new(out, err));
-    mote_status s = tok_open_gguf(*out, f, log, err);
+    if (json.n) { /* the folder's other files know of further ids and of the chat template */
+        TRY(tok_open_json(out, json, model_file_tokenizer_config(f), log, err));
+        str tmpl;
+        TRYG(s, kv_get_str(f, "tokenizer.chat_template", &tmpl, STR(""), err));
+        TRYG(s, tok_roles_read(*out, f, log, err));
+        mark_ends(*out);
+        mark_delimiters(*out, tmpl);
+    } else {
+        TRY(tok_vocab_new(out, err));
+        s = tok_open_gguf(*out, f, log, err);
+    }
+out:
     if (s != MOTE_OK) tok_close(out);
     return s;
 }

@@ -181,7 +181,7 @@ static mote_status open_bpe(const loader *l, str pre, bool *add_bos) {
     return v->byte_level ? MOTE_OK : tok_joints_build(v, l->err);
 }
 
-static mote_status load_roles(const loader *l) {
+mote_status tok_roles_read(tok_vocab *v, const model_file *f, const log_sink *log, mote_error *err) {
     static const char *const keys[] = {
 #define TOK_ROLE_KEY(name, key) "tokenizer.ggml." key,
         TOK_ROLE_MAP(TOK_ROLE_KEY)
@@ -193,16 +193,15 @@ static mote_status load_roles(const loader *l) {
     } older[] = {{"tokenizer.ggml.prefix_token_id", TOK_ROLE_FIM_PRE},
                  {"tokenizer.ggml.suffix_token_id", TOK_ROLE_FIM_SUF},
                  {"tokenizer.ggml.middle_token_id", TOK_ROLE_FIM_MID}};
-    tok_vocab *v = l->v;
     for (size_t i = 0; i < TOK_ROLES + COUNT_OF(older); i++) {
         const char *key = i < TOK_ROLES ? keys[i] : older[i - TOK_ROLES].key;
         int32_t *id = &v->role[i < TOK_ROLES ? i : (size_t)older[i - TOK_ROLES].role];
         uint32_t given;
         if (*id >= 0 && (size_t)*id >= v->n) *id = TOK_NONE;
-        TRY(kv_get_u32(l->f, key, &given, UINT32_MAX, l->err));
+        TRY(kv_get_u32(f, key, &given, UINT32_MAX, err));
         if (given == UINT32_MAX) continue;
         if (given < v->n) *id = (int32_t)given;
-        else log_line(l->log, LOG_WARN, "'%s' is %u, beyond the %zu tokens; ignored", key, given, v->n);
+        else log_line(log, LOG_WARN, "'%s' is %u, beyond the %zu tokens; ignored", key, given, v->n);
     }
     return MOTE_OK;
 }
@@ -308,7 +307,7 @@ mote_status tok_open_gguf(tok_vocab *v, const model_file *f, const log_sink *log
         TRY(load_scores(l));
         TRY(spell_bytes(l));
     }
-    TRY(load_roles(l));
+    TRY(tok_roles_read(v, f, log, err));
     TRY(load_around(l, add_bos, add_eos));
     TRY(tok_vocab_finish(v, tmpl, err));
     if (v->kind == TOK_KIND_SPM) TRY(tok_joints_build(v, err));

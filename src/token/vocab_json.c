@@ -1,6 +1,24 @@
 /* vocab_json.c: opening a vocabulary from tokenizer.json: tokens, merges, added tokens, what stands around a text. */
 #include "token/json_int.h"
 
+/* jansson takes no NUL in a key, and vocabularies have a token of one. U+FFFF, which is no character, stands in for
+ * it: the escape is rewritten before parsing, and put right when texts are copied. */
+#define NUL_SIGN "\xEF\xBF\xBF"
+static mote_status parse_vocabulary(json_t **out, str json, mote_error *err) {
+    size_t hit = str_find(json, STR("\\u0000"), 0);
+    if (hit == SIZE_MAX) return json_parse(out, json, "tokenizer.json", err);
+    char *copy = mem_strndup(json.p, json.n);
+    if (!copy) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu bytes of tokenizer.json", json.n);
+    for (size_t i = 0; i + 1 < json.n; i++) {
+        if (copy[i] != '\\') continue;
+        if (json.n - i >= 6 && memcmp(copy + i, "\\u0000", 6) == 0) memcpy(copy + i, "\\uFFFF", 6);
+        i++;
+    }
+    mote_status s = json_parse(out, (str){copy, json.n}, "tokenizer.json", err);
+    mem_free(copy);
+    return s;
+}
+
 typedef struct loader {
     tok_vocab *v;
     const json_t *root, *model, *config;
@@ -13,7 +31,13 @@ static mote_status copy_text(tok_vocab *v, str s, str *out, mote_error *err) {
         FAIL(err, MOTE_E_LIMIT, "a token of %zu bytes, at most %zu are taken", s.n, TOK_TOKEN_BYTES_MAX);
     char *p = arena_dup(&v->mem, s);
     if (!p) FAIL(err, MOTE_E_MEMORY, "out of memory for a vocabulary");
-    *out = (str){p, s.n};
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; n++) { /* NUL_SIGN back to NUL */
+        bool nul = s.n - i >= 3 && memcmp(s.p + i, NUL_SIGN, 3) == 0;
+        p[n] = nul ? 0 : s.p[i];
+        i += nul ? 3 : 1;
+    }
+    *out = (str){p, n};
     v->token_len_max = MAX(v->token_len_max, s.n);
     return MOTE_OK;
 }
@@ -90,9 +114,10 @@ static mote_status load_added(const loader *l) {
             empty++;
             continue;
         }
-        bool special = json_get_bool(a, "special", false);
+        bool special = json_get_bool(a, "special", false), known = str_eq(v->text[id], content);
         TRY(copy_text(v, content, &v->text[id], l->err));
         v->type[id] = special ? TOK_CONTROL : TOK_USER_DEFINED;
+        if (!known) v->flag[id] |= TOK_FLAG_ADDED;
         if (json_get_bool(a, "lstrip", false)) v->flag[id] |= TOK_FLAG_LSTRIP;
         if (json_get_bool(a, "rstrip", false)) v->flag[id] |= TOK_FLAG_RSTRIP;
         if (json_get_bool(a, "single_word", false)) v->flag[id] |= TOK_FLAG_WORD;
@@ -252,6 +277,26 @@ static str chat_template(const loader *l) {
     return json_is_string(t) ? json_get_str(l->config, "chat_template") : STR("");
 }
 
+/* Added tokens that are looked for in normalized text are normalized themselves. */
+static mote_status load_late(const loader *l) {
+    tok_vocab *v = l->v;
+    buf a, b;
+    mote_status s = MOTE_OK;
+    if (!v->norm) return MOTE_OK;
+    buf_init(&a, 64 * TOK_TOKEN_BYTES_MAX);
+    buf_init(&b, 64 * TOK_TOKEN_BYTES_MAX);
+    TRY(tok_trie_init(&v->late, l->err));
+    for (size_t i = 0; i < v->n && s == MOTE_OK; i++) {
+        str text;
+        if (!(v->flag[i] & TOK_FLAG_NORMALIZED)) continue;
+        s = tok_norm_apply(v->norm, v->text[i], &a, &b, &text, l->err);
+        if (s == MOTE_OK && text.n) s = tok_trie_put(&v->late, STR(""), text, (int32_t)i, l->err);
+    }
+    buf_free(&a);
+    buf_free(&b);
+    return s;
+}
+
 static mote_status load(const loader *l) {
     tok_vocab *v = l->v;
     v->from_json = true;
@@ -264,6 +309,7 @@ static mote_status load(const loader *l) {
     TRY(tok_vocab_index(v, l->err));
     TRY(load_model(l));
     load_roles(l);
+    TRY(load_late(l));
     return tok_vocab_finish(v, chat_template(l), l->err);
 }
 
@@ -271,7 +317,7 @@ mote_status tok_open_json(tok_vocab **out, str json, str config_json, const log_
     json_t *root = NULL, *config = NULL;
     mote_status s;
     *out = NULL;
-    TRYG(s, json_parse(&root, json, "tokenizer.json", err));
+    TRYG(s, parse_vocabulary(&root, json, err));
     if (config_json.n) TRYG(s, json_parse(&config, config_json, "tokenizer_config.json", err));
     TRYG(s, tok_vocab_new(out, err));
     loader l = {.v = *out, .root = root, .model = json_object_get(root, "model"), .config = config, .log = log, .err = err};
