@@ -368,6 +368,33 @@ static mote_status mrope_extra(hf *h, mote_error *err) {
     return list ? hf_put_u32s(h, "rope.dimension_sections", v, 4, err) : MOTE_OK;
 }
 
+/* Which layers see only a window: layer_types, or letters, or all but every n-th. */
+static mote_status put_pattern(hf *h, uint32_t every, mote_error *err) {
+    bool *local = arena_alloc(&h->f->mem, h->n_layer, sizeof *local);
+    if (!local) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    bool listed = json_is_array(hf_get(h, "layer_types"));
+    str letters = hf_get_str(h, "sliding_window_pattern");
+    if (!letters.n) TRY(hf_get_u32(h, "sliding_window_pattern,_sliding_window_pattern", &every, err));
+    for (uint32_t i = 0; i < h->n_layer; i++)
+        local[i] = listed ? hf_layer_is(h, i, "sliding_attention")
+                 : letters.n ? letters.p[i % letters.n] == 'L' : every && (i + 1) % every != 0;
+    return hf_put_bools(h, "attention.sliding_window_pattern", local, h->n_layer, err);
+}
+
+static mote_status pattern_extra(hf *h, mote_error *err) {
+    return hf_get(h, "sliding_window") ? put_pattern(h, 4, err) : MOTE_OK;
+}
+
+/* Whether layer_types says something else than "every n-th layer sees all", which llama.cpp takes for granted. */
+static bool unusual_layers(const hf *h, uint32_t every) {
+    if (!json_is_array(hf_get(h, "layer_types"))) return false;
+    for (uint32_t i = 0; i < h->n_layer; i++)
+        if (hf_layer_is(h, i, "sliding_attention") != ((i + 1) % every != 0)) return true;
+    return false;
+}
+
+static mote_status cohere2_extra(hf *h, mote_error *err) { return unusual_layers(h, 4) ? put_pattern(h, 4, err) : MOTE_OK; }
+
 static mote_status gemma3_extra(hf *h, mote_error *err) {
     double local = 10000;
     uint32_t pattern = 6;
@@ -375,22 +402,7 @@ static mote_status gemma3_extra(hf *h, mote_error *err) {
     TRY(hf_get_u32(h, "sliding_window_pattern,_sliding_window_pattern", &pattern, err));
     TRY(hf_put_f32(h, "rope.freq_base_swa", local, err));
     if (!hf_get(h, "rope_theta,rope_parameters")) TRY(hf_put_f32(h, "rope.freq_base", 1000000, err));
-    return pattern != 6 ? hf_put_u32(h, "attention.sliding_window_pattern", pattern, err) : MOTE_OK;
-}
-
-/* Which layers see only a window. */
-static mote_status pattern_extra(hf *h, mote_error *err) {
-    if (!hf_get(h, "sliding_window")) return MOTE_OK;
-    bool *local = arena_alloc(&h->f->mem, h->n_layer, sizeof *local);
-    if (!local) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    bool listed = json_is_array(hf_get(h, "layer_types"));
-    str letters = hf_get_str(h, "sliding_window_pattern");
-    uint32_t every = 4;
-    if (!letters.n) TRY(hf_get_u32(h, "sliding_window_pattern", &every, err));
-    for (uint32_t i = 0; i < h->n_layer; i++)
-        local[i] = listed ? hf_layer_is(h, i, "sliding_attention")
-                 : letters.n ? letters.p[i % letters.n] == 'L' : every && (i + 1) % every != 0;
-    return hf_put_bools(h, "attention.sliding_window_pattern", local, h->n_layer, err);
+    return pattern != 6 || unusual_layers(h, 6) ? put_pattern(h, 6, err) : MOTE_OK;
 }
 
 /* Ministral 3: attention grows with the logarithm of the position. */
@@ -432,14 +444,16 @@ static mote_status falcon_extra(hf *h, mote_error *err) {
         h->n_head_kv = hf_get_flag(h, "multi_query", true) ? 1 : h->n_head;
     TRY(hf_put_u32(h, "attention.head_count_kv", h->n_head_kv, err));
     if (!hf_get(h, "max_position_embeddings")) TRY(hf_put_u32(h, "context_length", 2048, err));
-    return hf_put_u32(h, "feed_forward_length", 4 * h->n_embd, err);
+    uint32_t ff = 4 * h->n_embd;
+    TRY(hf_get_u32(h, "ffn_hidden_size", &ff, err));
+    return hf_put_u32(h, "feed_forward_length", ff, err);
 }
 
 static mote_status mpt_extra(hf *h, mote_error *err) {
-    double bias = 8;
-    uint32_t ratio = 4;
-    TRY(hf_get_u32(h, "expansion_ratio", &ratio, err));
-    TRY(hf_put_u32(h, "feed_forward_length", ratio * h->n_embd, err));
+    double bias = 8, ratio = 4;
+    TRY(hf_get_f32(h, "expansion_ratio", &ratio, err));
+    if (!(ratio > 0 && ratio < 100)) FAIL(err, MOTE_E_RANGE, "config.json: expansion_ratio makes no sense");
+    TRY(hf_put_u32(h, "feed_forward_length", (uint32_t)(ratio * (double)h->n_embd), err));
     TRY(hf_put_f32(h, "attention.layer_norm_epsilon", 1e-5, err));
     TRY(hf_get_f32(h, "attn_config.alibi_bias_max", &bias, err));
     return hf_put_f32(h, "attention.max_alibi_bias", hf_get_flag(h, "attn_config.alibi", true) ? bias : 0, err);

@@ -151,24 +151,29 @@ static bool matches(const char *pattern, str name, match *m) {
     return m->tail.n == 0 || str_is(m->tail, ".weight") || str_is(m->tail, ".bias");
 }
 
-/* All experts' matrices of one kind, one behind the other: [expert][…]. Called for expert 0. */
-static mote_status stack_experts(hf *h, const hf_tensor *first, const match *m, const char *to, mote_error *err) {
+/* How many tensors a pattern with '@' stands for: experts, or (StableLM 2 12B) the norms of single heads. */
+static uint32_t stacked(const hf *h, const char *to) {
+    return strstr(to, "attn_q") ? h->n_head : strstr(to, "attn_k") ? h->n_head_kv : h->n_expert;
+}
+
+/* Tensors of one kind, one behind the other: [expert][…]. Called for number 0. */
+static mote_status stack(hf *h, const hf_tensor *first, const match *m, const char *to, mote_error *err) {
     const st_tensor *t = first->t;
-    uint32_t n = h->n_expert;
+    uint32_t n = stacked(h, to);
     if (n == 0 || t->n_dims < 1 || t->n_dims > 3)
         FAIL(err, MOTE_E_FORMAT, "config.json names no experts but there is '%.*s'", STR_ARG(t->name));
     size_t total;
     void *p;
-    if (!ckd_mul_size(&total, t->size, n) || n > 65536) FAIL(err, MOTE_E_LIMIT, "%u experts are too many", n);
+    if (!ckd_mul_size(&total, t->size, n) || n > 65536) FAIL(err, MOTE_E_LIMIT, "%u of '%s' are too many", n, to);
     TRY(model_file_own(h->f, total, &p, err));
     for (uint32_t e = 0; e < n; e++) {
         char name[256];
         str after = str_sub(first->name, m->expert_at + m->expert_n, first->name.n - m->expert_at - m->expert_n);
         (void)snprintf(name, sizeof name, "%.*s%u%.*s", (int)m->expert_at, first->name.p, e, (int)after.n, after.p);
         const st_tensor *x = hf_find(h, name);
-        if (!x) FAIL(err, MOTE_E_NOT_FOUND, "tensor '%s' is missing: %u experts expected", name, n);
+        if (!x) FAIL(err, MOTE_E_NOT_FOUND, "tensor '%s' is missing: %u expected", name, n);
         if (x->size != t->size || !str_eq(x->dtype, t->dtype))
-            FAIL(err, MOTE_E_MISMATCH, "tensor '%s' differs in size or type from the other experts'", name);
+            FAIL(err, MOTE_E_MISMATCH, "tensor '%s' differs in size or type from the others'", name);
         memcpy((unsigned char *)p + e * t->size, x->data, t->size);
     }
     st_tensor all = *t;
@@ -197,12 +202,12 @@ static mote_status apply(hf *h, const hf_rule *r, const hf_tensor *src, const ma
     (void)snprintf(to, sizeof to, "%s%.*s", r->to, (int)m->tail.n, m->tail.p);
     if (m->expert >= 0) {
         if (m->expert > 0) {
-            if ((uint32_t)m->expert >= h->n_expert)
-                FAIL(err, MOTE_E_MISMATCH, "tensor '%.*s': there should be %u experts", STR_ARG(src->t->name),
-                     h->n_expert);
+            if ((uint32_t)m->expert >= stacked(h, to))
+                FAIL(err, MOTE_E_MISMATCH, "tensor '%.*s': there should be %u of them", STR_ARG(src->t->name),
+                     stacked(h, to));
             return MOTE_OK;
         }
-        return stack_experts(h, src, m, to, err);
+        return stack(h, src, m, to, err);
     }
     return (r->op ? r->op : flag_op(h, to))(h, src->t, to, m->layer, err);
 }
