@@ -143,7 +143,7 @@ typedef struct mote_embed_opts {
     int pooling;         /* MOTE_POOL_MODEL: what the model says, else mean for encoders, last for decoders */
     bool normalize;      /* to length 1 */
     bool no_truncate;    /* a text that is too long is MOTE_E_CONTEXT instead of being cut */
-    size_t max_tokens;   /* 0: what the model was trained with */
+    size_t max_tokens;   /* 0: what the model's makers used, else what it was trained with */
 } mote_embed_opts;
 MOTE_API void mote_embed_opts_fill(mote_embed_opts *o, size_t size);
 static inline mote_embed_opts mote_embed_opts_default(void) {

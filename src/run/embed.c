@@ -126,7 +126,8 @@ mote_status run_embed(mote_session *s, const char *const *texts, const size_t *n
     mote_status st = MOTE_OK;
     size_t max = MIN(s->n_ctx, s->n_batch);
     if (info->n_ctx_train) max = MIN(max, info->n_ctx_train);
-    if (o->max_tokens) max = MIN(max, o->max_tokens);
+    size_t wanted = o->max_tokens ? o->max_tokens : s->model->n_embed_max;
+    if (wanted) max = MIN(max, wanted);
     if (max < 3) FAIL(err, MOTE_E_RANGE, "at most %zu tokens per text leave no room for the text", max);
     TRY(choose_pooling(s->model, o->pooling, &j.pool, err));
     if (n == 0) return MOTE_OK;

@@ -67,6 +67,28 @@ static mote_status read_metadata(mote_model *m, mote_error *err) {
     return MOTE_OK;
 }
 
+/* A folder of the sentence-transformers library says how long a text its model was trained to embed, which is often
+ * less than it could read. One that names its modules but not the length is of the first generation, whose
+ * models were made for 256. */
+#define EMBED_MAX_UNSAID 256
+static mote_status read_embed_max(mote_model *m, mote_error *err) {
+    static const char *const names[] = {"sentence_bert_config.json", "modules.json"};
+    if (!file_is_dir(m->path)) return MOTE_OK;
+    for (size_t i = 0; i < COUNT_OF(names) && m->n_embed_max == 0; i++) {
+        file_map f = {0};
+        mote_status st = file_open_at(&f, m->path, names[i], FILE_READ, err);
+        if (st == MOTE_E_NOT_FOUND) continue;
+        if (st != MOTE_OK) return st;
+        json_t *j = NULL;
+        if (i == 1) m->n_embed_max = EMBED_MAX_UNSAID;
+        else if (json_parse(&j, (str){(const char *)f.p, f.n}, names[i], NULL) == MOTE_OK && json_is_object(j))
+            m->n_embed_max = (size_t)MAX(json_get_int(j, "max_seq_length", 0), 0);
+        json_decref(j);
+        file_close(&f);
+    }
+    return MOTE_OK;
+}
+
 static mote_status open_tokenizer_json(mote_model *m, mote_error *err) {
     file_map json = {0}, config = {0};
     char *beside = NULL;
@@ -154,6 +176,7 @@ mote_status run_model_open(mote_model **out, mote_engine *e, const char *path, c
         TRYG(st, read_metadata(m, err));
         TRYG(st, open_tokenizer(m, err));
     }
+    TRYG(st, read_embed_max(m, err));
     if (m->info) {
         m->n_ctx_train = m->info->n_ctx_train;
         m->n_embd = m->info->n_embd_out;

@@ -44,6 +44,7 @@ struct mote_model {
     char *path;
     char arch[64], name[128];
     size_t n_ctx_train, n_embd;
+    size_t n_embed_max; /* tokens of a text that is embedded; 0: n_ctx_train */
 };
 mote_status run_model_open(mote_model **out, mote_engine *e, const char *path, const mote_model_opts *o,
                            mote_error *err);
