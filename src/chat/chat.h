@@ -21,7 +21,7 @@
 
 /* Limits of what is parsed and what a render may use. */
 #define JINJA_SOURCE_MAX ((size_t)512 << 10)
-#define JINJA_STEPS_DEFAULT 1000000
+#define JINJA_STEPS_DEFAULT 500000
 #define JINJA_MEMORY_DEFAULT ((size_t)48 << 20)
 #define JINJA_OUTPUT_DEFAULT ((size_t)16 << 20)
 

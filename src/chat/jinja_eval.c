@@ -31,7 +31,9 @@ mote_status jinja_enter(jvm *vm) {
 mote_status jinja_alloc(jvm *vm, size_t n, size_t size, void *out) {
     void *p = arena_alloc(&vm->mem, n ? n : 1, size);
     memcpy(out, &p, sizeof p);
-    return p ? MOTE_OK : jinja_no_memory(vm);
+    if (!p) return jinja_no_memory(vm);
+    vm->steps -= (int64_t)(n * size / 128); /* clearing it takes time */
+    return MOTE_OK;
 }
 
 mote_status jinja_raise_undef(jvm *vm, jval v) {
@@ -228,7 +230,7 @@ static mote_status eval_slice(jvm *vm, jval obj, const jnode *s, jval *out) {
     }
     if (obj.t == JT_UNDEF) return jinja_raise_undef(vm, obj);
     if (obj.t == JT_STR || jis_list(obj) || obj.t == JT_RANGE) return slice_value(vm, obj, bounds.l, out);
-    return jinja_undef(vm, "this object has no slices", out);
+    RAISE(vm, "'%s' object is not subscriptable", jinja_type_name(obj));
 }
 
 /* ---- operators ---- */

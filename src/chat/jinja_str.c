@@ -288,14 +288,14 @@ mote_status jinja_strip(jvm *vm, const jstr *s, const jstr *set, int sides, jval
     while ((sides & STRIP_LEFT) && from < to) {
         size_t len = jutf8_len((unsigned char)s->p[from]);
         if (!in_set(set, s->p + from, len)) break;
-        TRY(jinja_spend(vm, step > 1 ? step : 0));
+        TRY(jinja_spend(vm, step));
         from += len;
     }
     while ((sides & STRIP_RIGHT) && to > from) {
         size_t i = to - 1;
         while (((unsigned char)s->p[i] & 0xC0) == 0x80) i--;
         if (!in_set(set, s->p + i, to - i)) break;
-        TRY(jinja_spend(vm, step > 1 ? step : 0));
+        TRY(jinja_spend(vm, step));
         to = i;
     }
     return jinja_str_sub(vm, s, from, to - from, out);

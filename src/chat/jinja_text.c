@@ -53,18 +53,36 @@ static size_t map_char(const jstr *s, size_t at, uint32_t c, int mode, bool firs
     return jinja_to_lower(c, out);
 }
 
+/* ASCII letters from i on, as far as the mapping does not depend on what stands around them, into out. */
+static size_t ascii_run(const jstr *s, size_t i, size_t end, int mode, char out[64]) {
+    size_t n = 0;
+    if (mode != CASE_UPPER && mode != CASE_LOWER) return 0;
+    for (; n < 64 && i < end && (unsigned char)s->p[i] < 128; i++, n++) {
+        char c = s->p[i], first = mode == CASE_UPPER ? 'a' : 'A';
+        out[n] = c >= first && c < first + 26 ? (char)(c ^ 32) : c;
+    }
+    return n;
+}
+
 mote_status jinja_change_case(jvm *vm, const jstr *s, int mode, jval *out) {
     jbuild b;
     bool after_cased = false, content = s->content;
     uint32_t k = 0;
+    char run[64];
     jinja_build_init(&b, vm);
-    TRY(jinja_spend(vm, s->n / 16));
+    TRY(jinja_spend(vm, s->n / 4));
     for (size_t i = 0, len; i < s->n; i += len) {
-        uint32_t c = jinja_char_at(s->p + i, &len), mapped[3];
         if (k < s->n_cuts && s->cuts[k] == i) {
             content = !content;
             k++;
         }
+        len = ascii_run(s, i, k < s->n_cuts ? s->cuts[k] : s->n, mode, run);
+        if (len) {
+            jinja_build_put(&b, run, len, content);
+            after_cased = is_cased((unsigned char)run[len - 1]);
+            continue;
+        }
+        uint32_t c = jinja_char_at(s->p + i, &len), mapped[3];
         jinja_build_cp(&b, mapped, map_char(s, i, c, mode, i == 0, after_cased, mapped), content);
         after_cased = is_cased(c);
     }
@@ -144,11 +162,7 @@ static mote_status split_space(jvm *vm, const jstr *s, int64_t max, jvec *l) {
         while (i < s->n && space_at(s, i, &len)) i += len;
         if (i >= s->n) return MOTE_OK;
         size_t from = i;
-        if (max-- <= 0) {
-            size_t to = s->n;
-            while (to > from && space_at(s, char_before(s, to), &len)) to = char_before(s, to);
-            return add_part(vm, l, s, from, to);
-        }
+        if (max-- <= 0) return add_part(vm, l, s, from, s->n);
         while (i < s->n && !space_at(s, i, &len)) i += len;
         TRY(add_part(vm, l, s, from, i));
     }
@@ -160,11 +174,7 @@ static mote_status rsplit_space(jvm *vm, const jstr *s, int64_t max, jvec *l) {
         while (i > 0 && space_at(s, char_before(s, i), &len)) i = char_before(s, i);
         if (i == 0) return MOTE_OK;
         size_t to = i;
-        if (max-- <= 0) {
-            size_t from = 0;
-            while (space_at(s, from, &len)) from += len;
-            return add_part(vm, l, s, from, to);
-        }
+        if (max-- <= 0) return add_part(vm, l, s, 0, to);
         while (i > 0 && !space_at(s, char_before(s, i), &len)) i = char_before(s, i);
         TRY(add_part(vm, l, s, i, to));
     }
@@ -179,15 +189,27 @@ static mote_status split_sep(jvm *vm, const jstr *s, const jstr *sep, int64_t ma
     return add_part(vm, l, s, at, s->n);
 }
 
+/* Offset of the last sep that ends at or before `end`, or SIZE_MAX. */
+static mote_status find_last(jvm *vm, const jstr *s, const jstr *sep, size_t end, size_t *hit) {
+    *hit = SIZE_MAX;
+    for (size_t i = end; i >= sep->n; i--) {
+        if (i % 16 == 0) TRY(jinja_spend(vm, 1));
+        if (s->p[i - 1] != sep->p[sep->n - 1] || s->p[i - sep->n] != sep->p[0]) continue;
+        TRY(jinja_spend(vm, sep->n / 64 + 1));
+        if (memcmp(s->p + i - sep->n, sep->p, sep->n) != 0) continue;
+        *hit = i - sep->n;
+        break;
+    }
+    return MOTE_OK;
+}
+
 static mote_status rsplit_sep(jvm *vm, const jstr *s, const jstr *sep, int64_t max, jvec *l) {
-    size_t end = s->n;
-    while (max > 0 && end >= sep->n) {
-        size_t i = end - sep->n;
-        while (i > 0 && memcmp(s->p + i, sep->p, sep->n) != 0) i--;
-        if (memcmp(s->p + i, sep->p, sep->n) != 0) break;
-        TRY(add_part(vm, l, s, i + sep->n, end));
-        end = i;
-        max--;
+    size_t end = s->n, hit;
+    while (max-- > 0) {
+        TRY(find_last(vm, s, sep, end, &hit));
+        if (hit == SIZE_MAX) break;
+        TRY(add_part(vm, l, s, hit + sep->n, end));
+        end = hit;
     }
     return add_part(vm, l, s, 0, end);
 }

@@ -250,7 +250,7 @@ static int str_order(const jstr *a, const jstr *b) {
 }
 
 mote_status jinja_order(jvm *vm, jval a, jval b, const char *op, int *out) {
-    TRY(jinja_spend(vm, 1));
+    TRY(jinja_spend(vm, a.t == JT_STR ? a.s->n / 64 + 1 : 1));
     if (is_number(a) && is_number(b)) *out = number_order(a, b);
     else if (a.t == JT_STR && b.t == JT_STR) *out = str_order(a.s, b.s);
     else if (jis_list(a) && a.t == b.t) {
@@ -292,7 +292,7 @@ mote_status jinja_contains(jvm *vm, jval seq, jval v, bool *out) {
 
 static mote_status hash_of(jvm *vm, jval v, uint64_t *h) {
     switch (v.t) {
-    case JT_STR: *h = str_hash(jview_of(v.s)); return MOTE_OK;
+    case JT_STR: *h = str_hash(jview_of(v.s)); return jinja_spend(vm, v.s->n / 64);
     case JT_BOOL:
     case JT_INT: *h = (uint64_t)int_of(v) * 0x9E3779B97F4A7C15u; return MOTE_OK;
     case JT_FLOAT:
