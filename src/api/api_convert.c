@@ -1,7 +1,7 @@
 /* api_convert.c: body of mote/convert.h. */
 #include "mote/convert.h"
 
-#include "format/convert.h"
+#include "format/format_convert.h"
 
 #include <strings.h>
 

@@ -1,5 +1,5 @@
 /* format_hf_test.c: Hugging Face folders: names, keys, layouts; vocabularies; everything that can be wrong. */
-#include "format/convert.h"
+#include "format/format_convert.h"
 #include "format/format.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* convert.h: a model_file (a Hugging Face folder, or a GGUF) written as one GGUF. */
+/* format_convert.h: a model_file (a Hugging Face folder, or a GGUF) written as one GGUF. */
 #ifndef MOTE_FORMAT_CONVERT_H
 #define MOTE_FORMAT_CONVERT_H
 

@@ -1,5 +1,5 @@
-/* convert.c: model_file in, GGUF out, one tensor's rows at a time. */
-#include "format/convert.h"
+/* format_convert.c: model_file in, GGUF out, one tensor's rows at a time. */
+#include "format/format_convert.h"
 #include "format/format_int.h"
 
 #define ROWS_BYTES ((size_t)4 << 20) /* float32 held at once */
