@@ -194,14 +194,13 @@ static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) 
     size_t heads = 2 * p->n_k, from, to;
     fwd_share(f, f->n * heads, &from, &to);
     for (size_t i = from; i < to; i++) {
-        float *x = b->mixed + i / heads * qkv_width(p) + i % heads * p->dim_k, sum = 0;
-        for (size_t c = 0; c < p->dim_k; c++) sum += x[c] * x[c];
-        float by = 1 / sqrtf(sum + f->m->hp.eps);
+        float *x = b->mixed + i / heads * qkv_width(p) + i % heads * p->dim_k;
+        float by = 1 / sqrtf(f->t.kern->dot(x, x, p->dim_k) + f->m->hp.eps);
         if (i % heads < p->n_k) by /= sqrtf((float)p->dim_k);
         for (size_t c = 0; c < p->dim_k; c++) x[c] *= by;
     }
     fwd_share(f, f->n * decay_width(p), &from, &to);
-    for (size_t i = from; i < to; i++) b->decay[i] = expf(b->decay[i]);
+    (void)f->t.kern->exp_sum(b->decay + from, 0, to - from);
     team_barrier(&f->t);
 }
 

@@ -36,13 +36,14 @@ static mote_status mamba2_bind(model *m, layer *l, int which, mote_error *err) {
 }
 
 struct mamba2_mem {
-    float *in, *xbc, *y;
+    float *in, *xbc, *decay, *y;
 };
 
 static struct mamba2_mem lay_out(const model *m, size_t n, bump *b) {
     struct mamba2_mem r;
     r.in = bump_f32(b, n * in_rows(m));
     r.xbc = bump_f32(b, n * conv_dim(m));
+    r.decay = bump_f32(b, n * m->hp.dt_rank);
     r.y = bump_f32(b, n * m->hp.d_inner);
     return r;
 }
@@ -54,7 +55,18 @@ static size_t mamba2_mem_floats(const model *m, const layer *l, size_t n) {
     return b.used / sizeof(float) + 16;
 }
 
-static void convolve(fwd *f, const layer *l, int which, const struct mamba2_mem *b) {
+static ssm_heads heads_of(const model *m, const layer *l, const struct mamba2_mem *b) {
+    const hparams *h = &m->hp;
+    const float *bs = b->xbc + h->d_inner;
+    size_t n = conv_dim(m);
+    return (ssm_heads){.n_head = h->dt_rank, .dim = h->d_inner / h->dt_rank, .n_group = h->n_group, .d_state = h->d_state,
+                       .x = b->xbc, .ld = n, .b = bs, .c = bs + h->n_group * h->d_state, .ld_bc = n,
+                       .dt = b->in + h->d_inner + n, .ld_dt = in_rows(m), .decay = b->decay, .dt_bias = l->slots[R_SSM_DT].bias,
+                       .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
+}
+
+/* The convolution by channels; the heads' steps and decays by rows, which need nothing of it. */
+static void convolve(fwd *f, const layer *l, int which, const ssm_heads *hs, const struct mamba2_mem *b) {
     const struct mamba2 *p = l->priv[which];
     size_t n = p->conv.n, ld = in_rows(f->m), from, to, row = 0;
     pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
@@ -64,23 +76,19 @@ static void convolve(fwd *f, const layer *l, int which, const struct mamba2_mem 
         ssm_conv_run(&f->t, &p->conv, fwd_state(f, l, which, g->seq), x, ld, b->xbc + row * n, n, g->n, from, to);
         row += g->n;
     }
+    fwd_share(f, f->n, &from, &to);
+    for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, hs, r);
     team_barrier(&f->t);
 }
 
-static void scan(fwd *f, const layer *l, int which, const struct mamba2_mem *b) {
+static void scan(fwd *f, const layer *l, int which, const ssm_heads *hs) {
     const struct mamba2 *p = l->priv[which];
-    const hparams *h = &f->m->hp;
-    const float *bs = b->xbc + h->d_inner;
-    ssm_heads hs = {.n_head = h->dt_rank, .dim = h->d_inner / h->dt_rank, .n_group = h->n_group, .d_state = h->d_state,
-                    .x = b->xbc, .b = bs, .c = bs + h->n_group * h->d_state, .ld = p->conv.n, .ld_bc = p->conv.n,
-                    .dt = b->in + h->d_inner + p->conv.n, .ld_dt = in_rows(f->m), .dt_bias = l->slots[R_SSM_DT].bias,
-                    .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
     size_t from, to, row = 0;
-    fwd_share(f, ssm_heads_tiles(&hs), &from, &to);
+    fwd_share(f, ssm_heads_tiles(hs), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         float *st = (float *)fwd_state(f, l, which, g->seq) + ssm_conv_floats(&p->conv);
-        for (size_t tile = from; tile < to; tile++) ssm_heads_run(&f->t, &hs, st, tile, row, g->n);
+        for (size_t tile = from; tile < to; tile++) ssm_heads_run(&f->t, hs, st, tile, row, g->n);
         row += g->n;
     }
     team_barrier(&f->t);
@@ -106,8 +114,9 @@ static void mamba2_forward(fwd *f, const layer *l, int which, const linear_in *i
     struct mamba2_mem b = lay_out(f->m, f->n, &f->mem);
     linear_out first = slot_out(&l->slots[R_SSM_IN], b.in, ld);
     op_linear(&f->t, in, f->n, &first, 1);
-    convolve(f, l, which, &b);
-    scan(f, l, which, &b);
+    ssm_heads hs = heads_of(f->m, l, &b);
+    convolve(f, l, which, &hs, &b);
+    scan(f, l, which, &hs);
     linear_in gated = {.x = b.in, .ld = ld, .act = ACT_SILU, .up = b.y, .ld_up = d};
     if (has(l, R_SSM_NORM)) {
         gated_norm(f, l, &b);

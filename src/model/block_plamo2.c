@@ -34,7 +34,7 @@ static mote_status plamo2_bind(model *m, layer *l, int which, mote_error *err) {
 }
 
 struct plamo2_mem {
-    float *zx, *x, *bcd, *dt, *y; /* bcd: [B, C, dt] before dt's projection */
+    float *zx, *x, *bcd, *dt, *decay, *y; /* bcd: [B, C, dt] before dt's projection */
 };
 
 static struct plamo2_mem lay_out(const model *m, size_t n, bump *b) {
@@ -44,6 +44,7 @@ static struct plamo2_mem lay_out(const model *m, size_t n, bump *b) {
     r.x = bump_f32(b, n * d);
     r.bcd = bump_f32(b, n * x_rows(m));
     r.dt = bump_f32(b, n * m->hp.dt_rank);
+    r.decay = bump_f32(b, n * m->hp.dt_rank);
     r.y = bump_f32(b, n * d);
     return r;
 }
@@ -91,9 +92,12 @@ static void scan(fwd *f, const layer *l, int which, const struct plamo2_mem *b) 
     const struct plamo2 *p = l->priv[which];
     const hparams *h = &f->m->hp;
     ssm_heads hs = {.n_head = h->dt_rank, .dim = head_dim(f->m), .n_group = 1, .d_state = h->d_state, .x = b->x, .ld = h->d_inner,
-                    .b = b->bcd, .c = b->bcd + h->d_state, .ld_bc = x_rows(f->m), .dt = b->dt, .ld_dt = h->dt_rank,
+                    .b = b->bcd, .c = b->bcd + h->d_state, .ld_bc = x_rows(f->m), .dt = b->dt, .ld_dt = h->dt_rank, .decay = b->decay,
                     .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
     size_t from, to, row = 0;
+    fwd_share(f, f->n, &from, &to);
+    for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, &hs, r);
+    team_barrier(&f->t);
     fwd_share(f, ssm_heads_tiles(&hs), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];

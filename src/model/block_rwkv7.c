@@ -144,7 +144,6 @@ static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size
     size_t n = f->m->hp.wkv_head, at = row * f->m->hp.n_embd + first;
     const float *k_k = l->slots[R_TM_K_K].vec + first, *k_a = l->slots[R_TM_K_A].vec + first;
     float *carry = f->carry + at, *gate = t->v_gate + at;
-    double sum = 0;
     h->r = t->r + at;
     h->w = t->w + at;
     h->k = t->k + at;
@@ -155,14 +154,15 @@ static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size
     ssm_act(&f->t, ACT_SIGMOID, h->a, h->a, NULL, n);
     if (l->index) ssm_act(&f->t, ACT_SIGMOID, gate, gate, NULL, n);
     for (size_t i = 0; i < n; i++) {
-        h->w[i] = expf(DECAY_SCALE * h->w[i]);
+        h->w[i] *= DECAY_SCALE;
         h->removal[i] = h->k[i] * k_k[i];
-        sum += (double)h->removal[i] * (double)h->removal[i];
         h->k[i] += h->k[i] * k_a[i] * (h->a[i] - 1);
-        if (l->index) h->v[i] += (carry[i] - h->v[i]) * gate[i];
-        else carry[i] = h->v[i];
     }
-    float by = 1 / fmaxf((float)sqrt(sum), 1e-12f);
+    (void)f->t.kern->exp_sum(h->w, 0, n);
+    if (l->index)
+        for (size_t i = 0; i < n; i++) h->v[i] += (carry[i] - h->v[i]) * gate[i];
+    else memcpy(carry, h->v, n * sizeof(float));
+    float by = 1 / fmaxf(sqrtf(f->t.kern->dot(h->removal, h->removal, n)), 1e-12f);
     for (size_t i = 0; i < n; i++) {
         float unit = h->removal[i] * by;
         h->removal[i] = -unit;
@@ -171,14 +171,14 @@ static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size
 }
 
 /* Norm per head, the bonus of the present token, the gate. */
-static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, const struct head *h) {
+static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, struct head *h) {
     size_t n = f->m->hp.wkv_head;
     const float *r_k = l->slots[R_TM_R_K].vec + first, *g = t->g + row * f->m->hp.n_embd + first;
     const slot *ln = &l->slots[R_TM_LN];
     norm nm = {NORM_LAYER, ln->vec + first, ln->bias ? ln->bias + first : NULL, HEAD_NORM_EPS};
-    float bonus = 0;
     norm_row_local(&f->t, &nm, h->y, h->y, n);
-    for (size_t i = 0; i < n; i++) bonus += h->k[i] * h->r[i] * r_k[i];
+    for (size_t i = 0; i < n; i++) h->k[i] *= r_k[i];
+    float bonus = f->t.kern->dot(h->k, h->r, n);
     for (size_t i = 0; i < n; i++) h->y[i] += h->v[i] * bonus;
     for (size_t i = 0; gated(l) && i < n; i++) h->y[i] *= g[i];
 }

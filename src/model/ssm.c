@@ -108,17 +108,25 @@ void ssm_heads_tile(const ssm_heads *h, size_t tile, size_t *head, size_t *first
     *w = MIN(h->dim - at, (size_t)SSM_TILE);
 }
 
+void ssm_heads_prepare(const team *t, const ssm_heads *h, size_t row) {
+    float *dt = h->dt + row * h->ld_dt, *decay = h->decay + row * h->n_head;
+    for (size_t i = 0; h->dt_bias && i < h->n_head; i++) dt[i] += h->dt_bias[i];
+    ssm_act(t, ACT_SOFTPLUS, dt, dt, NULL, h->n_head);
+    for (size_t i = 0; i < h->n_head; i++) decay[i] = dt[i] * h->a[i];
+    (void)t->kern->exp_sum(decay, 0, h->n_head);
+}
+
 void ssm_heads_run(const team *t, const ssm_heads *h, float *st, size_t tile, size_t row, size_t n) {
     size_t head, first, w;
     ssm_heads_tile(h, tile, &head, &first, &w);
     size_t group = head / (h->n_head / h->n_group) * h->d_state;
-    float dx[SSM_TILE], decay;
-    kern_scan k = {.s = st + first * h->d_state, .n = h->d_state, .w = w, .decay = &decay, .x = dx};
+    float dx[SSM_TILE];
+    kern_scan k = {.s = st + first * h->d_state, .n = h->d_state, .w = w, .x = dx};
     for (size_t r = row; r < row + n; r++) {
         const float *x = h->x + r * h->ld + first;
-        float dt = ssm_softplus(h->dt[r * h->ld_dt + head] + (h->dt_bias ? h->dt_bias[head] : 0));
-        decay = expf(dt * h->a[head]);
+        float dt = h->dt[r * h->ld_dt + head];
         for (size_t j = 0; j < w; j++) dx[j] = x[j] * dt;
+        k.decay = h->decay + r * h->n_head + head;
         k.in = h->b + r * h->ld_bc + group;
         k.out = h->c + r * h->ld_bc + group;
         k.y = h->y + r * h->ld_y + first;

@@ -40,12 +40,15 @@ typedef struct ssm_heads {
     size_t ld;
     const float *b, *c;      /* [rows, n_group·d_state] at stride ld_bc */
     size_t ld_bc;
-    const float *dt;         /* [rows, n_head] at stride ld_dt, before the softplus */
+    float *dt;               /* [rows, n_head] at stride ld_dt */
     size_t ld_dt;
+    float *decay;            /* [rows, n_head] */
     const float *dt_bias, *a, *d; /* [n_head]; dt_bias may be NULL */
     float *y;                /* [rows, n_head·dim] at stride ld_y */
     size_t ld_y;
 } ssm_heads;
+/* One row, before any tile: dt = softplus(dt + bias), decay = exp(dt · a). */
+void ssm_heads_prepare(const team *t, const ssm_heads *h, size_t row);
 /* Tiles of all heads: the units that threads divide among themselves. */
 size_t ssm_heads_tiles(const ssm_heads *h);
 /* Tile `tile` over rows [row, row + n) of one sequence. st: all heads' state, n_head·dim·d_state floats. */
