@@ -1,0 +1,35 @@
+/* conversation.h: a chat on one sequence of a session; the insides of mote_chat (include/mote/generate.h). */
+#ifndef MOTE_RUN_CONVERSATION_H
+#define MOTE_RUN_CONVERSATION_H
+
+#include "chat/chat.h"
+#include "run/run.h"
+
+struct mote_chat {
+    mote_session *s; /* kept open */
+    size_t seq;
+    chat_template *tmpl;
+    json_t *messages, *tools, *kwargs; /* tools, kwargs: may be NULL */
+    int thinking;
+    bool drop_oldest;
+    size_t reserve; /* positions kept free for the answer */
+    buf answer;
+    const mote_gen_opts *gen; /* during an answer */
+};
+
+/* What chat_template_open wants to know of a model; views into it. */
+void run_template_source(const mote_model *m, chat_template_source *src);
+
+mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o, mote_error *err);
+void run_chat_close(mote_chat *c); /* NULL-safe */
+mote_status run_chat_add(mote_chat *c, const char *role, str text, mote_error *err);
+mote_status run_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *r, mote_error *err);
+mote_status run_chat_say(mote_chat *c, str text, const mote_gen_opts *o, mote_gen_result *r, mote_error *err);
+mote_status run_chat_regenerate(mote_chat *c, const mote_gen_opts *o, mote_gen_result *r, mote_error *err);
+mote_status run_chat_set_system(mote_chat *c, const char *text, mote_error *err); /* NULL removes it */
+void run_chat_clear(mote_chat *c);
+mote_status run_chat_set_messages(mote_chat *c, str json, mote_error *err);
+/* The prompt of the next answer. *dropped: oldest messages that were left out to make it fit. text may be NULL. */
+mote_status run_chat_prompt(mote_chat *c, tok_ids *ids, buf *text, size_t *dropped, mote_error *err);
+
+#endif

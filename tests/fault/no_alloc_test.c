@@ -1,0 +1,110 @@
+/* no_alloc_test.c: once a session and a sampler are open, feeding and drawing tokens allocates nothing. */
+#include "fault.h"
+#include "mote/mote.h"
+#include "tiny_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            printf("FAIL line %d: %s\n", __LINE__, #cond);                                         \
+            return 1;                                                                              \
+        }                                                                                          \
+    } while (0)
+
+typedef struct counts {
+    size_t first, last, n;
+} counts;
+
+static int on_piece(void *ctx, const mote_piece *p) {
+    counts *c = ctx;
+    if (c->n++ == 0) c->first = fault_allocations();
+    if (p->id >= 0) c->last = fault_allocations();
+    return 0;
+}
+
+static int decode(mote_session *s, mote_sampler *smp) {
+    mote_error err;
+    int32_t ids[90];
+    for (int i = 0; i < 90; i++) ids[i] = 8 + i * 3 % 300;
+    size_t before = fault_allocations();
+    CHECK(mote_session_prompt(s, 0, ids, 40, NULL, &err) == MOTE_OK);
+    for (int i = 0; i < 60; i++) { /* over a context shift */
+        int32_t id;
+        CHECK(mote_sampler_draw(smp, mote_session_logits(s, 0), &id, &err) == MOTE_OK);
+        CHECK(mote_session_append(s, 0, &id, 1, &err) == MOTE_OK);
+    }
+    CHECK(mote_session_prompt(s, 1, ids, 64, NULL, &err) == MOTE_OK);
+    CHECK(mote_session_prompt(s, 0, ids, 50, NULL, &err) == MOTE_OK);
+    CHECK(mote_session_truncate(s, 0, 30, &err) == MOTE_OK);
+    CHECK(mote_session_append(s, 0, ids, 20, &err) == MOTE_OK);
+    CHECK(mote_session_copy(s, 1, 0, &err) == MOTE_OK);
+    const mote_step steps[2] = {{0, 9}, {1, 10}};
+    CHECK(mote_session_step(s, steps, 2, &err) == MOTE_OK);
+    CHECK(mote_session_clear(s, 0, &err) == MOTE_OK);
+    CHECK(fault_allocations() == before);
+    /* A generation allocates its text buffer before the first token, and nothing after it. */
+    counts c = {0};
+    mote_gen_opts o = mote_gen_opts_default();
+    o.n_predict = 100;
+    o.sampler = smp;
+    o.on_piece = on_piece;
+    o.ctx = &c;
+    CHECK(mote_complete(s, 0, "hello world", 11, &o, NULL, &err) == MOTE_OK);
+    CHECK(c.n >= 100);
+    CHECK(c.first == c.last);
+    return 0;
+}
+
+static int run(const char *path, const char *cache) {
+    mote_error err;
+    mote_engine *e;
+    mote_model *m;
+    mote_session *s;
+    mote_sampler *smp;
+    mote_session_opts so = mote_session_opts_default();
+    mote_sample_opts po = mote_sample_opts_default();
+    so.n_ctx = 64;
+    so.n_seq = 2;
+    so.type_k = so.type_v = cache;
+    so.context_shift = true;
+    po.seed = 3;
+    po.repeat_penalty = 1.1f;
+    po.dry_multiplier = 0.8f;
+    po.typical_p = 0.9f;
+    po.xtc_probability = 0.5f;
+    po.top_n_sigma = 3;
+    po.ignore_end = true;
+    po.logprobs = true;
+    po.n_top = 5;
+    CHECK(mote_engine_open(&e, NULL, &err) == MOTE_OK);
+    CHECK(mote_model_open(&m, e, path, NULL, &err) == MOTE_OK);
+    CHECK(mote_session_open(&s, m, &so, &err) == MOTE_OK);
+    CHECK(mote_sampler_open(&smp, m, &po, &err) == MOTE_OK);
+    int bad = decode(s, smp);
+    mote_sampler_close(&smp);
+    mote_session_close(&s);
+    mote_model_close(&m);
+    mote_engine_close(&e);
+    return bad;
+}
+
+int main(void) {
+    static const char *const caches[] = {"f16", "q8_0"};
+    static const quant_type types[] = {QUANT_F32, QUANT_Q8_0};
+    char path[] = "/tmp/mote-noalloc-XXXXXX";
+    int fd = mkstemp(path), bad = fd < 0;
+    if (fd >= 0) (void)close(fd);
+    fault_init();
+    fault_arm(FAULT_NONE, 0, false);
+    for (int i = 0; i < 2 && !bad; i++) {
+        mote_error err;
+        bad = tiny_model_write(path, &(tiny_opts){.seed = 1, .type = types[i]}, &err) != MOTE_OK || run(path, caches[i]);
+    }
+    (void)unlink(path);
+    if (!bad) printf("feeding and drawing allocate nothing\n");
+    return bad;
+}
