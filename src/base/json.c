@@ -25,6 +25,8 @@ mote_status json_parse(json_t **out, str text, const char *what, mote_error *err
         FAIL(err, MOTE_E_LIMIT, "%s: JSON nested deeper than %d", what, JSON_DEPTH_MAX);
     json_error_t je;
     json_t *v = json_loadb(text.p ? text.p : "", text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    if (!v && (je.text[0] == 0 || json_error_code(&je) == json_error_out_of_memory)) /* jansson says nothing then */
+        FAIL(err, MOTE_E_MEMORY, "%s: out of memory reading JSON of %zu bytes", what, text.n);
     if (!v) FAIL(err, MOTE_E_FORMAT, "%s: bad JSON at line %d, column %d: %s", what, je.line, je.column, je.text);
     *out = v;
     return MOTE_OK;

@@ -39,7 +39,7 @@ void buf_free(buf *b) {
 
 void buf_clear(buf *b) {
     b->n = 0;
-    b->failed = false;
+    b->failed = b->no_memory = false;
     if (b->p) b->p[0] = 0;
 }
 
@@ -55,7 +55,7 @@ static bool reserve(buf *b, size_t more) {
     while (cap < need) cap *= 2;
     char *p = mem_resize(b->p, cap, 1);
     if (!p) {
-        b->failed = true;
+        b->failed = b->no_memory = true;
         return false;
     }
     b->p = p;
@@ -87,7 +87,8 @@ void buf_printf(buf *b, const char *fmt, ...) {
 
 mote_status buf_check(const buf *b, const char *what, mote_error *err) {
     if (!b->failed) return MOTE_OK;
-    FAIL(err, MOTE_E_LIMIT, "%s: larger than %zu bytes, or out of memory", what, b->max);
+    if (b->no_memory) FAIL(err, MOTE_E_MEMORY, "%s: out of memory at %zu bytes", what, b->n);
+    FAIL(err, MOTE_E_LIMIT, "%s: larger than %zu bytes", what, b->max);
 }
 
 /* Copies the view so that strto* sees its end; numbers longer than this are junk anyway. */

@@ -32,7 +32,8 @@ uint64_t str_hash(str s); /* 64-bit, for hash tables; not stable between version
 typedef struct buf {
     char *p;
     size_t n, cap, max;
-    bool failed; /* over max, or out of memory */
+    bool failed;    /* over max, or … */
+    bool no_memory; /* … out of memory */
 } buf;
 
 void buf_init(buf *b, size_t max);

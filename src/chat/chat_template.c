@@ -20,8 +20,9 @@ static const char plain[] =
 
 static mote_status put_token(json_t *o, const char *name, str value, mote_error *err) {
     if (!value.p) return MOTE_OK;
+    if (!utf8_valid(value.p, value.n)) FAIL(err, MOTE_E_FORMAT, "the text of %s is not valid UTF-8", name);
     if (json_object_set_new(o, name, json_stringn(value.p, value.n)) != 0)
-        FAIL(err, MOTE_E_FORMAT, "the text of %s is not valid UTF-8, or out of memory", name);
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the text of %s", name);
     return MOTE_OK;
 }
 

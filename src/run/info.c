@@ -9,9 +9,7 @@
 /* ---- small builders: a failure anywhere makes the whole NULL ---- */
 
 static json_t *text(str s) {
-    json_t *j = json_stringn(s.p ? s.p : "", s.n);
-    if (j) return j;
-    return json_string("(not UTF-8)");
+    return utf8_valid(s.p ? s.p : "", s.n) ? json_stringn(s.p ? s.p : "", s.n) : json_string("(not UTF-8)");
 }
 
 static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
