@@ -98,4 +98,55 @@ typedef struct chat_request {
 mote_status chat_template_render(const chat_template *t, const chat_request *r, chat_text *out,
                                  mote_error *err);
 
+/* ---- what the model answers ---- */
+
+typedef enum chat_tool_syntax {
+    CHAT_TOOLS_NONE,
+    CHAT_TOOLS_TAGGED,   /* <tool_call>…</tool_call>: JSON (Hermes, Qwen), <function=…> (Qwen coder), <arg_key> (GLM) */
+    CHAT_TOOLS_JSON,     /* the answer is {"name": …, "parameters": …}, maybe after <|python_tag|> (Llama 3) */
+    CHAT_TOOLS_MISTRAL,  /* [TOOL_CALLS][{…}] or [TOOL_CALLS]name[ARGS]{…} */
+    CHAT_TOOLS_FUNCTION, /* <function=name>{…}</function> (Functionary 3.1, Llama 3 custom tools) */
+    CHAT_TOOLS_HARMONY   /* <|channel|>…<|message|>… (gpt-oss): reasoning, content and calls */
+} chat_tool_syntax;
+
+/* How a model marks its reasoning and its tool calls. think_open NULL: it does not reason in tags. Static storage. */
+typedef struct chat_syntax {
+    chat_tool_syntax tools;
+    const char *think_open, *think_close;
+} chat_syntax;
+
+/* Read off the words that the template uses. */
+chat_syntax chat_template_syntax(const chat_template *t);
+
+typedef enum chat_event_kind { CHAT_CONTENT, CHAT_REASONING, CHAT_TOOL_CALL } chat_event_kind;
+
+/* A piece of text, or one whole tool call. The views live until the handler returns. */
+typedef struct chat_event {
+    chat_event_kind kind;
+    str text;            /* content, reasoning */
+    unsigned index;      /* tool call: 0, 1, … */
+    str id;              /* as the model gave it, or {NULL, 0} */
+    str name, arguments; /* arguments: the text of a JSON object */
+} chat_event;
+
+typedef mote_status chat_event_fn(void *ctx, const chat_event *e, mote_error *err);
+
+/* Takes the answer as it streams, in pieces of any size, and hands on what is certain: a tag that may be beginning is
+ * held back until it is one or is not. Nothing is lost: a tool call that cannot be read comes out as content.
+ * The text must show control tokens (TOK_SPECIAL) where the syntax is written with them (Llama 3, Mistral, Harmony).
+ * Thread: one at a time. */
+typedef struct chat_parser chat_parser;
+
+/* prompt: the rendered prompt; when it ends in an open reasoning tag, the answer begins with reasoning. tools: whether
+ * calls are looked for. s is copied. */
+mote_status chat_parser_open(chat_parser **out, const chat_syntax *s, str prompt, bool tools, chat_event_fn *fn,
+                             void *ctx, mote_error *err);
+void chat_parser_close(chat_parser **p);
+mote_status chat_parser_put(chat_parser *p, str text, mote_error *err);
+/* The answer is complete: what was held back comes out. Afterwards the parser is spent. */
+mote_status chat_parser_end(chat_parser *p, mote_error *err);
+unsigned chat_parser_n_calls(const chat_parser *p);
+/* Whether the text so far ends inside reasoning. */
+bool chat_parser_in_reasoning(const chat_parser *p);
+
 #endif
