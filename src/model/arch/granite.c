@@ -17,7 +17,6 @@ const arch arch_granite = {.name = "granite", GRANITE_LIKE, .setup = granite_set
 const arch arch_granitemoe = {.name = "granitemoe", GRANITE_LIKE, .setup = granite_setup};
 
 static mote_status granitehybrid_setup(model *m, mote_error *err) {
-    m->hp.expert_norm = true; /* always, whatever the file's key says */
     ssm_plan(m, &block_mamba2);
     return granite_setup(m, err);
 }

@@ -3,7 +3,6 @@
 
 static mote_status jamba_setup(model *m, mote_error *err) {
     (void)err;
-    m->hp.expert_norm = false;
     ssm_plan(m, &block_mamba);
     return MOTE_OK;
 }

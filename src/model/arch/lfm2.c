@@ -10,7 +10,6 @@ static mote_status lfm2_setup(model *m, mote_error *err) {
 
 static mote_status lfm2moe_setup(model *m, mote_error *err) {
     (void)err;
-    m->hp.expert_norm = true; /* always, whatever the file's key says */
     m->hp.n_swa = 0;
     ssm_plan(m, &block_shortconv);
     return MOTE_OK;
@@ -25,4 +24,4 @@ static void lfm2_bound(model *m) {
 
 #define LFM2_LIKE .norm = NORM_RMS, .rope = ROPE_NEOX, .act = ACT_SILU, .qk_norm = QKN_HEAD, .bound = lfm2_bound
 const arch arch_lfm2 = {.name = "lfm2", LFM2_LIKE, .setup = lfm2_setup};
-const arch arch_lfm2moe = {.name = "lfm2moe", LFM2_LIKE, .gating = GATE_SIGMOID, .setup = lfm2moe_setup};
+const arch arch_lfm2moe = {.name = "lfm2moe", LFM2_LIKE, .gating = GATE_SIGMOID, .expert_norm = true, .setup = lfm2moe_setup};

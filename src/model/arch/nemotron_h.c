@@ -4,6 +4,7 @@
 
 static mote_status nemotron_h_setup(model *m, mote_error *err) {
     if (!hp_has(m, "attention.layer_norm_rms_epsilon")) TRY(hp_f32(m, "attention.layer_norm_epsilon", &m->hp.eps, m->hp.eps, err));
+    TRY(hp_bool(m, "expert_weights_norm", &m->hp.expert_norm, false, err));
     for (size_t il = 0; il < m->hp.n_layer; il++) {
         layer *l = &m->layers[il];
         if (l->n_ff == 0) l->mixer[0] = l->n_head_kv == 0 ? &block_mamba2 : &block_attn;
