@@ -95,7 +95,7 @@ INLINE scales scales_at(const shape s, const unsigned char *base, size_t row, si
 
 /* Levels over 127 need an 8-bit unsigned (or, minus 128, signed) product; others may use either. */
 INLINE bool is_wide(const shape s) { return s.bits == BITS_8 || s.bits == BITS_4T; }
-INLINE vi dot(const shape s, vi acc, vi w, vi x) {
+INLINE vi dot(const shape s, vi acc, vi w, const void *x) {
     if (!is_wide(s)) return vi_dot7(acc, w, x);
     return VI_SIGNED ? vi_dot_signed(acc, w, x) : vi_dot(acc, w, x);
 }
@@ -166,8 +166,8 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t t, const int n
     LEVELS(s, p, lut, j, w0, w1);                                                                             \
     w0 = as_weight(s, w0), w1 = as_weight(s, w1);                                                             \
     UNROLL for (int i = 0; i < n; i++) {                                                                      \
-        lo[i] = dot(s, lo[i], w0, vi_bcast(x[i].q + 32 * b + 4 * (j)));                                       \
-        hi[i] = dot(s, hi[i], w1, vi_bcast(x[i].q + 32 * b + 16 + 4 * (j)));                                  \
+        lo[i] = dot(s, lo[i], w0, x[i].q + 32 * b + 4 * (j));                                       \
+        hi[i] = dot(s, hi[i], w1, x[i].q + 32 * b + 16 + 4 * (j));                                  \
     }
             ONE_PAIR(0) ONE_PAIR(1) ONE_PAIR(2) ONE_PAIR(3)
 #undef ONE_PAIR
@@ -232,7 +232,7 @@ INLINE void tile_at_once(const strip *p, const bool by_16, const bool has_min, c
                                 : vi_zero();
         UNROLL for (int g = 0; g < 4; g++) {
             const vi v = w->w[g];
-            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, vi_bcast(&x->q[g][t + (size_t)i]));
+            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, &x->q[g][t + (size_t)i]);
         }
         if (by_16) {
             UNROLL for (int i = 0; i < n; i++) {
@@ -243,7 +243,7 @@ INLINE void tile_at_once(const strip *p, const bool by_16, const bool has_min, c
         }
         UNROLL for (int g = 4; g < 8; g++) {
             const vi v = w->w[g];
-            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, vi_bcast(&x->q[g][t + (size_t)i]));
+            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, &x->q[g][t + (size_t)i]);
         }
         UNROLL for (int i = 0; i < n; i++) {
             y[i] = vf_fma(vf_i32(sum[i]), vf_mul(w->k[by_16], vf_bcast(&x->d[t + (size_t)i])), y[i]);

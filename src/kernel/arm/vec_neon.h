@@ -52,14 +52,16 @@ static inline vi vi_s8(const void *p) {
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define VI_SIGNED 0
-static inline vi vi_dot(vi acc, vi u, vi x) { return vi_of(vusdotq_s32(vi_words(acc), u, vreinterpretq_s8_u8(x))); }
-static inline vi vi_dot7(vi acc, vi u, vi x) { return vi_dot(acc, u, x); }
-static inline vi vi_dot_signed(vi acc, vi w, vi x) { return (void)w, (void)x, acc; }
+static inline vi vi_dot(vi acc, vi u, const void *x) {
+    return vi_of(vusdotq_s32(vi_words(acc), u, vreinterpretq_s8_u8(vi_bcast(x))));
+}
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot(acc, u, x); }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return (void)w, (void)x, acc; }
 #else
 #define VI_SIGNED 1
-static inline vi vi_dot(vi acc, vi u, vi x) { return (void)u, (void)x, acc; }
-static inline vi vi_dot_signed(vi acc, vi w, vi x) {
-    int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(x);
+static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) {
+    int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(vi_bcast(x));
 #if defined(__ARM_FEATURE_DOTPROD)
     return vi_of(vdotq_s32(vi_words(acc), a, b));
 #else
@@ -67,7 +69,7 @@ static inline vi vi_dot_signed(vi acc, vi w, vi x) {
     return vi_of(vaddq_s32(vi_words(acc), vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))));
 #endif
 }
-static inline vi vi_dot7(vi acc, vi u, vi x) { return vi_dot_signed(acc, u, x); }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot_signed(acc, u, x); }
 #endif
 
 static inline vf vf_zero(void) { return vdupq_n_f32(0); }

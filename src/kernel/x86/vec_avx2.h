@@ -39,20 +39,21 @@ static inline vi vi_s8(const void *p) { return _mm256_cvtepi8_epi32(_mm_loadl_ep
 #if defined(__AVXVNNI__)
 #define TILE_FULL 6
 #define VI_SIGNED 0
-static inline vi vi_dot(vi acc, vi u, vi x) { return _mm256_dpbusd_avx_epi32(acc, u, x); }
-static inline vi vi_dot7(vi acc, vi u, vi x) { return _mm256_dpbusd_avx_epi32(acc, u, x); }
-static inline vi vi_dot_signed(vi acc, vi w, vi x) { return (void)w, (void)x, acc; }
+static inline vi vi_dot(vi acc, vi u, const void *x) { return _mm256_dpbusd_avx_epi32(acc, u, vi_bcast(x)); }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot(acc, u, x); }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return (void)w, (void)x, acc; }
 #else
 #define TILE_FULL 4
 #define VI_SIGNED 1
 static inline vi sum_pairs(vi acc, vi products) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
-static inline vi vi_dot(vi acc, vi u, vi x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
 /* two products of at most 127 · 127 fit in 16 bits */
-static inline vi vi_dot7(vi acc, vi u, vi x) { return sum_pairs(acc, _mm256_maddubs_epi16(u, x)); }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return sum_pairs(acc, _mm256_maddubs_epi16(u, vi_bcast(x))); }
 /* |w| times x with w's sign: at most 2 · 128 · 127 */
-static inline vi vi_dot_signed(vi acc, vi w, vi x) {
+static inline vi vi_dot_signed(vi acc, vi w, const void *p) {
+    vi x = vi_bcast(p);
     return sum_pairs(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
 }
 #endif
