@@ -7,6 +7,9 @@
  *   - tiles: a strip is unpacked to bytes and f32 scales once, then meets every KERN_TILE tokens. */
 #include "kernel/generic/ref.h"
 
+/* How far ahead of its use a panel is fetched when one or two tokens stream it: far enough for memory. */
+enum { PREFETCH_BYTES = 4096 };
+
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -50,46 +53,43 @@ typedef struct shape {
         }                                                                                                     \
     } while (0)
 
-/* Scales and mins of block b for the rows of a strip; at: the panel's scales, moved to the strip's rows in the
- * way of 16-bit ones (2 bytes a row); row: the strip's first row. */
+/* Scales and mins of block j of a group for the rows of a strip; row: the strip's first row. */
 typedef struct scales {
     vf s[2], m[2];
 } scales;
 
-INLINE scales scales_at(const shape s, const unsigned char *base, size_t row, size_t b, vf d_mul) {
+INLINE scales scales_at(const shape s, const unsigned char *group, size_t row, size_t j, vf d_mul) {
     scales r;
     r.s[1] = r.m[0] = r.m[1] = vf_zero();
     if (s.scales == SCALES_F16) {
-        r.s[0] = vf_f16(base + (b >> s.shift) * 32 + 2 * row);
+        r.s[0] = vf_f16(group + (j >> s.shift) * 32 + 2 * row);
         return r;
     }
     if (s.scales == SCALES_E8M0) {
-        r.s[0] = vf_e8m0(base + b * 16 + row);
+        r.s[0] = vf_e8m0(group + j * 16 + row);
         return r;
     }
     if (s.scales == SCALES_F16_MIN || s.scales == SCALES_F16_16) {
-        r.s[0] = vf_f16(base + b * 64 + 2 * row);
-        *(s.scales == SCALES_F16_MIN ? &r.m[0] : &r.s[1]) = vf_f16(base + b * 64 + 32 + 2 * row);
+        r.s[0] = vf_f16(group + 2 * row);
+        *(s.scales == SCALES_F16_MIN ? &r.m[0] : &r.s[1]) = vf_f16(group + 32 + 2 * row);
         return r;
     }
     const bool min = kern_scales_min((unsigned)s.scales);
-    const size_t head = min ? 64 : 32, each = s.scales == SCALES_K ? 16 : 32;
-    base += b / 8 * (head + 8 * each);
-    vf d = vf_mul(vf_f16(base + 2 * row), d_mul), m = vf_zero();
-    if (min) m = vf_neg(vf_f16(base + 32 + 2 * row));
-    base += head + b % 8 * each + row;
+    vf d = vf_mul(vf_f16(group + 2 * row), d_mul), m = vf_zero();
+    if (min) m = vf_neg(vf_f16(group + 32 + 2 * row));
+    group += (min ? 64 : 32) + j * (s.scales == SCALES_K ? 16 : 32) + row;
     if (s.scales == SCALES_K_MIN16) {
-        vi both = vi_u8(base);
+        vi both = vi_u8(group);
         r.s[0] = vf_mul(d, vf_i32(vi_and(both, vi_set1_32(15))));
         r.m[0] = vf_mul(m, vf_i32(vi_srl(both, 4)));
-        both = vi_u8(base + 16);
+        both = vi_u8(group + 16);
         r.s[1] = vf_mul(d, vf_i32(vi_and(both, vi_set1_32(15))));
         r.m[1] = vf_mul(m, vf_i32(vi_srl(both, 4)));
         return r;
     }
-    r.s[0] = vf_mul(d, vf_i32(vi_s8(base)));
-    if (s.scales == SCALES_K_16) r.s[1] = vf_mul(d, vf_i32(vi_s8(base + 16)));
-    if (min) r.m[0] = vf_mul(m, vf_i32(vi_u8(base + 16)));
+    r.s[0] = vf_mul(d, vf_i32(vi_s8(group)));
+    if (s.scales == SCALES_K_16) r.s[1] = vf_mul(d, vf_i32(vi_s8(group + 16)));
+    if (min) r.m[0] = vf_mul(m, vf_i32(vi_u8(group + 16)));
     return r;
 }
 
@@ -140,10 +140,34 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
     }
 }
 
+/* Groups g and g + 4 of a block, for each of n tokens. */
+#define ROWS_PAIR(g)                                                                                          \
+    LEVELS(s, p, lut, g, w0, w1);                                                                             \
+    w0 = as_weight(s, w0), w1 = as_weight(s, w1);                                                             \
+    UNROLL for (int i = 0; i < n; i++) {                                                                      \
+        lo[i] = dot(s, lo[i], w0, x[i].q + 32 * b + 4 * (g));                                                 \
+        hi[i] = dot(s, hi[i], w1, x[i].q + 32 * b + 16 + 4 * (g));                                            \
+    }
+
+/* The blocks of a row of panels in order: `body` sees p, the strip's first lane in block b, its group and j, its
+ * place in that. */
+#define EACH_BLOCK(s, panel, lane, nb, ...)                                                                   \
+    do {                                                                                                      \
+        const size_t level_bytes = kern_level_bytes((unsigned)(s).bits);                                      \
+        const size_t scale_bytes = kern_group_scale_bytes((unsigned)(s).scales);                              \
+        const size_t in_group = kern_group_blocks((unsigned)(s).scales, (unsigned)(s).shift);                 \
+        const unsigned char *group = (panel), *p;                                                             \
+        for (size_t b = 0; b < (nb); group += scale_bytes + in_group * level_bytes) {                         \
+            p = group + scale_bytes + 4 * (lane);                                                             \
+            for (size_t j = 0; j < in_group && b < (nb); j++, b++, p += level_bytes) __VA_ARGS__              \
+        }                                                                                                     \
+    } while (0)
+
 /* n tokens from t on, straight from the panels. */
 INLINE void rows_at_once(const kern_mul *a, const shape s, size_t t, const int n) {
-    const size_t nb = a->k / KERN_BLOCK, level_bytes = kern_level_bytes((unsigned)s.bits);
+    const size_t nb = a->k / KERN_BLOCK;
     const vf d_mul = vf_bcast(&a->pk->d_mul);
+    const bool by_16 = kern_scales_16((unsigned)s.scales);
     vi lut = vi_zero();
     if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
     kern_acts x[4];
@@ -151,31 +175,23 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t t, const int n
         x[i] = kern_acts_at_const(a->x + kern_x_row(&a->index, t + (size_t)i) * a->x_bytes, a->k);
     for (size_t r = 0; r < a->n_rows; r += VL) {
         const size_t lane = r % KERN_PANEL;
-        const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes, *p = panel + 4 * lane;
-        const unsigned char *sc = panel + nb * level_bytes;
+        const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
         vf y[4];
         UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-        for (size_t b = 0; b < nb; b++, p += level_bytes) {
+        EACH_BLOCK(s, panel, lane, nb, {
             vi lo[4], hi[4], w0, w1;
-            const bool by_16 = kern_scales_16((unsigned)s.scales);
+            if (n < 4 && lane == 0)
+                for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
             UNROLL for (int i = 0; i < n; i++) {
                 lo[i] = start(s, by_16 ? x[i].n16 + 2 * b : x[i].n + b);
                 hi[i] = by_16 ? start(s, x[i].n16 + 2 * b + 1) : vi_zero();
             }
-#define ONE_PAIR(j)                                                                                           \
-    LEVELS(s, p, lut, j, w0, w1);                                                                             \
-    w0 = as_weight(s, w0), w1 = as_weight(s, w1);                                                             \
-    UNROLL for (int i = 0; i < n; i++) {                                                                      \
-        lo[i] = dot(s, lo[i], w0, x[i].q + 32 * b + 4 * (j));                                       \
-        hi[i] = dot(s, hi[i], w1, x[i].q + 32 * b + 16 + 4 * (j));                                  \
-    }
-            ONE_PAIR(0) ONE_PAIR(1) ONE_PAIR(2) ONE_PAIR(3)
-#undef ONE_PAIR
-            const scales k = scales_at(s, sc, lane, b, d_mul);
+            ROWS_PAIR(0) ROWS_PAIR(1) ROWS_PAIR(2) ROWS_PAIR(3)
+            const scales k = scales_at(s, group, lane, j, d_mul);
             UNROLL for (int i = 0; i < n; i++)
                 y[i] = step(s, y[i], lo[i], hi[i], &k, x[i].d + b, x[i].ds + b, x[i].ds16 + 2 * b,
                             x[i].ds16 + 2 * b + 1);
-        }
+        });
         UNROLL for (int i = 0; i < n; i++)
             put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
     }
@@ -187,26 +203,25 @@ typedef struct wide_block {
     vf k[4]; /* s[0], s[1], m[0], m[1] as far as the shape has them */
 } wide_block;
 
+#define UNPACK_PAIR(g)                                                                                        \
+    LEVELS(s, p, lut, g, w0, w1);                                                                             \
+    out->w[g] = as_weight(s, w0);                                                                             \
+    out->w[(g) + 4] = as_weight(s, w1);
 INLINE void unpack_strip(const kern_mul *a, const shape s, size_t r, wide_block *out) {
-    const size_t nb = a->k / KERN_BLOCK, level_bytes = kern_level_bytes((unsigned)s.bits), lane = r % KERN_PANEL;
-    const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes, *p = panel + 4 * lane;
-    const unsigned char *sc = panel + nb * level_bytes;
+    const size_t lane = r % KERN_PANEL;
+    const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
     const vf d_mul = vf_bcast(&a->pk->d_mul);
     vi lut = vi_zero();
     if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
-    for (size_t b = 0; b < nb; b++, p += level_bytes, out++) {
+    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
         vi w0, w1;
-#define ONE_PAIR(j)                                                                                           \
-    LEVELS(s, p, lut, j, w0, w1);                                                                             \
-    out->w[j] = as_weight(s, w0);                                                                             \
-    out->w[(j) + 4] = as_weight(s, w1);
-        ONE_PAIR(0) ONE_PAIR(1) ONE_PAIR(2) ONE_PAIR(3)
-#undef ONE_PAIR
-        const scales k = scales_at(s, sc, lane, b, d_mul);
+        UNPACK_PAIR(0) UNPACK_PAIR(1) UNPACK_PAIR(2) UNPACK_PAIR(3)
+        const scales k = scales_at(s, group, lane, j, d_mul);
         out->k[0] = k.s[0];
         if (kern_scales_16((unsigned)s.scales)) out->k[1] = k.s[1], out->k[3] = k.m[1];
         if (kern_scales_min((unsigned)s.scales)) out->k[2] = k.m[0];
-    }
+        out++;
+    });
 }
 
 /* What the matrix kernel has to know of a format once its levels are bytes. offset: vi_sll_by's. */

@@ -38,8 +38,7 @@ const kern_packing *kern_packing_of(quant_type t) {
 }
 
 size_t kern_panel_bytes(const kern_packing *p, size_t k) {
-    size_t nb = kern_acts_blocks(k);
-    return (nb * kern_level_bytes(p->bits) + kern_scale_bytes(p, nb) + 63) / 64 * 64;
+    return kern_levels_at(p, kern_acts_blocks(k) - 1) + kern_level_bytes(p->bits);
 }
 
 /* The planes of one block of row r: levels 4 to a word, word w of plane i at planes[16 i]. */
@@ -78,28 +77,26 @@ static void put_levels(uint32_t *planes, unsigned bits, const uint32_t u[8]) {
     }
 }
 
-/* The scales of block b of row r, at s, the beginning of the panel's scales. */
+/* The scales of block b of row r; s: the beginning of its group. */
 static void put_scales(unsigned char *s, const kern_packing *p, size_t b, size_t r, const kern_block *k) {
     uint16_t *half = (uint16_t *)(void *)s;
+    b %= kern_group_blocks(p->scales, p->shift);
     switch (p->scales) {
-        case SCALES_F16:
-            if (b % ((size_t)1 << p->shift) == 0) half[(b >> p->shift) * 16 + r] = k->d;
-            return;
-        case SCALES_F16_MIN:
-        case SCALES_F16_16:
-            half[b * 32 + r] = k->d;
-            half[b * 32 + 16 + r] = k->m;
-            return;
-        case SCALES_E8M0: s[b * 16 + r] = (unsigned char)k->d; return;
-        default: break;
+    case SCALES_F16:
+        if (b % ((size_t)1 << p->shift) == 0) half[(b >> p->shift) * 16 + r] = k->d;
+        return;
+    case SCALES_F16_MIN:
+    case SCALES_F16_16:
+        half[r] = k->d;
+        half[16 + r] = k->m;
+        return;
+    case SCALES_E8M0: s[b * 16 + r] = (unsigned char)k->d; return;
+    default: break;
     }
     bool dmin = p->scales == SCALES_K_MIN || p->scales == SCALES_K_MIN16;
-    size_t head = dmin ? 64 : 32, each = p->scales == SCALES_K ? 16 : 32;
-    s += b / 8 * (head + 8 * each);
-    half = (uint16_t *)(void *)s;
-    if (b % 8 == 0) half[r] = k->d;
-    if (b % 8 == 0 && dmin) half[16 + r] = k->m;
-    s += head + b % 8 * each;
+    if (b == 0) half[r] = k->d;
+    if (b == 0 && dmin) half[16 + r] = k->m;
+    s += (dmin ? 64 : 32) + b * (p->scales == SCALES_K ? 16 : 32);
     if (p->scales == SCALES_K_MIN16) {
         s[r] = (unsigned char)(k->s[0] | k->ms[0] << 4);
         s[16 + r] = (unsigned char)(k->s[1] | k->ms[1] << 4);
@@ -111,13 +108,12 @@ static void put_scales(unsigned char *s, const kern_packing *p, size_t b, size_t
 }
 
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k) {
-    size_t nb = k / KERN_BLOCK, level_bytes = kern_level_bytes(p->bits);
-    unsigned char *levels = dst, *scales = levels + nb * level_bytes;
-    for (size_t b = 0; b < nb; b++)
+    unsigned char *panel = dst;
+    for (size_t b = 0; b < k / KERN_BLOCK; b++)
         for (size_t r = 0; r < KERN_PANEL; r++) {
             kern_block block = {0};
             if (rows[r]) p->unpack(rows[r], b, &block);
-            put_levels((uint32_t *)(void *)(levels + b * level_bytes) + r, p->bits, block.u);
-            put_scales(scales, p, b, r, &block);
+            put_levels((uint32_t *)(void *)(panel + kern_levels_at(p, b)) + r, p->bits, block.u);
+            put_scales(panel + kern_group_at(p, b), p, b, r, &block);
         }
 }

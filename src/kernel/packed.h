@@ -12,8 +12,9 @@
  *     3 bit   the same, then 1 plane of third bits                                   192
  *     1 bit   1 plane; the level is 0 or 2                                            64
  * "4t" is 4 bit through a table of 16 signed levels (offset 128 once 128 is added to them).
- * Then the panel holds its scales, per block for 16 rows side by side. All sizes are those of the file's
- * format, but for 6-bit scales, which are widened to 8. */
+ * Scales stand in front of the levels they belong to: a panel is a sequence of *groups* of some blocks, each
+ * its scales (for 16 rows side by side, padded to 64 bytes), then its blocks' levels, so that reading a panel is one
+ * ascending stream. Sizes are those of the file's format, but for 6-bit scales, which are widened to 8. */
 #ifndef MOTE_KERNEL_PACKED_H
 #define MOTE_KERNEL_PACKED_H
 
@@ -22,14 +23,14 @@
 typedef enum kern_bits { BITS_1, BITS_2, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8 } kern_bits;
 
 typedef enum kern_scales {
-    SCALES_F16,     /* f16[16] for every 2^shift blocks */
-    SCALES_F16_MIN, /* a block: f16[16] scales, f16[16] mins */
-    SCALES_F16_16,  /* a block: f16[16] for columns 0..15, f16[16] for 16..31 */
-    SCALES_E8M0,    /* a block: u8[16] exponents e: 2^(e - 128) */
-    SCALES_K,       /* 8 blocks: f16[16] d, then a block: s8[16]; scale = d s */
-    SCALES_K_MIN,   /* 8 blocks: f16[16] d, f16[16] dmin, then a block: u8[16] s, u8[16] m; min = -dmin m */
-    SCALES_K_16,    /* 8 blocks: f16[16] d, then a block: s8[16] for columns 0..15, s8[16] for 16..31 */
-    SCALES_K_MIN16, /* 8 blocks: f16[16] d, dmin, then a block: 2 × u8[16], s in the low nibble, m in the high */
+    SCALES_F16,     /* 2 << shift blocks: f16[16] for each 1 << shift */
+    SCALES_F16_MIN, /* 1 block: f16[16] scales, f16[16] mins */
+    SCALES_F16_16,  /* 1 block: f16[16] for columns 0..15, f16[16] for 16..31 */
+    SCALES_E8M0,    /* 4 blocks: u8[16] exponents e each: 2^(e - 128) */
+    SCALES_K,       /* 8 blocks: f16[16] d, then for each s8[16]; scale = d s */
+    SCALES_K_MIN,   /* 8 blocks: f16[16] d, f16[16] dmin, then for each u8[16] s, u8[16] m; min = -dmin m */
+    SCALES_K_16,    /* 8 blocks: f16[16] d, then for each s8[16] for columns 0..15, s8[16] for 16..31 */
+    SCALES_K_MIN16, /* 8 blocks: f16[16] d, dmin, then for each 2 × u8[16], s in the low nibble, m in the high */
 } kern_scales;
 
 /* One block of 32 columns of one row, taken from the file's form. */
@@ -59,17 +60,33 @@ static inline size_t kern_level_bytes(unsigned bits) {
     static const uint16_t n[] = {64, 128, 192, 256, 256, 320, 384, 512};
     return n[bits];
 }
-/* Bytes of scales of a panel of nb blocks. */
-static inline size_t kern_scale_bytes(const kern_packing *p, size_t nb) {
-    switch (p->scales) {
-        case SCALES_F16: return (nb >> p->shift) * 32;
-        case SCALES_E8M0: return nb * 16;
-        case SCALES_K: return nb / 8 * (32 + 8 * 16);
-        case SCALES_K_MIN: return nb / 8 * (64 + 8 * 32);
-        case SCALES_K_16: return nb / 8 * (32 + 8 * 32);
-        case SCALES_K_MIN16: return nb / 8 * (64 + 8 * 32);
-        default: return nb * 64; /* F16_MIN, F16_16 */
+/* Blocks of a group, and bytes of its scales. The last group of a panel may have fewer blocks. */
+static inline size_t kern_group_blocks(unsigned scales, unsigned shift) {
+    switch (scales) {
+    case SCALES_F16: return (size_t)2 << shift;
+    case SCALES_F16_MIN:
+    case SCALES_F16_16: return 1;
+    case SCALES_E8M0: return 4;
+    default: return 8;
     }
+}
+static inline size_t kern_group_scale_bytes(unsigned scales) {
+    switch (scales) {
+    case SCALES_K: return 192;
+    case SCALES_K_MIN:
+    case SCALES_K_16:
+    case SCALES_K_MIN16: return 320;
+    default: return 64;
+    }
+}
+/* Where in a panel block b has its levels; its scales are at the beginning of its group. */
+static inline size_t kern_group_at(const kern_packing *p, size_t b) {
+    size_t n = kern_group_blocks(p->scales, p->shift);
+    return b / n * (kern_group_scale_bytes(p->scales) + n * kern_level_bytes(p->bits));
+}
+static inline size_t kern_levels_at(const kern_packing *p, size_t b) {
+    size_t in_group = b % kern_group_blocks(p->scales, p->shift);
+    return kern_group_at(p, b) + kern_group_scale_bytes(p->scales) + in_group * kern_level_bytes(p->bits);
 }
 static inline bool kern_scales_16(unsigned s) {
     return s == SCALES_F16_16 || s == SCALES_K_16 || s == SCALES_K_MIN16;

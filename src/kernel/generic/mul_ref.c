@@ -20,35 +20,32 @@ static unsigned level_at(const unsigned char *p, unsigned bits, size_t r, size_t
     return low;
 }
 
-void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, size_t nb, size_t b, size_t r,
-                          uint8_t u[32], float scale[2], float min[2]) {
-    const unsigned char *levels = panel + b * kern_level_bytes(p->bits);
+void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, size_t b, size_t r, uint8_t u[32],
+                          float scale[2], float min[2]) {
+    const unsigned char *levels = panel + kern_levels_at(p, b), *s = panel + kern_group_at(p, b);
     for (size_t c = 0; c < 32; c++) {
         unsigned v = level_at(levels, p->bits, r, c);
         u[c] = (uint8_t)(p->bits == BITS_4T ? (unsigned)(p->levels[v] + 128) : v);
     }
-    const unsigned char *s = panel + nb * kern_level_bytes(p->bits);
     const uint16_t *half = (const uint16_t *)(const void *)s;
+    b %= kern_group_blocks(p->scales, p->shift);
     min[0] = min[1] = 0;
     switch (p->scales) {
         case SCALES_F16: scale[0] = scale[1] = quant_f16_to_f32(half[(b >> p->shift) * 16 + r]); return;
         case SCALES_F16_MIN:
-            scale[0] = scale[1] = quant_f16_to_f32(half[b * 32 + r]);
-            min[0] = quant_f16_to_f32(half[b * 32 + 16 + r]);
+            scale[0] = scale[1] = quant_f16_to_f32(half[r]);
+            min[0] = quant_f16_to_f32(half[16 + r]);
             return;
         case SCALES_F16_16:
-            scale[0] = quant_f16_to_f32(half[b * 32 + r]);
-            scale[1] = quant_f16_to_f32(half[b * 32 + 16 + r]);
+            scale[0] = quant_f16_to_f32(half[r]);
+            scale[1] = quant_f16_to_f32(half[16 + r]);
             return;
         case SCALES_E8M0: scale[0] = scale[1] = s[b * 16 + r] ? ldexpf(1, s[b * 16 + r] - 128) : 0; return;
         default: break;
     }
     bool dmin = kern_scales_min(p->scales);
-    size_t head = dmin ? 64 : 32, each = p->scales == SCALES_K ? 16 : 32;
-    s += b / 8 * (head + 8 * each);
-    half = (const uint16_t *)(const void *)s;
     float d = quant_f16_to_f32(half[r]) * p->d_mul, m = dmin ? -quant_f16_to_f32(half[16 + r]) : 0;
-    s += head + b % 8 * each;
+    s += (dmin ? 64 : 32) + b * (p->scales == SCALES_K ? 16 : 32);
     for (int i = 0; i < 2; i++) {
         if (p->scales == SCALES_K_MIN16) {
             scale[i] = d * (float)(s[16 * i + r] & 15);
@@ -61,11 +58,11 @@ void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, siz
 }
 
 /* y after block b of row r; the block's activations are block xb of x. */
-static float block_product(const kern_packing *p, const unsigned char *panel, size_t nb, size_t b, size_t r,
+static float block_product(const kern_packing *p, const unsigned char *panel, size_t b, size_t r,
                            const kern_acts *x, size_t xb, float y) {
     uint8_t u[32];
     float scale[2], min[2];
-    kern_panel_block_ref(p, panel, nb, b, r, u, scale, min);
+    kern_panel_block_ref(p, panel, b, r, u, scale, min);
     int offset = p->offset_log2 == KERN_NO_OFFSET ? 0 : 1 << p->offset_log2;
     int sum[2] = {0, 0};
     for (size_t c = 0; c < 32; c++) sum[c / 16] += (u[c] - offset) * x->q[32 * xb + c];
@@ -83,7 +80,7 @@ static float block_product(const kern_packing *p, const unsigned char *panel, si
 static float product(const kern_mul *a, const unsigned char *panel, size_t r, const kern_acts *x) {
     size_t nb = kern_acts_blocks(a->k);
     float y = 0;
-    for (size_t b = 0; b < nb; b++) y = block_product(a->pk, panel, nb, b, r, x, b, y);
+    for (size_t b = 0; b < nb; b++) y = block_product(a->pk, panel, b, r, x, b, y);
     return y;
 }
 
@@ -105,7 +102,7 @@ static float product_of_tile(const kern_mul *a, const unsigned char *panel, size
         float d = tile->d[t], ds = tile->ds[t], ds16[2] = {tile->ds16[0][t], tile->ds16[1][t]};
         for (size_t g = 0; g < 8; g++) q[g] = tile->q[g][t];
         kern_acts x = {(int8_t *)(void *)q, &d, &ds, ds16, NULL, n16};
-        y = block_product(a->pk, panel, nb, b, r, &x, 0, y);
+        y = block_product(a->pk, panel, b, r, &x, 0, y);
     }
     return y;
 }
