@@ -15,7 +15,9 @@ static int float_digits(double f, int n, char digits[40]) {
     for (const char *p = tmp; p < e; p++)
         if (*p >= '0' && *p <= '9') digits[k++] = *p;
     digits[k] = 0;
-    return (int)strtol(e + 1, NULL, 10);
+    int exp = 0;
+    for (const char *p = e + 2; *p; p++) exp = exp * 10 + (*p - '0');
+    return e[1] == '-' ? -exp : exp;
 }
 
 /* The double that digits × 10^(exp - len + 1) reads back as. */
