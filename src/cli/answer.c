@@ -2,6 +2,7 @@
 #include "answer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 static mote_session *_Atomic running; /* what Ctrl-C cancels */
 static volatile sig_atomic_t interrupted;
+static int wake[2] = {-1, -1}; /* a byte per Ctrl-C, so that a poll sees it, whichever thread took the signal */
 
 static void on_sigint(int sig) {
     int saved = errno;
@@ -17,18 +19,25 @@ static void on_sigint(int sig) {
     if (s && interrupted) _exit(128 + sig); /* asked twice */
     if (s) mote_session_cancel(s);
     interrupted = 1;
+    ssize_t written = write(wake[1], "", 1);
+    (void)written;
     errno = saved;
 }
 
 void answer_install_sigint(void) {
-    struct sigaction act = {.sa_handler = on_sigint}; /* without SA_RESTART: a read at the prompt returns */
+    struct sigaction act = {.sa_handler = on_sigint};
+    if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) != 0) return;
     (void)sigemptyset(&act.sa_mask);
     (void)sigaction(SIGINT, &act, NULL);
 }
 
+int answer_interrupt_fd(void) { return wake[0]; }
+
 bool answer_interrupted(void) {
+    char drop[64];
     bool was = interrupted != 0;
     interrupted = 0;
+    while (wake[0] >= 0 && read(wake[0], drop, sizeof drop) > 0) {}
     return was;
 }
 

@@ -24,6 +24,8 @@ void answer_begin(answer *a, mote_session *s);
 void answer_end(answer *a);
 /* True when Ctrl-C was pressed since the last call; forgets it. */
 bool answer_interrupted(void);
+/* Becomes readable when Ctrl-C is pressed; answer_interrupted makes it quiet again. -1 when there is none. */
+int answer_interrupt_fd(void);
 /* Installs the handler of Ctrl-C for the whole program: it cancels the running answer, if there is one. */
 void answer_install_sigint(void);
 /* One line on stderr: tokens, seconds, tokens per second. */

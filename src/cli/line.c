@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <histedit.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,17 +37,19 @@ static char *show_prompt(EditLine *el) { return (char *)(uintptr_t)self_of(el)->
 static int read_char(EditLine *el, wchar_t *out) {
     mbstate_t state = {0};
     for (;;) {
+        struct pollfd in[] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = answer_interrupt_fd(), .events = POLLIN}};
         char c;
-        ssize_t n = read(STDIN_FILENO, &c, 1);
-        if (n < 0 && errno == EINTR && !answer_interrupted()) continue;
-        if (n < 0 && errno == EINTR) {
+        if (poll(in, 2, -1) < 0 && errno == EINTR) continue;
+        if (in[1].revents && answer_interrupted()) {
             self_of(el)->interrupted = true;
             return -1;
         }
+        ssize_t n = read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return (int)n;
-        size_t r = mbrtowc(out, &c, 1, &state);
-        if (r == (size_t)-2) continue; /* the beginning of a character */
-        if (r == (size_t)-1) *out = L'?';
+        size_t len = mbrtowc(out, &c, 1, &state);
+        if (len == (size_t)-2) continue; /* the beginning of a character */
+        if (len == (size_t)-1) *out = L'?';
         return 1;
     }
 }
@@ -136,9 +139,8 @@ static line_result ended(line_reader *r) {
     return r->interrupted ? LINE_INTERRUPTED : LINE_END;
 }
 
-line_result line_read(line_reader *r, const char *prompt, const char **text) {
+static line_result read_message(line_reader *r, const char *prompt) {
     static const char fence[] = "\"\"\"";
-    HistEvent e;
     size_t n;
     bool fenced = false, more = true;
     r->n = 0;
@@ -154,7 +156,13 @@ line_result line_read(line_reader *r, const char *prompt, const char **text) {
         more = fenced ? !closing : continued;
         if (!append(r, line, n) || (more && !(first && fenced && n == 0) && !append(r, "\n", 1))) return LINE_END;
     }
-    if (r->n) (void)history(r->history, &e, H_ENTER, r->text);
-    *text = r->text;
     return LINE_TEXT;
+}
+
+line_result line_read(line_reader *r, const char *prompt, const char **text) {
+    HistEvent e;
+    line_result result = read_message(r, prompt);
+    if (result == LINE_TEXT && r->n) (void)history(r->history, &e, H_ENTER, r->text);
+    *text = r->text;
+    return result;
 }
