@@ -1,6 +1,6 @@
-/* cmd_run.c: answer once, or open a chat (chat.c). */
+/* cmd_run.c: answer once, or open a chat (repl.c). */
 #include "answer.h"
-#include "chat.h"
+#include "repl.h"
 #include "commands.h"
 #include "models.h"
 

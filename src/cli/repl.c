@@ -1,5 +1,5 @@
-/* chat.c: the interactive chat of `mote run`. */
-#include "chat.h"
+/* repl.c: the interactive chat of `mote run`. */
+#include "repl.h"
 #include "line.h"
 
 #include <ctype.h>

@@ -1,6 +1,6 @@
-/* chat.h: the options of `mote run`, and its interactive chat. */
-#ifndef MOTE_CLI_CHAT_H
-#define MOTE_CLI_CHAT_H
+/* repl.h: the options of `mote run`, and its interactive chat. */
+#ifndef MOTE_CLI_REPL_H
+#define MOTE_CLI_REPL_H
 
 #include "answer.h"
 
