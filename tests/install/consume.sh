@@ -1,6 +1,6 @@
 #!/bin/sh
 # consume.sh WAY BUILD SOURCE CC: installs BUILD into a temporary folder, moves it (an installed tree may be moved),
-# builds consumer.c against it in the given way, and runs it.
+# builds consumer.c against it in the given way, and runs it. The whole source is built for add_subdirectory, so plainly.
 set -eu
 way=$1 build=$2 source=$3 cc=$4
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,7 +19,8 @@ cmake_project() { # LINES
         printf 'add_executable(%s consumer.c)\ntarget_link_libraries(%s PRIVATE %s)\n' \
             "with_${target%%:*}" "with_${target%%:*}" "${target#*:}" >>"$tmp/project/CMakeLists.txt"
     done
-    { cmake -G Ninja -S "$tmp/project" -B "$tmp/project/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" &&
+    { cmake -G Ninja -S "$tmp/project" -B "$tmp/project/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" \
+        -DCMAKE_BUILD_TYPE=Debug -DMOTE_SIMD=OFF &&
         cmake --build "$tmp/project/build" --target with_shared with_static; } >"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
     "$tmp/project/build/with_shared"
     "$tmp/project/build/with_static"
