@@ -215,11 +215,23 @@ static int progress(void *ctx, size_t done, size_t total) {
     return c->gen->on_prompt ? c->gen->on_prompt(c->gen->ctx, done, total) : 0;
 }
 
+/* In plain text nothing but the next speaker's name ends an answer. */
+static void stop_at_next_speaker(const mote_chat *c, const mote_gen_opts *o, const char *stops[MOTE_STOPS_MAX],
+                                 mote_gen_opts *own) {
+    if (chat_template_kind_of(c->tmpl) != CHAT_TEMPLATE_PLAIN || o->n_stops >= MOTE_STOPS_MAX) return;
+    if (o->n_stops) memcpy(stops, o->stops, o->n_stops * sizeof *stops);
+    stops[o->n_stops] = "\nUser:";
+    own->stops = stops;
+    own->n_stops = o->n_stops + 1;
+}
+
 mote_status run_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *r, mote_error *err) {
     tok_ids ids = {0};
     mote_status st;
     size_t dropped;
+    const char *stops[MOTE_STOPS_MAX];
     mote_gen_opts own = *o;
+    stop_at_next_speaker(c, o, stops, &own);
     own.on_piece = collect;
     own.on_prompt = progress;
     own.ctx = c;
