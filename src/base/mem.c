@@ -17,18 +17,26 @@ void *mem_resize(void *p, size_t n, size_t size) {
     return realloc(p, bytes ? bytes : 1);
 }
 
+/* Large blocks are not touched here: calloc gets them zeroed from the kernel, page by page as they are used, so that a
+ * big cache costs nothing until it fills. What calloc returned stands just before the aligned address. */
 void *mem_alloc_aligned(size_t size) {
-    void *p = NULL;
     size_t align = size >= HUGE_FROM_BYTES ? (size_t)2 << 20 : 64;
-    if (size > SIZE_MAX - align) return NULL;
+    if (size > SIZE_MAX - 2 * align) return NULL;
     size_t padded = (size + align - 1) / align * align;
-    if (posix_memalign(&p, align, padded ? padded : align) != 0) return NULL;
+    unsigned char *raw = calloc(1, padded + align);
+    if (!raw) return NULL;
+    unsigned char *p = raw + (align - (uintptr_t)raw % align);
+    memcpy(p - sizeof raw, &raw, sizeof raw);
     if (align > 64) (void)madvise(p, padded, MADV_HUGEPAGE);
-    memset(p, 0, padded);
     return p;
 }
 
-void mem_free_aligned(void *p) { free(p); }
+void mem_free_aligned(void *p) {
+    if (!p) return;
+    void *raw;
+    memcpy(&raw, (unsigned char *)p - sizeof raw, sizeof raw);
+    free(raw);
+}
 void mem_free(void *p) { free(p); }
 
 char *mem_strndup(const char *s, size_t n) {
