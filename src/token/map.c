@@ -1,6 +1,6 @@
 /* map.c: hash tables of symbols and merges, and the byte trie.
  *
- * All three use open addressing with linear probing at a load of at most one half, and a seed that no file can
+ * All three use open addressing with linear probing at a load of at most two thirds, and a seed that no file can
  * foresee: results never depend on it, only the time a hostile vocabulary takes. */
 #include "token/token_int.h"
 
@@ -37,7 +37,7 @@ static inline uint32_t hash_text(const char *p, size_t n, uint64_t seed) {
 
 static uint32_t table_size(size_t n) {
     uint32_t size = 16;
-    while (size < 2 * n) size *= 2;
+    while (size < n + n / 2) size *= 2;
     return size;
 }
 
@@ -73,7 +73,7 @@ static mote_status map_double(tok_map *m, mote_error *err) {
 }
 
 mote_status tok_map_put(tok_map *m, const str *texts, int32_t id, mote_error *err) {
-    if (m->n >= m->mask / 2 + 1) {
+    if (m->n + m->n / 2 > m->mask) {
         tok_map kept = *m;
         mote_status s = map_double(m, err);
         if (s != MOTE_OK) {
@@ -94,13 +94,31 @@ mote_status tok_map_put(tok_map *m, const str *texts, int32_t id, mote_error *er
     return MOTE_OK;
 }
 
-int32_t tok_map_get(const tok_map *m, const str *texts, const char *p, size_t n) {
-    uint32_t h = hash_text(p, n, m->seed);
+static int32_t find(const tok_map *m, const str *texts, uint32_t h, const char *p, size_t n) {
     for (uint32_t at = h & m->mask; m->slot[at].id >= 0; at = (at + 1) & m->mask) {
         const str *t = &texts[m->slot[at].id];
         if (m->slot[at].hash == h && t->n == n && (n == 0 || memcmp(t->p, p, n) == 0)) return m->slot[at].id;
     }
     return TOK_NONE;
+}
+
+int32_t tok_map_get(const tok_map *m, const str *texts, const char *p, size_t n) {
+    return find(m, texts, hash_text(p, n, m->seed), p, n);
+}
+
+void tok_map_get_many(const tok_map *m, const str *texts, const str *keys, int32_t *ids, size_t n) {
+    uint32_t h[TOK_MANY_MAX];
+    for (size_t i = 0; i < n; i++) {
+        h[i] = hash_text(keys[i].p, keys[i].n, m->seed);
+        __builtin_prefetch(&m->slot[h[i] & m->mask]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = m->slot[h[i] & m->mask].id; /* most likely the one */
+        if (ids[i] >= 0) __builtin_prefetch(&texts[ids[i]]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= 0) __builtin_prefetch(texts[ids[i]].p);
+    for (size_t i = 0; i < n; i++) ids[i] = find(m, texts, h[i], keys[i].p, keys[i].n);
 }
 
 static inline uint32_t hash_pair(int32_t left, int32_t right, uint64_t seed) {
@@ -121,6 +139,10 @@ mote_status tok_merges_init(tok_merges *m, size_t n, mote_error *err) {
 void tok_merges_free(tok_merges *m) {
     mem_free(m->slot);
     *m = (tok_merges){0};
+}
+
+void tok_merges_expect(const tok_merges *m, int32_t left, int32_t right) {
+    __builtin_prefetch(&m->slot[hash_pair(left, right, m->seed) & m->mask], 1);
 }
 
 void tok_merges_put(tok_merges *m, int32_t left, int32_t right, uint32_t rank, int32_t made) {

@@ -30,6 +30,9 @@ void tok_map_free(tok_map *m);
 /* Puts id under texts[id]; a later id takes an earlier one's place. */
 mote_status tok_map_put(tok_map *m, const str *texts, int32_t id, mote_error *err);
 int32_t tok_map_get(const tok_map *m, const str *texts, const char *p, size_t n);
+/* The same for n ≤ TOK_MANY_MAX keys at once, waiting for memory only once. */
+#define TOK_MANY_MAX 64
+void tok_map_get_many(const tok_map *m, const str *texts, const str *keys, int32_t *ids, size_t n);
 
 typedef struct tok_merges {
     struct tok_merge {
@@ -43,6 +46,7 @@ typedef struct tok_merges {
 mote_status tok_merges_init(tok_merges *m, size_t n, mote_error *err);
 void tok_merges_free(tok_merges *m);
 void tok_merges_put(tok_merges *m, int32_t left, int32_t right, uint32_t rank, int32_t made); /* the first stays */
+void tok_merges_expect(const tok_merges *m, int32_t left, int32_t right); /* it will be put soon */
 const struct tok_merge *tok_merges_get(const tok_merges *m, int32_t left, int32_t right);
 
 /* A byte trie whose edges lie in one hash table. Node 0 is the root. */
@@ -124,6 +128,7 @@ struct tok_vocab {
     int32_t before[TOK_AROUND_MAX], after[TOK_AROUND_MAX];
     int n_before, n_after;
 
+    buf piece_bytes;
     str pieces;           /* the bytes of all tokens, end to end */
     uint32_t *piece_from; /* n + 1 offsets */
 
@@ -182,7 +187,11 @@ int tok_byte_value(str s);
 /* GPT-2's stand-in for a byte, as UTF-8 (1 or 2 bytes). */
 size_t tok_byte_char(unsigned char byte, char out[4]);
 int tok_char_byte(uint32_t cp); /* the reverse, −1 */
-mote_status tok_merge_add(tok_vocab *v, str left, str right, uint32_t rank, mote_error *err);
+/* Loads n merges; at() gives the two sides of the i-th, false when it is none. With tokens_only, sides that are no
+ * tokens make it none as well. *odd counts those. */
+typedef bool (*tok_merge_at)(const void *list, size_t i, str *left, str *right);
+mote_status tok_merges_load(tok_vocab *v, size_t n, tok_merge_at at, const void *list, bool tokens_only, size_t *odd,
+                            mote_error *err);
 mote_status tok_joints_build(tok_vocab *v, mote_error *err);
 bool tok_joined(const tok_vocab *v, uint32_t a, uint32_t b);
 

@@ -16,6 +16,7 @@ void tok_close(tok_vocab **out) {
     tok_vocab *v = *out;
     if (!v) return;
     mem_free(v->text);
+    buf_free(&v->piece_bytes);
     mem_free(v->joints);
     tok_map_free(&v->map);
     tok_merges_free(&v->merges);
@@ -51,18 +52,68 @@ mote_status tok_vocab_symbol(tok_vocab *v, str s, int32_t *id, mote_error *err) 
     return tok_map_put(&v->map, v->text, *id, err);
 }
 
-mote_status tok_merge_add(tok_vocab *v, str left, str right, uint32_t rank, mote_error *err) {
-    char both[2 * TOK_TOKEN_BYTES_MAX];
-    if (left.n > TOK_TOKEN_BYTES_MAX || right.n > TOK_TOKEN_BYTES_MAX)
-        FAIL(err, MOTE_E_LIMIT, "merge %u is longer than %zu bytes", rank, TOK_TOKEN_BYTES_MAX);
-    memcpy(both, left.p, left.n);
-    memcpy(both + left.n, right.p, right.n);
-    int32_t l, r, made;
-    TRY(tok_vocab_symbol(v, left, &l, err));
-    TRY(tok_vocab_symbol(v, right, &r, err));
-    TRY(tok_vocab_symbol(v, (str){both, left.n + right.n}, &made, err));
-    tok_merges_put(&v->merges, l, r, rank, made);
+/* Merges on their way into the table. */
+typedef struct batch {
+    str left[TOK_MANY_MAX], right[TOK_MANY_MAX], whole[TOK_MANY_MAX];
+    uint32_t rank[TOK_MANY_MAX];
+    size_t n;
+    buf bytes; /* of the wholes */
+} batch;
+
+static mote_status batch_put(tok_vocab *v, batch *b, bool tokens_only, size_t *odd, mote_error *err) {
+    int32_t l[TOK_MANY_MAX], r[TOK_MANY_MAX], made[TOK_MANY_MAX];
+    size_t at = 0;
+    TRY(buf_check(&b->bytes, "the merges of a vocabulary", err));
+    for (size_t i = 0; i < b->n; i++) {
+        b->whole[i] = (str){b->bytes.p + at, b->left[i].n + b->right[i].n};
+        at += b->whole[i].n;
+    }
+    tok_map_get_many(&v->map, v->text, b->left, l, b->n);
+    tok_map_get_many(&v->map, v->text, b->right, r, b->n);
+    tok_map_get_many(&v->map, v->text, b->whole, made, b->n);
+    for (size_t i = 0; i < b->n; i++) tok_merges_expect(&v->merges, l[i], r[i]);
+    for (size_t i = 0; i < b->n; i++) {
+        if (tokens_only && (l[i] < 0 || r[i] < 0)) {
+            ++*odd;
+            continue;
+        }
+        /* what is no token becomes a symbol, unless an earlier merge has made it one */
+        if (l[i] < 0) TRY(tok_vocab_symbol(v, b->left[i], &l[i], err));
+        if (r[i] < 0) TRY(tok_vocab_symbol(v, b->right[i], &r[i], err));
+        if (made[i] < 0) TRY(tok_vocab_symbol(v, b->whole[i], &made[i], err));
+        tok_merges_put(&v->merges, l[i], r[i], b->rank[i], made[i]);
+    }
+    b->n = 0;
+    buf_clear(&b->bytes);
     return MOTE_OK;
+}
+
+mote_status tok_merges_load(tok_vocab *v, size_t n, tok_merge_at at, const void *list, bool tokens_only, size_t *odd,
+                            mote_error *err) {
+    batch b = {.n = 0};
+    mote_status s = MOTE_OK;
+    *odd = 0;
+    TRY(tok_merges_init(&v->merges, n, err));
+    buf_init(&b.bytes, 2 * TOK_MANY_MAX * TOK_TOKEN_BYTES_MAX);
+    for (size_t i = 0; i < n && s == MOTE_OK; i++) {
+        str left, right;
+        if (!at(list, i, &left, &right)) {
+            ++*odd;
+            continue;
+        }
+        if (left.n > TOK_TOKEN_BYTES_MAX || right.n > TOK_TOKEN_BYTES_MAX)
+            FAILG(s, err, MOTE_E_LIMIT, "merge %zu is longer than %zu bytes", i, TOK_TOKEN_BYTES_MAX);
+        b.left[b.n] = left;
+        b.right[b.n] = right;
+        b.rank[b.n++] = (uint32_t)i;
+        buf_put_str(&b.bytes, left);
+        buf_put_str(&b.bytes, right);
+        if (b.n == TOK_MANY_MAX) s = batch_put(v, &b, tokens_only, odd, err);
+    }
+    if (s == MOTE_OK) s = batch_put(v, &b, tokens_only, odd, err);
+out:
+    buf_free(&b.bytes);
+    return s;
 }
 
 /* ---- bytes ---- */
@@ -144,12 +195,8 @@ static mote_status make_pieces(tok_vocab *v, mote_error *err) {
         v->piece_from[i + 1] = (uint32_t)b.n;
     }
     mote_status s = buf_check(&b, "the pieces of a vocabulary", err);
-    if (s == MOTE_OK) {
-        char *p = arena_dup(&v->mem, buf_str(&b));
-        if (p) v->pieces = (str){p, b.n};
-        else s = ERR(err, MOTE_E_MEMORY, "out of memory for the pieces of a vocabulary");
-    }
-    buf_free(&b);
+    v->piece_bytes = b;
+    v->pieces = buf_str(&v->piece_bytes);
     return s;
 }
 

@@ -108,6 +108,15 @@ static mote_status load_scores(const loader *l) {
     return MOTE_OK;
 }
 
+static bool merge_at(const void *list, size_t i, str *left, str *right) {
+    str s = kv_at_str(list, i);
+    size_t space = s.n ? str_find(s, STR(" "), 1) : SIZE_MAX; /* a side may itself be a space */
+    if (space == SIZE_MAX || space + 1 == s.n) return false;
+    *left = str_sub(s, 0, space);
+    *right = str_sub(s, space + 1, s.n - space - 1);
+    return true;
+}
+
 static mote_status load_merges(const loader *l) {
     static const char key[] = "tokenizer.ggml.merges";
     tok_vocab *v = l->v;
@@ -117,16 +126,7 @@ static mote_status load_merges(const loader *l) {
     if (k && k->elem != KV_STRING) FAIL(l->err, MOTE_E_FORMAT, "'%s' is not an array of strings", key);
     if (count > TOK_MERGES_MAX)
         FAIL(l->err, MOTE_E_LIMIT, "'%s' has %zu entries, at most %zu are taken", key, count, TOK_MERGES_MAX);
-    TRY(tok_merges_init(&v->merges, count, l->err));
-    for (size_t i = 0; i < count; i++) {
-        str s = kv_at_str(k, i);
-        size_t space = s.n ? str_find(s, STR(" "), 1) : SIZE_MAX;
-        if (space == SIZE_MAX || space + 1 == s.n) {
-            odd++;
-            continue;
-        }
-        TRY(tok_merge_add(v, str_sub(s, 0, space), str_sub(s, space + 1, s.n - space - 1), (uint32_t)i, l->err));
-    }
+    TRY(tok_merges_load(v, count, merge_at, k, false, &odd, l->err));
     if (odd) log_line(l->log, LOG_WARN, "%zu of %zu merges are not two words and are ignored", odd, count);
     return MOTE_OK;
 }

@@ -127,25 +127,28 @@ static mote_status load_added(const loader *l) {
     return MOTE_OK;
 }
 
+/* "a b", or ["a", "b"]. */
+static bool merge_at(const void *list, size_t i, str *left, str *right) {
+    const json_t *m = json_array_get(list, i), *a = json_array_get(m, 0), *b = json_array_get(m, 1);
+    *left = (str){json_string_value(a), json_string_length(a)};
+    *right = (str){json_string_value(b), json_string_length(b)};
+    if (json_is_string(m)) {
+        str s = {json_string_value(m), json_string_length(m)};
+        size_t space = s.n ? str_find(s, STR(" "), 1) : SIZE_MAX;
+        if (space == SIZE_MAX) return false;
+        *left = str_sub(s, 0, space);
+        *right = str_sub(s, space + 1, s.n - space - 1);
+    }
+    return left->n > 0 && right->n > 0;
+}
+
 static mote_status load_merges(const loader *l) {
     tok_vocab *v = l->v;
     const json_t *merges = json_object_get(l->model, "merges");
     size_t n = json_array_size(merges), odd = 0;
     if (n > TOK_MERGES_MAX) FAIL(l->err, MOTE_E_LIMIT, "%zu merges, at most %zu are taken", n, TOK_MERGES_MAX);
-    TRY(tok_merges_init(&v->merges, n, l->err));
-    for (size_t i = 0; i < n; i++) {
-        const json_t *m = json_array_get(merges, i), *a = json_array_get(m, 0), *b = json_array_get(m, 1);
-        str left = {json_string_value(a), json_string_length(a)}, right = {json_string_value(b), json_string_length(b)};
-        if (json_is_string(m)) {
-            str s = {json_string_value(m), json_string_length(m)};
-            size_t space = s.n ? str_find(s, STR(" "), 1) : SIZE_MAX;
-            left = right = STR("");
-            if (space != SIZE_MAX) left = str_sub(s, 0, space), right = str_sub(s, space + 1, s.n - space - 1);
-        }
-        /* a merge of what are no tokens could never happen */
-        if (left.n == 0 || right.n == 0 || tok_find(v, left) < 0 || tok_find(v, right) < 0) odd++;
-        else TRY(tok_merge_add(v, left, right, (uint32_t)i, l->err));
-    }
+    /* a merge of what are no tokens could never happen */
+    TRY(tok_merges_load(v, n, merge_at, merges, true, &odd, l->err));
     if (odd) log_line(l->log, LOG_WARN, "%zu of %zu merges are not two tokens and are ignored", odd, n);
     return MOTE_OK;
 }
