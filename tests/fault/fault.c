@@ -28,6 +28,7 @@ void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
 int __real_posix_memalign(void **p, size_t align, size_t n);
 void __real_free(void *p);
+char *__real_realpath(const char *path, char *resolved);
 ssize_t __real_read(int fd, void *p, size_t n);
 int __real_open(const char *path, int flags, ...);
 void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
@@ -39,6 +40,7 @@ void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 int __wrap_posix_memalign(void **p, size_t align, size_t n);
 void __wrap_free(void *p);
+char *__wrap_realpath(const char *path, char *resolved);
 ssize_t __wrap_read(int fd, void *p, size_t n);
 int __wrap_open(const char *path, int flags, ...);
 void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
@@ -74,6 +76,15 @@ void __wrap_free(void *p) {
     __real_free(p);
 }
 
+/* Its result is the C library's allocation and freed as ours are. */
+char *__wrap_realpath(const char *path, char *resolved) {
+    if (fails(FAULT_READ)) {
+        errno = EIO;
+        return NULL;
+    }
+    char *p = __real_realpath(path, resolved);
+    return resolved ? p : counted(p);
+}
 ssize_t __wrap_read(int fd, void *p, size_t n) {
     if (!fails(FAULT_READ)) return __real_read(fd, p, n);
     errno = EIO;
