@@ -22,6 +22,9 @@ typedef struct mote_piece {
     float logprob;    /* with sample.logprobs */
     const mote_logprob *top;
     size_t n_top;
+    const char *tool_name;      /* chat: the model calls a tool; NULL: it does not. Then text is empty */
+    const char *tool_arguments; /* the text of a JSON object */
+    const char *tool_id;        /* as the model gave it, or "" */
 } mote_piece;
 
 #define MOTE_STOPS_MAX 64         /* stop strings … */
@@ -65,6 +68,7 @@ typedef struct mote_gen_result {
     size_t n_shifted;           /* tokens that context shifts have dropped */
     size_t n_dropped_messages;  /* chat: oldest messages that did not fit */
     double prompt_ms, generate_ms;
+    size_t n_tool_calls;        /* chat: tools that the answer calls */
 } mote_gen_result;
 
 /* Continues ids. The sequence afterwards holds the prompt and the answer (all but its last token's state).
@@ -113,7 +117,7 @@ MOTE_API void mote_chat_close(mote_chat **c);
 /* One sentence when the template is not the model's own, else NULL. Static storage. */
 MOTE_API const char *mote_chat_note(const mote_chat *c);
 
-/* Adds a message without answering. role: "system", "user", "assistant", "tool". */
+/* Adds a message without answering. role: "system", "user", "assistant", "tool" (the result of a call). */
 MOTE_API mote_status mote_chat_add(mote_chat *c, const char *role, const char *text, size_t n_bytes, mote_error *err);
 /* Answers the conversation as it stands, and adds the answer (also a cancelled one) to it. */
 MOTE_API mote_status mote_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *result, mote_error *err);

@@ -63,10 +63,13 @@ mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mo
     c->thinking = o->thinking;
     c->drop_oldest = o->drop_oldest;
     c->reserve = o->n_answer_reserve ? o->n_answer_reserve : s->n_ctx / 8;
-    buf_init(&c->answer, (size_t)1 << 28);
+    buf_init(&c->content, (size_t)1 << 28);
+    buf_init(&c->reasoning, (size_t)1 << 28);
+    buf_init(&c->part, (size_t)1 << 28);
     c->messages = json_array();
     if (!c->messages) FAILG(st, err, MOTE_E_MEMORY, "out of memory for a chat");
     TRYG(st, open_template(c, o->template_text, err));
+    c->syntax = chat_template_syntax(c->tmpl);
     TRYG(st, parse_option(&c->tools, o->tools_json, true, "tools", err));
     TRYG(st, parse_option(&c->kwargs, o->kwargs_json, false, "template variables", err));
     TRYG(st, run_chat_set_system(c, o->system, err));
@@ -83,7 +86,9 @@ void run_chat_close(mote_chat *c) {
     json_decref(c->messages);
     json_decref(c->tools);
     json_decref(c->kwargs);
-    buf_free(&c->answer);
+    buf_free(&c->content);
+    buf_free(&c->reasoning);
+    buf_free(&c->part);
     run_session_release(c->s);
     mem_free(c);
 }
@@ -204,15 +209,107 @@ mote_status run_chat_prompt(mote_chat *c, tok_ids *ids, buf *text, size_t *dropp
 
 /* ---- answers ---- */
 
-static int collect(void *ctx, const mote_piece *p) {
-    mote_chat *c = ctx;
-    buf_put(&c->answer, p->text, p->n);
-    return c->gen->on_piece ? c->gen->on_piece(c->gen->ctx, p) : 0;
+/* One thing that the parser is sure of, to the caller's callback. The first of a token carries its id. */
+static mote_status tell(mote_chat *c, mote_piece *p, mote_error *err) {
+    bool first = c->news && !c->told;
+    p->id = first ? c->news->id : -1;
+    if (first) {
+        p->logprob = c->news->logprob;
+        p->top = c->news->top;
+        p->n_top = c->news->n_top;
+    }
+    c->told = true;
+    TRY(buf_check(&c->part, "part of an answer", err));
+    if (c->gen->on_piece && !c->stop && c->gen->on_piece(c->gen->ctx, p)) c->stop = true;
+    return MOTE_OK;
 }
 
-static int progress(void *ctx, size_t done, size_t total) {
+static void put_part(mote_chat *c, str s) {
+    buf_put_str(&c->part, s);
+    buf_putc(&c->part, 0);
+}
+
+static mote_status on_call(mote_chat *c, const chat_event *e, mote_error *err) {
+    json_t *call = json_pack("{s:s%, s:s, s:{s:s%, s:s%}}", "id", e->id.p ? e->id.p : "", e->id.n, "type", "function", "function",
+                             "name", e->name.p, e->name.n, "arguments", e->arguments.p, e->arguments.n);
+    if (!c->calls) c->calls = json_array();
+    if (json_array_append_new(c->calls, call) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory for a tool call");
+    buf_clear(&c->part);
+    put_part(c, e->name);
+    put_part(c, e->arguments);
+    put_part(c, e->id);
+    TRY(buf_check(&c->part, "tool call", err));
+    const char *at = c->part.p;
+    mote_piece p = {.text = "", .tool_name = at, .tool_arguments = at + e->name.n + 1,
+                    .tool_id = at + e->name.n + 1 + e->arguments.n + 1};
+    return tell(c, &p, err);
+}
+
+static mote_status on_event(void *ctx, const chat_event *e, mote_error *err) {
+    mote_chat *c = ctx;
+    if (e->kind == CHAT_TOOL_CALL) return on_call(c, e, err);
+    buf *whole = e->kind == CHAT_REASONING ? &c->reasoning : &c->content;
+    buf_put_str(whole, e->text);
+    TRY(buf_check(whole, "answer", err));
+    buf_clear(&c->part);
+    buf_put_str(&c->part, e->text);
+    mote_piece p = {.text = buf_str(&c->part).p, .n = e->text.n, .reasoning = e->kind == CHAT_REASONING};
+    return tell(c, &p, err);
+}
+
+static int on_piece(void *ctx, const mote_piece *p) {
+    mote_chat *c = ctx;
+    c->news = p;
+    c->told = false;
+    c->failed = chat_parser_put(c->parser, (str){p->text, p->n}, c->err);
+    if (c->failed == MOTE_OK && !c->told && p->id >= 0) { /* a token without news: callers count them */
+        mote_piece none = {.text = ""};
+        buf_clear(&c->part);
+        c->failed = tell(c, &none, c->err);
+    }
+    c->news = NULL;
+    return c->failed != MOTE_OK || c->stop;
+}
+
+static int on_prompt(void *ctx, size_t done, size_t total) {
     mote_chat *c = ctx;
     return c->gen->on_prompt ? c->gen->on_prompt(c->gen->ctx, done, total) : 0;
+}
+
+/* Whether the marks of reasoning and calls are control tokens, which the text must then show. */
+static bool marks_are_control(const mote_chat *c) {
+    switch (c->syntax.tools) {
+    case CHAT_TOOLS_HARMONY: return true;
+    case CHAT_TOOLS_JSON:
+    case CHAT_TOOLS_MISTRAL: return c->tools != NULL;
+    default: return false;
+    }
+}
+
+static mote_status add_answer(mote_chat *c, mote_error *err) {
+    json_t *m;
+    TRY(make_message(&m, "assistant", buf_str(&c->content), err));
+    bool ok = true;
+    if (c->reasoning.n) ok = json_object_set_new(m, "reasoning_content", json_stringn(c->reasoning.p, c->reasoning.n)) == 0;
+    if (c->calls) ok = ok && json_object_set(m, "tool_calls", c->calls) == 0;
+    if (json_array_append_new(c->messages, m) != 0 || !ok) FAIL(err, MOTE_E_MEMORY, "out of memory for the answer");
+    return MOTE_OK;
+}
+
+static mote_status begin_answer(mote_chat *c, const mote_gen_opts *o, tok_ids *ids, size_t *dropped, mote_error *err) {
+    buf text;
+    c->gen = o;
+    c->stop = false;
+    c->failed = MOTE_OK;
+    c->err = err;
+    buf_clear(&c->content);
+    buf_clear(&c->reasoning);
+    buf_init(&text, (size_t)1 << 28);
+    mote_status st = run_chat_prompt(c, ids, &text, dropped, err);
+    if (st == MOTE_OK)
+        st = chat_parser_open(&c->parser, &c->syntax, buf_str(&text), c->tools != NULL, on_event, c, err);
+    buf_free(&text);
+    return st;
 }
 
 /* In plain text nothing but the next speaker's name ends an answer. */
@@ -232,18 +329,22 @@ mote_status run_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_resul
     const char *stops[MOTE_STOPS_MAX];
     mote_gen_opts own = *o;
     stop_at_next_speaker(c, o, stops, &own);
-    own.on_piece = collect;
-    own.on_prompt = progress;
+    own.on_piece = on_piece;
+    own.on_prompt = on_prompt;
     own.ctx = c;
-    c->gen = o;
-    buf_clear(&c->answer);
+    own.show_special = o->show_special || marks_are_control(c);
     *r = (mote_gen_result){.size = sizeof *r, .finish = MOTE_FINISH_ERROR};
-    TRYG(st, run_chat_prompt(c, &ids, NULL, &dropped, err));
+    TRYG(st, begin_answer(c, o, &ids, &dropped, err));
     TRYG(st, run_generate(c->s, c->seq, ids.p, ids.n, &own, r, err));
+    TRYG(st, c->failed);
+    TRYG(st, chat_parser_end(c->parser, err));
     r->n_dropped_messages = dropped;
-    TRYG(st, buf_check(&c->answer, "answer", err));
-    if (r->finish != MOTE_FINISH_CANCELLED || c->answer.n) st = run_chat_add(c, "assistant", buf_str(&c->answer), err);
+    r->n_tool_calls = json_array_size(c->calls);
+    if (r->finish != MOTE_FINISH_CANCELLED || c->content.n || c->reasoning.n) st = add_answer(c, err);
 out:
+    chat_parser_close(&c->parser);
+    json_decref(c->calls);
+    c->calls = NULL;
     c->gen = NULL;
     tok_ids_free(&ids);
     return st;

@@ -13,8 +13,18 @@ struct mote_chat {
     int thinking;
     bool drop_oldest;
     size_t reserve; /* positions kept free for the answer */
-    buf answer;
-    const mote_gen_opts *gen; /* during an answer */
+    chat_syntax syntax;
+
+    /* during an answer */
+    const mote_gen_opts *gen;
+    chat_parser *parser;
+    buf content, reasoning;
+    buf part;               /* what goes to the callback, with its NUL */
+    json_t *calls;
+    const mote_piece *news; /* what the model has just said; NULL at the end */
+    bool told, stop;        /* the callback has heard of the token; it wants to stop */
+    mote_status failed;     /* in a callback, where it cannot be returned */
+    mote_error *err;
 };
 
 /* What chat_template_open wants to know of a model; views into it. */
