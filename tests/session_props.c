@@ -25,12 +25,12 @@ static mote_status same(const bench *b, const float *row, size_t pos, const char
     if (memcmp(row, b->ref + pos * b->vocab, b->vocab * sizeof *row) == 0) return MOTE_OK;
     size_t i = 0;
     while (row[i] == b->ref[pos * b->vocab + i]) i++;
-    FAIL(err, MOTE_E_MISMATCH, "%s: the logits after token %zu differ: token %zu has %.9g, expected %.9g", how, pos, i, (double)row[i],
-         (double)b->ref[pos * b->vocab + i]);
+    FAIL(err, MOTE_E_MISMATCH, "%s: the logits after token %zu differ: token %zu has %.9g, expected %.9g",
+         how, pos, i, (double)row[i], (double)b->ref[pos * b->vocab + i]);
 }
 
-static mote_status open_session(const bench *b, mote_model *m, size_t n_seq, size_t n_batch, size_t every, mote_session **s,
-                                mote_error *err) {
+static mote_status open_session(const bench *b, mote_model *m, size_t n_seq, size_t n_batch, size_t every,
+                                mote_session **s, mote_error *err) {
     mote_session_opts o = mote_session_opts_default();
     o.n_ctx = b->o->n_ctx;
     o.n_seq = n_seq;
@@ -52,7 +52,8 @@ static mote_status all_rows(bench *b, mote_model *m, size_t n_batch, bool cut, f
         TRYG(st, mote_session_append_logits(s, 0, b->ids + at, k, dst + at * b->vocab, err));
     }
     if (dst == b->ref) goto out;
-    for (size_t i = 0; i < b->n; i++) TRYG(st, same(b, dst + i * b->vocab, i, cut ? "random cuts" : "another pass", err));
+    for (size_t i = 0; i < b->n; i++)
+        TRYG(st, same(b, dst + i * b->vocab, i, cut ? "random cuts" : "another pass", err));
 out:
     mote_session_close(&s);
     return st;
@@ -92,7 +93,9 @@ static mote_status try_reuse(bench *b, size_t every, mote_error *err) {
         if (round % 2 == 0 && !b->m->info->recurrent && !b->m->info->windowed && reused < lcp)
             FAILG(st, err, MOTE_E_MISMATCH, "only %zu of %zu shared tokens were reused", reused, lcp);
         if (round % 2 == 0 && every && reused + every < lcp)
-            FAILG(st, err, MOTE_E_MISMATCH, "only %zu of %zu shared tokens were reused, with checkpoints every %zu", reused, lcp, every);
+            FAILG(st, err, MOTE_E_MISMATCH,
+                  "only %zu of %zu shared tokens were reused, with checkpoints every %zu", reused, lcp,
+                  every);
         TRYG(st, mote_session_truncate(s, 0, below(b, len) + 1, err));
         size_t at = mote_session_length(s, 0);
         if (at == b->n) continue;
@@ -104,13 +107,15 @@ static mote_status try_reuse(bench *b, size_t every, mote_error *err) {
     TRYG(st, mote_session_prompt(s, 0, b->ids, b->n, NULL, err));
     TRYG(st, mote_session_prompt(s, 0, b->ids, b->n, &reused, err));
     TRYG(st, same(b, mote_session_logits(s, 0), b->n - 1, "the same prompt again", err));
-    if (reused + 1 < b->n) FAILG(st, err, MOTE_E_MISMATCH, "the same prompt again reused %zu of %zu", reused, b->n);
+    if (reused + 1 < b->n)
+        FAILG(st, err, MOTE_E_MISMATCH, "the same prompt again reused %zu of %zu", reused, b->n);
     /* Regenerating: some tokens more, then the prompt again. */
     TRYG(st, mote_session_append(s, 0, other, 1, err));
     TRYG(st, mote_session_append(s, 0, other, 1, err));
     TRYG(st, mote_session_prompt(s, 0, b->ids, b->n, &reused, err));
     TRYG(st, same(b, mote_session_logits(s, 0), b->n - 1, "regeneration", err));
-    if (every && reused + 1 < b->n) FAILG(st, err, MOTE_E_MISMATCH, "regeneration reused %zu of %zu", reused, b->n);
+    if (every && reused + 1 < b->n)
+        FAILG(st, err, MOTE_E_MISMATCH, "regeneration reused %zu of %zu", reused, b->n);
 out:
     mote_session_close(&s);
     mem_free(other);
@@ -134,7 +139,8 @@ static mote_status try_batches(bench *b, mote_error *err) {
         }
         TRYG(st, run_feed_all(s, f, n, err));
         for (size_t i = 0; i < n; i++)
-            TRYG(st, same(b, mote_session_logits(s, f[i].seq), mote_session_length(s, f[i].seq) - 1, "several sequences", err));
+            TRYG(st, same(b, mote_session_logits(s, f[i].seq), mote_session_length(s, f[i].seq) - 1,
+                          "several sequences", err));
         if (round % 4 == 3) TRYG(st, mote_session_clear(s, below(b, SEQS), err));
     }
     for (size_t q = 0; q < SEQS; q++) TRYG(st, mote_session_clear(s, q, err));
@@ -142,7 +148,8 @@ static mote_status try_batches(bench *b, mote_error *err) {
         mote_step steps[SEQS];
         for (size_t q = 0; q < SEQS; q++) steps[q] = (mote_step){q, b->ids[i]};
         TRYG(st, mote_session_step(s, steps, SEQS, err));
-        for (size_t q = 0; q < SEQS; q++) TRYG(st, same(b, mote_session_logits(s, q), i, "steps of several sequences", err));
+        for (size_t q = 0; q < SEQS; q++)
+            TRYG(st, same(b, mote_session_logits(s, q), i, "steps of several sequences", err));
     }
 out:
     mote_session_close(&s);
@@ -161,13 +168,15 @@ static mote_status try_copies_and_files(bench *b, mote_error *err) {
     TRYG(st, open_session(b, b->m, 1, 32, 16, &t, err));
     TRYG(st, mote_session_append(s, 0, b->ids, half, err));
     TRYG(st, mote_session_copy(s, 1, 0, err));
-    TRYG(st, mote_session_append(s, 0, b->ids, 1, err)); /* the copy is not touched by what happens to the original */
+    /* The copy is not touched by what happens to the original. */
+    TRYG(st, mote_session_append(s, 0, b->ids, 1, err));
     TRYG(st, mote_session_save(s, 1, path, err));
     TRYG(st, mote_session_append(s, 1, b->ids + half, b->n - half, err));
     TRYG(st, same(b, mote_session_logits(s, 1), b->n - 1, "a copied sequence", err));
     for (int twice = 0; twice < 2; twice++) { /* also over what is already there */
         TRYG(st, mote_session_load(t, 0, path, err));
-        if (mote_session_length(t, 0) != half) FAILG(st, err, MOTE_E_MISMATCH, "a loaded sequence has another length");
+        if (mote_session_length(t, 0) != half)
+            FAILG(st, err, MOTE_E_MISMATCH, "a loaded sequence has another length");
         TRYG(st, mote_session_append(t, 0, b->ids + half, b->n - half, err));
         TRYG(st, same(b, mote_session_logits(t, 0), b->n - 1, "a loaded sequence", err));
     }

@@ -13,9 +13,9 @@ typedef struct props_opts {
     bool quick;             /* fewer rounds: large models */
 } props_opts;
 
-/* Feeds random tokens to sessions of the model at path in many ways: random cuts, other numbers of threads, other
- * batch sizes, several sequences at once, truncation, prefix reuse, checkpoints, copies, files. Every logit must
- * be the same bit for bit. On failure *err tells which way differed. */
+/* Feeds random tokens to sessions of the model at path in many ways: random cuts, other numbers of threads,
+ * other batch sizes, several sequences at once, truncation, prefix reuse, checkpoints, copies, files. Every
+ * logit must be the same bit for bit. On failure *err tells which way differed. */
 mote_status session_props(const char *path, const props_opts *o, mote_error *err);
 
 #endif

@@ -5,18 +5,21 @@
 
 enum { EMBD = 64, HEADS = 2, KV_HEADS = 1, FF = 128, LAYERS = 2 };
 
-static mote_status put_array(gguf_writer *w, const char *key, kv_type elem, const void *elems, const str *strings, size_t n,
-                             mote_error *err) {
-    const kv k = {.key = str_of(key), .type = KV_ARRAY, .elem = elem, .count = n, .elems = elems, .strings = strings};
+static mote_status put_array(gguf_writer *w, const char *key, kv_type elem, const void *elems,
+                             const str *strings, size_t n, mote_error *err) {
+    const kv k = {
+        .key = str_of(key), .type = KV_ARRAY, .elem = elem, .count = n, .elems = elems, .strings = strings};
     return gguf_put_kv(w, &k, err);
 }
 
-static const char *const pieces[] = {"▁", "a", "b", "c", "d", "e", "h", "i", "l", "n", "o", "r", "s", "t", "u", "w",
-                                     "he", "ll", "▁w", "▁he", "ello", "or", "▁hello", "▁wor", "ld", "▁world", "th", "▁th",
-                                     "▁the", "in", "▁in", "é", "日", "本"};
+static const char *const pieces[] = {"▁",   "a",    "b",    "c",   "d",      "e",    "h",  "i",      "l",
+                                     "n",   "o",    "r",    "s",   "t",      "u",    "w",  "he",     "ll",
+                                     "▁w",  "▁he",  "ello", "or",  "▁hello", "▁wor", "ld", "▁world", "th",
+                                     "▁th", "▁the", "in",   "▁in", "é",      "日",   "本"};
 
 static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error *err) {
-    static const char *const special[] = {"<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<PRE>", "<SUF>", "<MID>"};
+    static const char *const special[] = {"<unk>",      "<s>",   "</s>",  "<|im_start|>",
+                                          "<|im_end|>", "<PRE>", "<SUF>", "<MID>"};
     static char bytes[256][8], fill[TINY_VOCAB][16];
     str text[TINY_VOCAB];
     float score[TINY_VOCAB];
@@ -59,9 +62,11 @@ static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error 
         TRY(gguf_put_u32(w, "tokenizer.ggml.fim_suf_token_id", TINY_SUF, err));
         TRY(gguf_put_u32(w, "tokenizer.ggml.fim_mid_token_id", TINY_MID, err));
     }
-    const char *t = o->template_text ? o->template_text
-                                     : "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
-                                       "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    const char *t =
+        o->template_text
+            ? o->template_text
+            : "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+              "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
     return gguf_put_str(w, "tokenizer.chat_template", str_of(t), err);
 }
 
@@ -89,9 +94,15 @@ static size_t shapes(shape *s) {
     static const struct {
         const char *name;
         uint64_t cols, rows;
-    } block[] = {{"attn_norm", EMBD, 0}, {"attn_q", EMBD, EMBD}, {"attn_k", EMBD, EMBD / HEADS * KV_HEADS},
-                 {"attn_v", EMBD, EMBD / HEADS * KV_HEADS}, {"attn_output", EMBD, EMBD}, {"ffn_norm", EMBD, 0},
-                 {"ffn_gate", EMBD, FF}, {"ffn_up", EMBD, FF}, {"ffn_down", FF, EMBD}};
+    } block[] = {{"attn_norm", EMBD, 0},
+                 {"attn_q", EMBD, EMBD},
+                 {"attn_k", EMBD, EMBD / HEADS * KV_HEADS},
+                 {"attn_v", EMBD, EMBD / HEADS * KV_HEADS},
+                 {"attn_output", EMBD, EMBD},
+                 {"ffn_norm", EMBD, 0},
+                 {"ffn_gate", EMBD, FF},
+                 {"ffn_up", EMBD, FF},
+                 {"ffn_down", FF, EMBD}};
     size_t n = 0;
     s[n++] = (shape){"token_embd.weight", EMBD, TINY_VOCAB};
     for (int l = 0; l < LAYERS; l++)
@@ -105,7 +116,8 @@ static size_t shapes(shape *s) {
     return n;
 }
 
-static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rng *r, bool nan, mote_error *err) {
+static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rng *r, bool nan,
+                             mote_error *err) {
     float row[FF];
     unsigned char packed[FF * 4];
     size_t bytes;
@@ -132,7 +144,8 @@ mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *e
     TRYG(st, put_metadata(w, o, err));
     for (size_t i = 0; i < n; i++) {
         const uint64_t ne[2] = {s[i].cols, MAX(s[i].rows, 1)};
-        TRYG(st, gguf_put_tensor(w, str_of(s[i].name), s[i].rows ? o->type : QUANT_F32, s[i].rows ? 2 : 1, ne, err));
+        TRYG(st, gguf_put_tensor(w, str_of(s[i].name), s[i].rows ? o->type : QUANT_F32, s[i].rows ? 2 : 1, ne,
+                                 err));
     }
     TRYG(st, gguf_writer_begin(w, err));
     for (size_t i = 0; i < n; i++)

@@ -1,11 +1,20 @@
 /* tiny_model.h: a model small enough for tests that have no golden data: family "llama", random weights, a
- * SentencePiece vocabulary of the 256 bytes, some pieces, and control tokens for chat and fill-in-the-middle. */
+ * SentencePiece vocabulary of the 256 bytes, some pieces, and control tokens for chat and fill-in-the-middle.
+ */
 #ifndef MOTE_TESTS_TINY_MODEL_H
 #define MOTE_TESTS_TINY_MODEL_H
 
 #include "format/format.h"
 
-enum { TINY_BOS = 1, TINY_EOS = 2, TINY_IM_START = 3, TINY_IM_END = 4, TINY_PRE = 5, TINY_SUF = 6, TINY_MID = 7 };
+enum {
+    TINY_BOS = 1,
+    TINY_EOS = 2,
+    TINY_IM_START = 3,
+    TINY_IM_END = 4,
+    TINY_PRE = 5,
+    TINY_SUF = 6,
+    TINY_MID = 7
+};
 #define TINY_VOCAB 320
 #define TINY_CTX 256
 

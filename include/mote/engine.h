@@ -20,8 +20,8 @@ enum { MOTE_LOG_DEBUG, MOTE_LOG_INFO, MOTE_LOG_WARN };
 typedef struct mote_engine_opts {
     size_t size;
     int n_threads;    /* 0: one per core that this process may use */
-    const char *isa;  /* highest rung of the ISA ladder to use ("scalar", "avx2", "avx512", …); NULL: all there is */
-    void (*log)(void *ctx, int level, const char *line); /* lines worth knowing, without newline; NULL: none */
+    const char *isa;  /* highest rung of the ISA ladder to use: "scalar", "avx2", …; NULL: the best */
+    void (*log)(void *ctx, int level, const char *line); /* lines worth knowing, no newline; may be NULL */
     void *log_ctx;
 } mote_engine_opts;
 MOTE_API void mote_engine_opts_fill(mote_engine_opts *o, size_t size);
@@ -42,8 +42,8 @@ enum { MOTE_ROPE_SCALING_FILE, MOTE_ROPE_SCALING_NONE, MOTE_ROPE_SCALING_LINEAR,
 
 typedef struct mote_model_opts {
     size_t size;
-    bool no_weights;        /* metadata, tokenizer and template alone: any architecture, even a file without tensors,
-                               and a tokenizer.json as path */
+    bool no_weights;        /* metadata, tokenizer and template alone: any architecture, even a file without
+                               tensors, and a tokenizer.json as path */
     bool no_mmap;           /* read the file into memory instead of mapping it */
     bool mlock;             /* keep the weights from being swapped out */
     int rope_scaling;       /* MOTE_ROPE_SCALING_*; FILE: as the file says */
@@ -58,8 +58,8 @@ static inline mote_model_opts mote_model_opts_default(void) {
 }
 
 /* path: a GGUF file (any part of a split one) or a Hugging Face folder. */
-MOTE_API mote_status mote_model_open(mote_model **out, mote_engine *e, const char *path, const mote_model_opts *o,
-                                     mote_error *err);
+MOTE_API mote_status mote_model_open(mote_model **out, mote_engine *e, const char *path,
+                                     const mote_model_opts *o, mote_error *err);
 MOTE_API void mote_model_close(mote_model **m);
 
 /* What a program most often asks; static for the life of the model. */
@@ -76,7 +76,7 @@ MOTE_API bool mote_model_has_template(const mote_model *m); /* a chat template o
  *   path, architecture, name, license, file_bytes, n_params, n_tensors,
  *   types: [{type, tensors, params, bytes, bits_per_weight}] by bytes,
  *   sizes: {n_layer, n_embd, n_vocab, n_ctx_train, …} (without weights: what the metadata says),
- *   runtime: {isa, weight_bytes, packed_bytes, encoder, recurrent, windowed, can_shift, pooling} (null without weights),
+ *   runtime: {isa, weight_bytes, packed_bytes, encoder, recurrent, windowed, can_shift, pooling}, or null,
  *   tokenizer: {kind, n_tokens, special: {bos: {id, text}, …}, adds_bos, adds_eos, fim} or null,
  *   template: {source: "model" | "chatml" | "plain", bytes, note, tools, thinking},
  *   metadata: {key: value, arrays as {"array": type, "count": n, "first": […]}},

@@ -9,16 +9,16 @@ extern "C" {
 #endif
 
 /* ---- perplexity, as llama-perplexity defines it ----
- * The text is cut into windows of n_ctx tokens without overlap; the first token of each is replaced by BOS when the
- * model adds one; the second half of each window is scored. */
+ * The text is cut into windows of n_ctx tokens without overlap; the first token of each is replaced by BOS
+ * when the model adds one; the second half of each window is scored. */
 typedef struct mote_ppl_opts {
     size_t size;
     size_t n_ctx;    /* of a window; the session must have as much */
     size_t n_chunks; /* windows; 0: all there are */
     int (*on_chunk)(void *ctx, size_t done, size_t total, double ppl); /* non-zero cancels; may be NULL */
     void *ctx;
-    const char *save_logits;    /* write the log-probabilities here, as the base of later comparisons; NULL: do not */
-    const char *compare_logits; /* compare with such a file: fills the divergence part; the text must be the same */
+    const char *save_logits;    /* write log-probabilities here, as the base of later comparisons, or NULL */
+    const char *compare_logits; /* such a file of the same text: fills the divergence part; or NULL */
 } mote_ppl_opts;
 MOTE_API void mote_ppl_opts_fill(mote_ppl_opts *o, size_t size);
 static inline mote_ppl_opts mote_ppl_opts_default(void) {
@@ -32,7 +32,7 @@ typedef struct mote_ppl_result {
     double ppl, ppl_error; /* PPL = ppl +/- ppl_error */
     double nll;            /* mean negative log-likelihood of a scored token, nats */
     size_t n_chunks, n_scored, n_tokens; /* n_tokens: of the whole text */
-    /* compare_logits: Kullback-Leibler divergence from the base's distribution, nats, over the scored tokens */
+    /* compare_logits: Kullback-Leibler divergence from the base, nats, over the scored tokens */
     double kld_mean, kld_error, kld_max, kld_median, kld_p99;
     double base_ppl;
     double same_top;       /* fraction of positions where both have the same likeliest token */
@@ -40,8 +40,8 @@ typedef struct mote_ppl_result {
 } mote_ppl_result;
 
 /* Uses sequence 0. MOTE_E_USAGE when the text has fewer than two windows. */
-MOTE_API mote_status mote_perplexity(mote_session *s, const char *text, size_t n_bytes, const mote_ppl_opts *o,
-                                     mote_ppl_result *result, mote_error *err);
+MOTE_API mote_status mote_perplexity(mote_session *s, const char *text, size_t n_bytes,
+                                     const mote_ppl_opts *o, mote_ppl_result *result, mote_error *err);
 
 /* ---- speed, as llama-bench and llama-batched-bench measure it ---- */
 typedef struct mote_bench_opts {

@@ -12,8 +12,8 @@ extern "C" {
 
 /* ---- generation ---- */
 
-/* A token's worth of news. Text comes in whole characters and lags behind the tokens while it might become a stop
- * string, so either part may be empty. */
+/* A token's worth of news. Text comes in whole characters and lags behind the tokens while it might become a
+ * stop string, so either part may be empty. */
 typedef struct mote_piece {
     const char *text; /* n bytes, NUL-terminated; valid during the callback */
     size_t n;
@@ -40,7 +40,7 @@ typedef struct mote_gen_opts {
     bool ignore_end;          /* without a sampler: never choose a token that ends the answer */
     int (*on_piece)(void *ctx, const mote_piece *p); /* non-zero ends the generation; may be NULL */
     void *ctx;
-    int (*on_prompt)(void *ctx, size_t done, size_t total); /* progress of the prompt; non-zero cancels; may be NULL */
+    int (*on_prompt)(void *ctx, size_t done, size_t total); /* progress; non-zero cancels; may be NULL */
 } mote_gen_opts;
 MOTE_API void mote_gen_opts_fill(mote_gen_opts *o, size_t size);
 static inline mote_gen_opts mote_gen_opts_default(void) {
@@ -75,17 +75,19 @@ typedef struct mote_gen_result {
  * A cancelled or full generation is MOTE_OK with `finish` telling; result may be NULL. */
 MOTE_API mote_status mote_complete_ids(mote_session *s, size_t seq, const int32_t *ids, size_t n,
                                        const mote_gen_opts *o, mote_gen_result *result, mote_error *err);
-/* Continues a text: tokenized with what the model wants before it (BOS), control tokens in it parsed: the text is the
- * caller's own. */
+/* Continues a text: tokenized with what the model wants before it (BOS), control tokens in it parsed: the
+ * text is the caller's own. */
 MOTE_API mote_status mote_complete(mote_session *s, size_t seq, const char *text, size_t n_bytes,
                                    const mote_gen_opts *o, mote_gen_result *result, mote_error *err);
 
 /* Ids of a fill-in-the-middle prompt; MOTE_E_UNSUPPORTED when the model's tokenizer has no tokens for it. */
-MOTE_API mote_status mote_infill_prompt(const mote_model *m, const char *prefix, size_t n_prefix, const char *suffix,
-                                        size_t n_suffix, int32_t *ids, size_t cap, size_t *n, mote_error *err);
+MOTE_API mote_status mote_infill_prompt(const mote_model *m, const char *prefix, size_t n_prefix,
+                                        const char *suffix, size_t n_suffix, int32_t *ids, size_t cap,
+                                        size_t *n, mote_error *err);
 /* What belongs between prefix and suffix. */
-MOTE_API mote_status mote_infill(mote_session *s, size_t seq, const char *prefix, size_t n_prefix, const char *suffix,
-                                 size_t n_suffix, const mote_gen_opts *o, mote_gen_result *result, mote_error *err);
+MOTE_API mote_status mote_infill(mote_session *s, size_t seq, const char *prefix, size_t n_prefix,
+                                 const char *suffix, size_t n_suffix, const mote_gen_opts *o,
+                                 mote_gen_result *result, mote_error *err);
 
 /* ---- chat ---- */
 
@@ -99,8 +101,8 @@ typedef struct mote_chat_opts {
     const char *tools_json;    /* an array of tools (OpenAI's form), or NULL */
     const char *kwargs_json;   /* further variables for the template, an object, or NULL */
     int thinking;              /* -1: as the template does by itself, 0: off, 1: on */
-    bool drop_oldest;          /* when the conversation no longer fits, leave out its oldest turns (never the system
-                                  message); false: MOTE_E_CONTEXT */
+    bool drop_oldest;          /* when the conversation no longer fits, leave out its oldest turns (never the
+                                  system message); false: MOTE_E_CONTEXT */
     size_t n_answer_reserve;   /* tokens kept free for the answer; 0: an eighth of the context */
 } mote_chat_opts;
 MOTE_API void mote_chat_opts_fill(mote_chat_opts *o, size_t size);
@@ -118,9 +120,11 @@ MOTE_API void mote_chat_close(mote_chat **c);
 MOTE_API const char *mote_chat_note(const mote_chat *c);
 
 /* Adds a message without answering. role: "system", "user", "assistant", "tool" (the result of a call). */
-MOTE_API mote_status mote_chat_add(mote_chat *c, const char *role, const char *text, size_t n_bytes, mote_error *err);
+MOTE_API mote_status mote_chat_add(mote_chat *c, const char *role, const char *text, size_t n_bytes,
+                                   mote_error *err);
 /* Answers the conversation as it stands, and adds the answer (also a cancelled one) to it. */
-MOTE_API mote_status mote_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *result, mote_error *err);
+MOTE_API mote_status mote_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *result,
+                                      mote_error *err);
 /* Adds a user's message and answers it. On an error the message is taken back. */
 MOTE_API mote_status mote_chat_say(mote_chat *c, const char *text, size_t n_bytes, const mote_gen_opts *o,
                                    mote_gen_result *result, mote_error *err);
@@ -133,7 +137,8 @@ MOTE_API mote_status mote_chat_set_system(mote_chat *c, const char *text, mote_e
 MOTE_API void mote_chat_clear(mote_chat *c);
 MOTE_API size_t mote_chat_n_messages(const mote_chat *c);
 /* The conversation as a JSON array of messages, to save it; and back. */
-MOTE_API mote_status mote_chat_messages(const mote_chat *c, char *dst, size_t cap, size_t *needed, mote_error *err);
+MOTE_API mote_status mote_chat_messages(const mote_chat *c, char *dst, size_t cap, size_t *needed,
+                                        mote_error *err);
 MOTE_API mote_status mote_chat_set_messages(mote_chat *c, const char *json, size_t n_bytes, mote_error *err);
 /* The prompt that mote_chat_answer would feed, as text and as ids; either dst may be NULL with cap 0. */
 MOTE_API mote_status mote_chat_prompt(mote_chat *c, char *dst, size_t cap, size_t *needed, int32_t *ids,
@@ -160,8 +165,9 @@ static inline mote_embed_opts mote_embed_opts_default(void) {
 MOTE_API mote_status mote_embed_session_open(mote_session **out, mote_model *m, mote_error *err);
 /* dst [n_texts, n_embd]. Uses all sequences of the session and clears them. Texts are batched by length.
  * n_tokens [n_texts] (may be NULL): tokens used of each. */
-MOTE_API mote_status mote_embed(mote_session *s, const char *const *texts, const size_t *n_bytes, size_t n_texts,
-                                const mote_embed_opts *o, float *dst, size_t *n_tokens, mote_error *err);
+MOTE_API mote_status mote_embed(mote_session *s, const char *const *texts, const size_t *n_bytes,
+                                size_t n_texts, const mote_embed_opts *o, float *dst, size_t *n_tokens,
+                                mote_error *err);
 
 #ifdef __cplusplus
 }

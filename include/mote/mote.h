@@ -17,17 +17,21 @@
  *     mote_session_close(&s); mote_model_close(&m); mote_engine_close(&e);
  *
  * Conventions.
- *   Objects are opaque: mote_x_open(&x, …) makes one, mote_x_close(&x) frees it and sets x to NULL. An object keeps
- *   what it was made from, so the order of closing does not matter.
- *   Options: `mote_x_opts o = mote_x_opts_default();`, then change fields. NULL means the defaults. The structs may
- *   grow at their end in later versions: `size` tells the library how much of one the program knows.
+ *   Objects are opaque: mote_x_open(&x, …) makes one, mote_x_close(&x) frees it and sets x to NULL. An object
+ *   keeps what it was made from, so the order of closing does not matter.
+ *
+ *   Options: `mote_x_opts o = mote_x_opts_default();`, then change fields. NULL means the defaults. The structs
+ *   may grow at their end in later versions: `size` tells the library how much of one the program knows.
  *   Results are structs that begin with `size`, set by the caller: `mote_gen_result r = {.size = sizeof r};`.
- *   Text and ids go to (dst, cap) and the number needed comes back, so that one may ask first (cap 0) and fetch
- *   then; text is NUL-terminated where room is left, and the NUL is not counted.
+ *
+ *   Text and ids go to (dst, cap) and the number needed comes back, so that one may ask first (cap 0) and
+ *   fetch then; text is NUL-terminated where room is left, and the NUL is not counted.
  *   Text is UTF-8 with a length; it need not end in NUL.
+ *
  *   Errors: see status.h. The library prints nothing, reads no environment, never exits.
- *   Threads: an engine and a model may be used from any thread at any time; a session, a chat, a sampler and a
- *   detokenizer by one thread at a time (mote_session_cancel excepted). Sessions of one engine take turns. */
+ *
+ *   Threads: an engine and a model may be used from any thread at any time; a session, a chat, a sampler and
+ *   a detokenizer by one thread at a time (mote_session_cancel excepted). Sessions of one engine take turns. */
 #ifndef MOTE_MOTE_H
 #define MOTE_MOTE_H
 

@@ -1,5 +1,5 @@
 /* sampling.h: logits in, a token out. A chain of filters in an order of one's choice, ending in a draw.
- * Exactly repeatable: the same seed, logits and history give the same tokens; equal logits are ordered by id. */
+ * Exactly repeatable: the same seed, logits and history give the same tokens; equal logits come by id. */
 #ifndef MOTE_SAMPLING_H
 #define MOTE_SAMPLING_H
 
@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 #define MOTE_SAMPLE_ORDER_DEFAULT "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"
+#define MOTE_SAMPLE_ORDER_LETTERS "edskypmxt" /* the same */
 #define MOTE_SAMPLE_LAST_N_MAX 1048576 /* bound of the *_last_n fields */
 #define MOTE_SAMPLE_TOP_MAX 1000       /* bound of n_top */
 #define MOTE_SEED_RANDOM UINT64_MAX    /* as seed: draw one from the operating system */
@@ -50,7 +51,7 @@ typedef struct mote_sample_opts {
     const mote_logit_bias *bias;
     size_t n_bias;
     bool ignore_end;            /* never draw a token that ends the answer */
-    const char *order;          /* names separated by ';', as in MOTE_SAMPLE_ORDER_DEFAULT; NULL: that one */
+    const char *order;          /* names separated by ';', or letters, as in MOTE_SAMPLE_ORDER_*; NULL: default */
     size_t n_top;               /* log-probabilities wanted beside the chosen token's */
     bool logprobs;              /* compute log-probabilities at all */
 } mote_sample_opts;
@@ -70,16 +71,16 @@ MOTE_API void mote_sampler_close(mote_sampler **s);
 MOTE_API void mote_sampler_reset(mote_sampler *s);
 /* Tells of a token that was not drawn here (the prompt's), for the penalties. */
 MOTE_API void mote_sampler_accept(mote_sampler *s, int32_t id);
-/* Draws a token and remembers it. logits: n_vocab floats, left as they are. MOTE_E_OUTPUT when they hold NaN or +Inf,
- * or nothing above -Inf. */
+/* Draws a token and remembers it. logits: n_vocab floats, left as they are. MOTE_E_OUTPUT when they hold NaN
+ * or +Inf, or nothing above -Inf. */
 MOTE_API mote_status mote_sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err);
 
 typedef struct mote_logprob {
     int32_t id;
-    float logprob; /* natural logarithm of the model's own probability: before penalties, filters, temperature */
+    float logprob; /* natural logarithm of the model's own probability: before penalties and filters */
 } mote_logprob;
-/* Of the last draw, when opts.logprobs: *chosen, and the n_top likeliest in descending order (valid until the next draw).
- * Returns their number. */
+/* Of the last draw, when opts.logprobs: *chosen, and the n_top likeliest in descending order (valid until the
+ * next draw). Returns their number. */
 MOTE_API size_t mote_sampler_logprobs(const mote_sampler *s, mote_logprob *chosen, const mote_logprob **top);
 /* The seed in use, to repeat what MOTE_SEED_RANDOM gave. */
 MOTE_API uint64_t mote_sampler_seed(const mote_sampler *s);

@@ -9,7 +9,8 @@ void mote_chat_opts_fill(mote_chat_opts *o, size_t size) {
     api_fill(o, size, &d, sizeof d);
 }
 
-mote_status mote_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o, mote_error *err) {
+mote_status mote_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o,
+                           mote_error *err) {
     API_NEED(out, err);
     *out = NULL;
     API_NEED(s, err);
@@ -55,7 +56,8 @@ mote_status mote_chat_messages(const mote_chat *c, char *dst, size_t cap, size_t
 
 /* ---- answers: three ways to begin, one to end ---- */
 
-static mote_status begin(mote_chat *c, const mote_gen_opts *o, mote_gen_opts *own, mote_gen_result *r, mote_error *err) {
+static mote_status begin(mote_chat *c, const mote_gen_opts *o, mote_gen_opts *own, mote_gen_result *r,
+                         mote_error *err) {
     *r = (mote_gen_result){.size = sizeof *r, .finish = MOTE_FINISH_ERROR};
     *own = mote_gen_opts_default();
     API_NEED(c, err);
@@ -82,7 +84,8 @@ mote_status mote_chat_say(mote_chat *c, const char *text, size_t n_bytes, const 
     return st;
 }
 
-mote_status mote_chat_regenerate(mote_chat *c, const mote_gen_opts *o, mote_gen_result *result, mote_error *err) {
+mote_status mote_chat_regenerate(mote_chat *c, const mote_gen_opts *o, mote_gen_result *result,
+                                 mote_error *err) {
     mote_gen_opts own;
     mote_gen_result r;
     mote_status st = begin(c, o, &own, &r, err);
@@ -91,8 +94,8 @@ mote_status mote_chat_regenerate(mote_chat *c, const mote_gen_opts *o, mote_gen_
     return st;
 }
 
-mote_status mote_chat_prompt(mote_chat *c, char *dst, size_t cap, size_t *needed, int32_t *ids, size_t ids_cap,
-                             size_t *n_ids, mote_error *err) {
+mote_status mote_chat_prompt(mote_chat *c, char *dst, size_t cap, size_t *needed, int32_t *ids,
+                             size_t ids_cap, size_t *n_ids, mote_error *err) {
     API_NEED(c, err);
     tok_ids all = {0};
     buf text;

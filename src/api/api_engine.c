@@ -64,7 +64,8 @@ bool mote_model_has_template(const mote_model *m) {
     return k && k->type == KV_STRING;
 }
 
-mote_status mote_model_info(const mote_model *m, int flags, char *dst, size_t cap, size_t *needed, mote_error *err) {
+mote_status mote_model_info(const mote_model *m, int flags, char *dst, size_t cap, size_t *needed,
+                            mote_error *err) {
     API_NEED(m, err);
     buf b;
     buf_init(&b, JSON_BYTES_MAX);
@@ -84,8 +85,8 @@ _Static_assert((int)MOTE_TOK_SPECIAL == (int)TOK_SPECIAL && (int)MOTE_TOK_BOS ==
                    (int)MOTE_TOK_TRIM == (int)TOK_TRIM,
                "flags");
 
-mote_status mote_tokenize(const mote_model *m, const char *text, size_t n_bytes, int flags, int32_t *ids, size_t cap,
-                          size_t *n, mote_error *err) {
+mote_status mote_tokenize(const mote_model *m, const char *text, size_t n_bytes, int flags, int32_t *ids,
+                          size_t cap, size_t *n, mote_error *err) {
     API_NEED(m, err);
     API_NEED(n, err);
     const tok_vocab *v;
@@ -93,8 +94,8 @@ mote_status mote_tokenize(const mote_model *m, const char *text, size_t n_bytes,
     return tok_encode_into(v, (str){text, n_bytes}, flags, ids, cap, n, err);
 }
 
-mote_status mote_detokenize(const mote_model *m, const int32_t *ids, size_t n, int flags, char *dst, size_t cap,
-                            size_t *needed, mote_error *err) {
+mote_status mote_detokenize(const mote_model *m, const int32_t *ids, size_t n, int flags, char *dst,
+                            size_t cap, size_t *needed, mote_error *err) {
     API_NEED(m, err);
     const tok_vocab *v;
     TRY(run_vocab(m, &v, err));
@@ -116,8 +117,9 @@ size_t mote_token_piece(const mote_model *m, int32_t id, int flags, char *dst, s
 }
 
 int32_t mote_token_by_role(const mote_model *m, const char *role) {
-    static const char *const names[TOK_ROLES] = {"bos",  "eos",     "eot",     "eom",     "unk",     "sep",     "pad",
-                                                 "mask", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"};
+    static const char *const names[TOK_ROLES] = {"bos",     "eos",     "eot",     "eom",     "unk",
+                                                 "sep",     "pad",     "mask",    "fim_pre", "fim_suf",
+                                                 "fim_mid", "fim_pad", "fim_rep", "fim_sep"};
     if (!m->vocab || !role) return TOK_NONE;
     for (int i = 0; i < TOK_ROLES; i++)
         if (strcmp(role, names[i]) == 0) return tok_id(m->vocab, (tok_role)i);
@@ -132,7 +134,9 @@ static bool known(const mote_model *m, int32_t id) {
     return m->vocab && id >= 0 && (size_t)id < tok_count(m->vocab);
 }
 bool mote_token_is_end(const mote_model *m, int32_t id) { return known(m, id) && tok_is_eog(m->vocab, id); }
-bool mote_token_is_control(const mote_model *m, int32_t id) { return known(m, id) && tok_is_control(m->vocab, id); }
+bool mote_token_is_control(const mote_model *m, int32_t id) {
+    return known(m, id) && tok_is_control(m->vocab, id);
+}
 bool mote_tokenizer_adds_bos(const mote_model *m) { return m->vocab && tok_adds_bos(m->vocab); }
 
 struct mote_detok {

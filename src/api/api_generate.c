@@ -17,8 +17,8 @@ const char *mote_finish_name(mote_finish f) {
     return (size_t)f < COUNT_OF(names) ? names[f] : "unknown";
 }
 
-mote_status mote_complete_ids(mote_session *s, size_t seq, const int32_t *ids, size_t n, const mote_gen_opts *o,
-                              mote_gen_result *result, mote_error *err) {
+mote_status mote_complete_ids(mote_session *s, size_t seq, const int32_t *ids, size_t n,
+                              const mote_gen_opts *o, mote_gen_result *result, mote_error *err) {
     API_NEED(s, err);
     mote_gen_opts own = mote_gen_opts_default();
     mote_gen_result r;
@@ -29,8 +29,8 @@ mote_status mote_complete_ids(mote_session *s, size_t seq, const int32_t *ids, s
     return st;
 }
 
-mote_status mote_complete(mote_session *s, size_t seq, const char *text, size_t n_bytes, const mote_gen_opts *o,
-                          mote_gen_result *result, mote_error *err) {
+mote_status mote_complete(mote_session *s, size_t seq, const char *text, size_t n_bytes,
+                          const mote_gen_opts *o, mote_gen_result *result, mote_error *err) {
     API_NEED(s, err);
     tok_ids ids = {0};
     mote_status st = run_encode_prompt(s->model, (str){text, n_bytes}, TOK_SPECIAL, &ids, err);
@@ -120,7 +120,8 @@ void mote_bench_opts_fill(mote_bench_opts *o, size_t size) {
     api_fill(o, size, &d, sizeof d);
 }
 
-mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err) {
+mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
+                       mote_error *err) {
     API_NEED(s, err);
     API_NEED(samples, err);
     mote_bench_opts own = mote_bench_opts_default();

@@ -24,7 +24,8 @@ static inline mote_status api_merge(void *dst, size_t own, const void *src, mote
     return MOTE_OK;
 }
 
-/* Hands a result to a caller who has said in its first member how large his struct is; NULL: he does not want it. */
+/* Hands a result to a caller who has said in its first member how large his struct is; NULL: he does not want
+ * it. */
 static inline void api_result(void *dst, const void *src, size_t own) {
     if (!dst) return;
     size_t size;

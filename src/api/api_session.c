@@ -19,7 +19,8 @@ void mote_session_opts_fill(mote_session_opts *o, size_t size) {
     api_fill(o, size, &d, sizeof d);
 }
 
-mote_status mote_session_open(mote_session **out, mote_model *m, const mote_session_opts *o, mote_error *err) {
+mote_status mote_session_open(mote_session **out, mote_model *m, const mote_session_opts *o,
+                              mote_error *err) {
     API_NEED(out, err);
     *out = NULL;
     API_NEED(m, err);
@@ -141,7 +142,8 @@ void mote_sample_opts_fill(mote_sample_opts *o, size_t size) {
     api_fill(o, size, &d, sizeof d);
 }
 
-mote_status mote_sampler_open(mote_sampler **out, const mote_model *m, const mote_sample_opts *o, mote_error *err) {
+mote_status mote_sampler_open(mote_sampler **out, const mote_model *m, const mote_sample_opts *o,
+                              mote_error *err) {
     API_NEED(out, err);
     *out = NULL;
     API_NEED(m, err);

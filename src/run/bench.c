@@ -1,5 +1,5 @@
-/* bench.c: prefill and decode timed as llama-bench and llama-batched-bench do: the same token over and over would
- * be too kind to caches, so ids come from a fixed sequence of pseudo-random ones. */
+/* bench.c: prefill and decode timed as llama-bench and llama-batched-bench do: the same token over and over
+ * would be too kind to caches, so ids come from a fixed sequence of pseudo-random ones. */
 #include "run/run.h"
 
 typedef struct work {
@@ -37,15 +37,19 @@ static mote_status warm_up(work *w, mote_error *err) {
 
 static mote_status check(const mote_session *s, const mote_bench_opts *o, size_t n_seq, mote_error *err) {
     size_t need;
-    if (o->n_prompt == 0 && o->n_gen == 0) FAIL(err, MOTE_E_USAGE, "nothing to measure: n_prompt and n_gen are 0");
-    if (n_seq > s->n_seq) FAIL(err, MOTE_E_RANGE, "%zu sequences at once, but the session has %zu", n_seq, s->n_seq);
-    if (!ckd_add_size(&need, o->n_depth, o->n_prompt) || !ckd_add_size(&need, need, o->n_gen) || need > s->n_ctx)
-        FAIL(err, MOTE_E_CONTEXT, "depth %zu + prompt %zu + generated %zu do not fit the context of %zu", o->n_depth, o->n_prompt,
-             o->n_gen, s->n_ctx);
+    if (o->n_prompt == 0 && o->n_gen == 0)
+        FAIL(err, MOTE_E_USAGE, "nothing to measure: n_prompt and n_gen are 0");
+    if (n_seq > s->n_seq)
+        FAIL(err, MOTE_E_RANGE, "%zu sequences at once, but the session has %zu", n_seq, s->n_seq);
+    if (!ckd_add_size(&need, o->n_depth, o->n_prompt) || !ckd_add_size(&need, need, o->n_gen) ||
+        need > s->n_ctx)
+        FAIL(err, MOTE_E_CONTEXT, "depth %zu + prompt %zu + generated %zu do not fit the context of %zu",
+             o->n_depth, o->n_prompt, o->n_gen, s->n_ctx);
     return MOTE_OK;
 }
 
-mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err) {
+mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
+                      mote_error *err) {
     work w = {.s = s, .o = o, .n_seq = o->n_parallel ? o->n_parallel : 1};
     mote_status st = MOTE_OK;
     TRY(check(s, o, w.n_seq, err));

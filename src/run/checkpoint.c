@@ -1,9 +1,10 @@
-/* checkpoint.c: snapshots of what truncation cannot bring back (recurrent states, windows of keys and values), so
- * that going back to an earlier token costs a copy and a short stretch of prefill instead of the whole prompt.
+/* checkpoint.c: snapshots of what truncation cannot bring back (recurrent states, windows of keys and
+ * values), so that going back to an earlier token costs a copy and a short stretch of prefill instead of the
+ * whole prompt.
  *
  * They are taken at regular positions and just before the end of each prompt, into slots that were sized when
- * the session opened. When all are taken, the one goes whose loss leaves the smallest gap, so that what stays is
- * spread over the whole context and dense at its end. */
+ * the session opened. When all are taken, the one goes whose loss leaves the smallest gap, so that what stays
+ * is spread over the whole context and dense at its end. */
 #include "run/run.h"
 
 mote_status ck_open(mote_session *s, mote_error *err) {
@@ -18,7 +19,8 @@ mote_status ck_open(mote_session *s, mote_error *err) {
     s->ck = MEM_NEW_N(run_checkpoint, n);
     s->ck_data = mem_calloc(all, 1); /* not aligned_alloc: its pages stay untouched until they are used */
     if (!s->ck || !s->ck_data)
-        FAIL(err, MOTE_E_MEMORY, "out of memory: %zu checkpoints need %zu bytes; lower checkpoint_bytes", n, all);
+        FAIL(err, MOTE_E_MEMORY, "out of memory: %zu checkpoints need %zu bytes; lower checkpoint_bytes", n,
+             all);
     s->n_ck = n;
     s->ck_bytes = bytes;
     s->ck_every = s->o.checkpoint_every;
@@ -81,7 +83,8 @@ void ck_copy(mote_session *s, size_t dst, size_t src) {
     }
 }
 
-/* Whether checkpoint i tells the state of sequence seq at that length: its own, or of one that began alike. */
+/* Whether checkpoint i tells the state of sequence seq at that length: its own, or of one that began alike.
+ */
 static bool fits(const mote_session *s, size_t i, size_t seq) {
     const run_checkpoint *c = &s->ck[i];
     return c->seq == seq || memcmp(s->seqs[c->seq].ids, s->seqs[seq].ids, c->pos * sizeof(int32_t)) == 0;
@@ -96,7 +99,9 @@ void ck_rewind(mote_session *s, size_t seq, size_t n) {
     } else {
         size_t best = SIZE_MAX;
         for (size_t i = 0; i < s->n_ck; i++) {
-            if (s->ck[i].pos == 0 || s->ck[i].pos > n || (best != SIZE_MAX && s->ck[i].pos <= s->ck[best].pos)) continue;
+            if (s->ck[i].pos == 0 || s->ck[i].pos > n ||
+                (best != SIZE_MAX && s->ck[i].pos <= s->ck[best].pos))
+                continue;
             if (fits(s, i, seq)) best = i;
         }
         if (best == SIZE_MAX) {

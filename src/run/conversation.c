@@ -15,7 +15,8 @@ void run_template_source(const mote_model *m, chat_template_source *src) {
     *src = (chat_template_source){0};
     const str none = {NULL, 0};
     if (m->file) {
-        if (kv_get_str(m->file, "tokenizer.chat_template", &src->text, none, NULL) != MOTE_OK) src->text = none;
+        if (kv_get_str(m->file, "tokenizer.chat_template", &src->text, none, NULL) != MOTE_OK)
+            src->text = none;
         if (kv_get_str(m->file, "tokenizer.chat_template.tool_use", &src->tool_use, none, NULL) != MOTE_OK)
             src->tool_use = none;
     }
@@ -40,21 +41,25 @@ static mote_status open_template(mote_chat *c, const char *text, mote_error *err
     return chat_template_open(&c->tmpl, &src, err);
 }
 
-static mote_status parse_option(json_t **out, const char *text, bool array, const char *what, mote_error *err) {
+static mote_status parse_option(json_t **out, const char *text, bool array, const char *what,
+                                mote_error *err) {
     if (!text) return MOTE_OK;
     TRY(json_parse(out, str_of(text), what, err));
     if (array ? json_is_array(*out) : json_is_object(*out)) return MOTE_OK;
     FAIL(err, MOTE_E_USAGE, "%s: expected a JSON %s", what, array ? "array" : "object");
 }
 
-mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o, mote_error *err) {
+mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o,
+                          mote_error *err) {
     *out = NULL;
     mote_status st = MOTE_OK;
     const tok_vocab *v;
     TRY(run_check_seq(s, seq, err));
     TRY(run_vocab(s->model, &v, err));
-    if (s->n_vocab == 0) FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it makes embeddings, it cannot chat");
-    if (o->thinking < -1 || o->thinking > 1) FAIL(err, MOTE_E_RANGE, "thinking is %d; expected -1, 0 or 1", o->thinking);
+    if (s->n_vocab == 0)
+        FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it makes embeddings, it cannot chat");
+    if (o->thinking < -1 || o->thinking > 1)
+        FAIL(err, MOTE_E_RANGE, "thinking is %d; expected -1, 0 or 1", o->thinking);
     mote_chat *c = MEM_NEW(mote_chat);
     if (!c) FAIL(err, MOTE_E_MEMORY, "out of memory for a chat");
     c->s = s;
@@ -96,7 +101,8 @@ void run_chat_close(mote_chat *c) {
 /* ---- messages ---- */
 
 static mote_status make_message(json_t **out, const char *role, str text, mote_error *err) {
-    if (text.n && !utf8_valid(text.p, text.n)) FAIL(err, MOTE_E_FORMAT, "the %s message is not valid UTF-8", role);
+    if (text.n && !utf8_valid(text.p, text.n))
+        FAIL(err, MOTE_E_FORMAT, "the %s message is not valid UTF-8", role);
     *out = json_pack("{s:s, s:o}", "role", role, "content", json_stringn(text.p ? text.p : "", text.n));
     if (!*out) FAIL(err, MOTE_E_MEMORY, "out of memory for a message of %zu bytes", text.n);
     return MOTE_OK;
@@ -106,8 +112,10 @@ mote_status run_chat_add(mote_chat *c, const char *role, str text, mote_error *e
     static const char *const roles[] = {"system", "user", "assistant", "tool", "developer"};
     bool known = false;
     for (size_t i = 0; i < COUNT_OF(roles); i++) known |= strcmp(role, roles[i]) == 0;
-    if (!known) FAIL(err, MOTE_E_USAGE, "unknown role '%.40s'; expected system, user, assistant or tool", role);
-    if (json_array_size(c->messages) >= MESSAGES_MAX) FAIL(err, MOTE_E_LIMIT, "more than %d messages", MESSAGES_MAX);
+    if (!known)
+        FAIL(err, MOTE_E_USAGE, "unknown role '%.40s'; expected system, user, assistant or tool", role);
+    if (json_array_size(c->messages) >= MESSAGES_MAX)
+        FAIL(err, MOTE_E_LIMIT, "more than %d messages", MESSAGES_MAX);
     json_t *m;
     TRY(make_message(&m, role, text, err));
     if (json_array_append_new(c->messages, m) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory for a message");
@@ -133,7 +141,8 @@ mote_status run_chat_set_system(mote_chat *c, const char *text, mote_error *err)
 
 void run_chat_clear(mote_chat *c) {
     size_t keep = has_role(c->messages, 0, "system") ? 1 : 0;
-    while (json_array_size(c->messages) > keep) (void)json_array_remove(c->messages, json_array_size(c->messages) - 1);
+    while (json_array_size(c->messages) > keep)
+        (void)json_array_remove(c->messages, json_array_size(c->messages) - 1);
 }
 
 mote_status run_chat_set_messages(mote_chat *c, str json, mote_error *err) {
@@ -166,7 +175,10 @@ static mote_status encode_text(const tok_vocab *v, const chat_text *t, tok_ids *
 }
 
 static mote_status render(mote_chat *c, json_t *messages, tok_ids *ids, buf *text, mote_error *err) {
-    const chat_request r = {.messages = messages, .tools = c->tools, .kwargs = c->kwargs, .add_generation_prompt = true,
+    const chat_request r = {.messages = messages,
+                            .tools = c->tools,
+                            .kwargs = c->kwargs,
+                            .add_generation_prompt = true,
                             .enable_thinking = c->thinking};
     chat_text t = {0};
     TRY(chat_template_render(c->tmpl, &r, &t, err));
@@ -202,7 +214,9 @@ mote_status run_chat_prompt(mote_chat *c, tok_ids *ids, buf *text, size_t *dropp
     while (st == MOTE_OK && ids->n > room && c->drop_oldest && drop_turn(fits, dropped));
     json_decref(fits);
     if (st == MOTE_OK && ids->n > c->s->n_ctx)
-        FAIL(err, MOTE_E_CONTEXT, "the conversation has %zu tokens and the context %zu: start a new one or open a larger context (-c)",
+        FAIL(err, MOTE_E_CONTEXT,
+             "the conversation has %zu tokens and the context %zu: start a new one or open a larger context "
+             "(-c)",
              ids->n, c->s->n_ctx);
     return st;
 }
@@ -230,8 +244,9 @@ static void put_part(mote_chat *c, str s) {
 }
 
 static mote_status on_call(mote_chat *c, const chat_event *e, mote_error *err) {
-    json_t *call = json_pack("{s:s%, s:s, s:{s:s%, s:s%}}", "id", e->id.p ? e->id.p : "", e->id.n, "type", "function", "function",
-                             "name", e->name.p, e->name.n, "arguments", e->arguments.p, e->arguments.n);
+    json_t *call =
+        json_pack("{s:s%, s:s, s:{s:s%, s:s%}}", "id", e->id.p ? e->id.p : "", e->id.n, "type", "function",
+                  "function", "name", e->name.p, e->name.n, "arguments", e->arguments.p, e->arguments.n);
     if (!c->calls) c->calls = json_array();
     if (json_array_append_new(c->calls, call) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory for a tool call");
     buf_clear(&c->part);
@@ -290,13 +305,16 @@ static mote_status add_answer(mote_chat *c, mote_error *err) {
     json_t *m;
     TRY(make_message(&m, "assistant", buf_str(&c->content), err));
     bool ok = true;
-    if (c->reasoning.n) ok = json_object_set_new(m, "reasoning_content", json_stringn(c->reasoning.p, c->reasoning.n)) == 0;
+    if (c->reasoning.n)
+        ok = json_object_set_new(m, "reasoning_content", json_stringn(c->reasoning.p, c->reasoning.n)) == 0;
     if (c->calls) ok = ok && json_object_set(m, "tool_calls", c->calls) == 0;
-    if (json_array_append_new(c->messages, m) != 0 || !ok) FAIL(err, MOTE_E_MEMORY, "out of memory for the answer");
+    if (json_array_append_new(c->messages, m) != 0 || !ok)
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the answer");
     return MOTE_OK;
 }
 
-static mote_status begin_answer(mote_chat *c, const mote_gen_opts *o, tok_ids *ids, size_t *dropped, mote_error *err) {
+static mote_status begin_answer(mote_chat *c, const mote_gen_opts *o, tok_ids *ids, size_t *dropped,
+                                mote_error *err) {
     buf text;
     c->gen = o;
     c->stop = false;
@@ -313,8 +331,8 @@ static mote_status begin_answer(mote_chat *c, const mote_gen_opts *o, tok_ids *i
 }
 
 /* In plain text nothing but the next speaker's name ends an answer. */
-static void stop_at_next_speaker(const mote_chat *c, const mote_gen_opts *o, const char *stops[MOTE_STOPS_MAX],
-                                 mote_gen_opts *own) {
+static void stop_at_next_speaker(const mote_chat *c, const mote_gen_opts *o,
+                                 const char *stops[MOTE_STOPS_MAX], mote_gen_opts *own) {
     if (chat_template_kind_of(c->tmpl) != CHAT_TEMPLATE_PLAIN || o->n_stops >= MOTE_STOPS_MAX) return;
     if (o->n_stops) memcpy(stops, o->stops, o->n_stops * sizeof *stops);
     stops[o->n_stops] = "\nUser:";
@@ -350,7 +368,8 @@ out:
     return st;
 }
 
-mote_status run_chat_say(mote_chat *c, str text, const mote_gen_opts *o, mote_gen_result *r, mote_error *err) {
+mote_status run_chat_say(mote_chat *c, str text, const mote_gen_opts *o, mote_gen_result *r,
+                         mote_error *err) {
     size_t n = json_array_size(c->messages);
     TRY(run_chat_add(c, "user", text, err));
     mote_status st = run_chat_answer(c, o, r, err);

@@ -30,7 +30,8 @@ struct mote_chat {
 /* What chat_template_open wants to know of a model; views into it. */
 void run_template_source(const mote_model *m, chat_template_source *src);
 
-mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o, mote_error *err);
+mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o,
+                          mote_error *err);
 void run_chat_close(mote_chat *c); /* NULL-safe */
 mote_status run_chat_add(mote_chat *c, const char *role, str text, mote_error *err);
 mote_status run_chat_answer(mote_chat *c, const mote_gen_opts *o, mote_gen_result *r, mote_error *err);
@@ -39,7 +40,8 @@ mote_status run_chat_regenerate(mote_chat *c, const mote_gen_opts *o, mote_gen_r
 mote_status run_chat_set_system(mote_chat *c, const char *text, mote_error *err); /* NULL removes it */
 void run_chat_clear(mote_chat *c);
 mote_status run_chat_set_messages(mote_chat *c, str json, mote_error *err);
-/* The prompt of the next answer. *dropped: oldest messages that were left out to make it fit. text may be NULL. */
+/* The prompt of the next answer. *dropped: oldest messages that were left out to make it fit. text may be
+ * NULL. */
 mote_status run_chat_prompt(mote_chat *c, tok_ids *ids, buf *text, size_t *dropped, mote_error *err);
 
 #endif

@@ -34,8 +34,8 @@ static size_t cut(const tok_vocab *v, int32_t *ids, size_t n, size_t max) {
     return max;
 }
 
-static mote_status tokenize_all(job *j, const char *const *texts, const size_t *n_bytes, size_t n, const mote_embed_opts *o,
-                                size_t max, mote_error *err) {
+static mote_status tokenize_all(job *j, const char *const *texts, const size_t *n_bytes, size_t n,
+                                const mote_embed_opts *o, size_t max, mote_error *err) {
     const tok_vocab *v;
     TRY(run_vocab(j->s->model, &v, err));
     for (size_t i = 0; i < n; i++) {
@@ -100,7 +100,8 @@ static mote_status embed_pass(job *j, size_t from, size_t to, mote_error *err) {
         rows += t->n * j->n_embd;
         run_clear(s, i - from);
         for (size_t k = 0; k < j->n_embd; k++)
-            if (!isfinite(dst[k])) FAIL(err, MOTE_E_OUTPUT, "text %zu: the model computed NaN or infinity", t->index);
+            if (!isfinite(dst[k]))
+                FAIL(err, MOTE_E_OUTPUT, "text %zu: the model computed NaN or infinity", t->index);
     }
     return MOTE_OK;
 }
@@ -114,7 +115,8 @@ static mote_status choose_pooling(const mote_model *m, int wanted, pooling *p, m
     default: FAIL(err, MOTE_E_RANGE, "pooling is %d; expected one of MOTE_POOL_*", wanted);
     }
     *p = m->info->pooling;
-    if (*p == POOL_RANK) FAIL(err, MOTE_E_UNSUPPORTED, "the model ranks pairs of texts: it has no embeddings");
+    if (*p == POOL_RANK)
+        FAIL(err, MOTE_E_UNSUPPORTED, "the model ranks pairs of texts: it has no embeddings");
     if (*p == POOL_NONE) *p = m->info->causal ? POOL_LAST : POOL_MEAN;
     return MOTE_OK;
 }
@@ -137,8 +139,10 @@ mote_status run_embed(mote_session *s, const char *const *texts, const size_t *n
     TRYG(st, tokenize_all(&j, texts, n_bytes, n, o, max, err));
     for (size_t from = 0, to; from < n; from = to) {
         size_t used = 0;
-        for (to = from; to < n && to - from < s->n_seq && used + j.texts[to].n <= s->n_batch; to++) used += j.texts[to].n;
-        if (atomic_load(&s->cancel)) FAILG(st, err, MOTE_E_CANCELLED, "cancelled after %zu of %zu texts", from, n);
+        for (to = from; to < n && to - from < s->n_seq && used + j.texts[to].n <= s->n_batch; to++)
+            used += j.texts[to].n;
+        if (atomic_load(&s->cancel))
+            FAILG(st, err, MOTE_E_CANCELLED, "cancelled after %zu of %zu texts", from, n);
         TRYG(st, embed_pass(&j, from, to, err));
     }
     for (size_t i = 0; n_tokens && i < n; i++) n_tokens[j.texts[i].index] = j.texts[i].n;

@@ -9,7 +9,8 @@ mote_status engine_open(mote_engine **out, const mote_engine_opts *o, mote_error
     *out = NULL;
     uint32_t mask = CPU_ALL;
     if (o->n_threads < 0 || o->n_threads > POOL_THREADS_MAX)
-        FAIL(err, MOTE_E_RANGE, "%d threads; expected 0 (one per core) to %d", o->n_threads, POOL_THREADS_MAX);
+        FAIL(err, MOTE_E_RANGE, "%d threads; expected 0 (one per core) to %d", o->n_threads,
+             POOL_THREADS_MAX);
     if (o->isa) {
         int ok = 1;
         mask = cpu_mask_by_name(o->isa, &ok);
@@ -67,9 +68,9 @@ static mote_status read_metadata(mote_model *m, mote_error *err) {
     return MOTE_OK;
 }
 
-/* A folder of the sentence-transformers library says how long a text its model was trained to embed, which is often
- * less than it could read. One that names its modules but not the length is of the first generation, whose
- * models were made for 256. */
+/* A folder of the sentence-transformers library says how long a text its model was trained to embed, which is
+ * often less than it could read. One that names its modules but not the length is of the first generation,
+ * whose models were made for 256. */
 #define EMBED_MAX_UNSAID 256
 static mote_status read_embed_max(mote_model *m, mote_error *err) {
     static const char *const names[] = {"sentence_bert_config.json", "modules.json"};
@@ -81,7 +82,8 @@ static mote_status read_embed_max(mote_model *m, mote_error *err) {
         if (st != MOTE_OK) return st;
         json_t *j = NULL;
         if (i == 1) m->n_embed_max = EMBED_MAX_UNSAID;
-        else if (json_parse(&j, (str){(const char *)f.p, f.n}, names[i], NULL) == MOTE_OK && json_is_object(j))
+        else if (json_parse(&j, (str){(const char *)f.p, f.n}, names[i], NULL) == MOTE_OK &&
+                 json_is_object(j))
             m->n_embed_max = (size_t)MAX(json_get_int(j, "max_seq_length", 0), 0);
         json_decref(j);
         file_close(&f);
@@ -102,8 +104,8 @@ static mote_status open_tokenizer_json(mote_model *m, mote_error *err) {
     memcpy(beside, m->path, dir);
     memcpy(beside + dir, name, sizeof name);
     (void)file_open(&config, beside, FILE_READ, NULL);
-    st = tok_open_json(&m->vocab, (str){(const char *)json.p, json.n}, (str){(const char *)config.p, config.n},
-                       &m->engine->log, err);
+    st = tok_open_json(&m->vocab, (str){(const char *)json.p, json.n},
+                       (str){(const char *)config.p, config.n}, &m->engine->log, err);
 out:
     mem_free(beside);
     file_close(&config);
@@ -111,8 +113,8 @@ out:
     return st;
 }
 
-/* A model without a tokenizer, or with one we cannot read, still computes logits: the reason is kept for whoever
- * asks for the tokenizer. */
+/* A model without a tokenizer, or with one we cannot read, still computes logits: the reason is kept for
+ * whoever asks for the tokenizer. */
 static mote_status open_tokenizer(mote_model *m, mote_error *err) {
     mote_status st = tok_open(&m->vocab, m->file, &m->engine->log, &m->vocab_error);
     if (st == MOTE_OK) return MOTE_OK;
@@ -145,9 +147,11 @@ static mote_status check_opts(const mote_model_opts *o, mote_error *err) {
     if (o->rope_scaling < 0 || o->rope_scaling > MOTE_ROPE_SCALING_YARN)
         FAIL(err, MOTE_E_RANGE, "rope_scaling is %d; expected one of MOTE_ROPE_SCALING_*", o->rope_scaling);
     if (!(o->rope_freq_base >= 0 && o->rope_freq_base <= 1e12f))
-        FAIL(err, MOTE_E_RANGE, "rope_freq_base is %g; expected 0 (as the file says) to 1e12", (double)o->rope_freq_base);
+        FAIL(err, MOTE_E_RANGE, "rope_freq_base is %g; expected 0 (as the file says) to 1e12",
+             (double)o->rope_freq_base);
     if (!(o->rope_freq_scale >= 0 && o->rope_freq_scale <= 1e6f))
-        FAIL(err, MOTE_E_RANGE, "rope_freq_scale is %g; expected 0 (as the file says) to 1e6", (double)o->rope_freq_scale);
+        FAIL(err, MOTE_E_RANGE, "rope_freq_scale is %g; expected 0 (as the file says) to 1e6",
+             (double)o->rope_freq_scale);
     return MOTE_OK;
 }
 

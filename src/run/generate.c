@@ -101,8 +101,8 @@ static mote_status draw(generation *g, int32_t *id, mote_error *err) {
     if (!logits) FAIL(err, MOTE_E_INTERNAL, "no logits to draw from");
     if (g->o->sampler) {
         if (g->o->sampler->n_vocab != g->s->n_vocab)
-            FAIL(err, MOTE_E_MISMATCH, "the sampler is for %zu tokens, the model has %zu", g->o->sampler->n_vocab,
-                 g->s->n_vocab);
+            FAIL(err, MOTE_E_MISMATCH, "the sampler is for %zu tokens, the model has %zu",
+                 g->o->sampler->n_vocab, g->s->n_vocab);
         return sampler_draw(g->o->sampler, logits, id, err);
     }
     TRY(sample_argmax(logits, g->s->n_vocab, id, err));
@@ -145,7 +145,8 @@ static mote_status check_opts(const mote_gen_opts *o, mote_error *err) {
     for (size_t i = 0; i < o->n_stops; i++) {
         size_t n = o->stops[i] ? strlen(o->stops[i]) : 0;
         if (n == 0 || n > MOTE_STOP_BYTES_MAX)
-            FAIL(err, MOTE_E_RANGE, "stop string %zu has %zu bytes; expected 1 to %d", i, n, MOTE_STOP_BYTES_MAX);
+            FAIL(err, MOTE_E_RANGE, "stop string %zu has %zu bytes; expected 1 to %d", i, n,
+                 MOTE_STOP_BYTES_MAX);
     }
     return MOTE_OK;
 }
@@ -199,14 +200,15 @@ static mote_status put_part(const tok_vocab *v, tok_role role, str text, tok_ids
     return text.n ? tok_encode(v, text, 0, out, err) : MOTE_OK;
 }
 
-/* Prefix, suffix, middle. Source: Bavarian et al. 2022, Efficient Training of Language Models to Fill in the Middle,
- * §3 (PSM). */
+/* Prefix, suffix, middle. Source: Bavarian et al. 2022, Efficient Training of Language Models to Fill in the
+ * Middle, §3 (PSM). */
 mote_status run_infill_ids(const mote_model *m, str prefix, str suffix, tok_ids *out, mote_error *err) {
     const tok_vocab *v;
     TRY(run_vocab(m, &v, err));
     if (tok_id(v, TOK_ROLE_FIM_PRE) == TOK_NONE || tok_id(v, TOK_ROLE_FIM_SUF) == TOK_NONE ||
         tok_id(v, TOK_ROLE_FIM_MID) == TOK_NONE)
-        FAIL(err, MOTE_E_UNSUPPORTED, "the model has no fill-in-the-middle tokens; take one trained for it (a coder model)");
+        FAIL(err, MOTE_E_UNSUPPORTED,
+             "the model has no fill-in-the-middle tokens; take one trained for it (a coder model)");
     TRY(put_part(v, TOK_ROLE_FIM_PRE, prefix, out, err));
     TRY(put_part(v, TOK_ROLE_FIM_SUF, suffix, out, err));
     TRY(put_part(v, TOK_ROLE_FIM_MID, (str){"", 0}, out, err));

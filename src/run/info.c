@@ -20,7 +20,8 @@ static bool put(json_t *obj, const char *key, json_t *v) { return json_object_se
 /* ---- metadata ---- */
 
 static const char *kv_type_name(kv_type t) {
-    static const char *const names[] = {"u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "str", "arr", "u64", "i64", "f64"};
+    static const char *const names[] = {"u8",   "i8",  "u16", "i16", "u32", "i32", "f32",
+                                        "bool", "str", "arr", "u64", "i64", "f64"};
     return (size_t)t < COUNT_OF(names) ? names[t] : "?";
 }
 
@@ -49,7 +50,8 @@ static json_t *value(const kv *k) {
             json_decref(first);
             return NULL;
         }
-    return json_pack("{s:s, s:I, s:o}", "array", kv_type_name(k->elem), "count", (json_int_t)k->count, "first", first);
+    return json_pack("{s:s, s:I, s:o}", "array", kv_type_name(k->elem), "count", (json_int_t)k->count,
+                     "first", first);
 }
 
 static bool put_metadata(json_t *o, const mote_model *m, int flags) {
@@ -120,8 +122,9 @@ static bool put_types(json_t *o, const mote_model *m) {
     for (size_t i = 0; i < n; i++) {
         params += sums[i].params;
         double bits = sums[i].params ? 8.0 * (double)sums[i].bytes / (double)sums[i].params : 0;
-        json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:f}", "type", type_name(sums[i].type), "tensors", (json_int_t)sums[i].tensors,
-                                "params", (json_int_t)sums[i].params, "bytes", (json_int_t)sums[i].bytes, "bits_per_weight", bits);
+        json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:f}", "type", type_name(sums[i].type), "tensors",
+                                (json_int_t)sums[i].tensors, "params", (json_int_t)sums[i].params, "bytes",
+                                (json_int_t)sums[i].bytes, "bits_per_weight", bits);
         if (json_array_append_new(all, row) != 0) return false;
     }
     return put(o, "n_params", count(params)) && put(o, "n_tensors", count(model_file_n_tensors(m->file))) &&
@@ -139,8 +142,8 @@ static bool put_tensors(json_t *o, const mote_model *m) {
                 json_decref(shape);
                 return false;
             }
-        json_t *row = json_pack("{s:o, s:s, s:o, s:I}", "name", text(t->name), "type", type_name(t->type), "shape", shape,
-                                "bytes", (json_int_t)t->size);
+        json_t *row = json_pack("{s:o, s:s, s:o, s:I}", "name", text(t->name), "type", type_name(t->type),
+                                "shape", shape, "bytes", (json_int_t)t->size);
         if (json_array_append_new(all, row) != 0) return false;
     }
     return true;
@@ -170,21 +173,24 @@ static json_t *runtime(const mote_model *m) {
     static const char *const poolings[] = {"none", "mean", "cls", "last", "rank"};
     const model_info *i = m->info;
     if (!i) return json_null();
-    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:b, s:s}", "isa", i->rung, "weight_bytes", (json_int_t)i->weight_bytes,
-                     "packed_bytes", (json_int_t)i->packed_bytes, "encoder", !i->causal, "recurrent", i->recurrent, "windowed",
-                     i->windowed, "can_shift", i->can_shift, "pooling",
+    return json_pack("{s:s, s:I, s:I, s:b, s:b, s:b, s:b, s:s}", "isa", i->rung, "weight_bytes",
+                     (json_int_t)i->weight_bytes, "packed_bytes", (json_int_t)i->packed_bytes, "encoder",
+                     !i->causal, "recurrent", i->recurrent, "windowed", i->windowed, "can_shift",
+                     i->can_shift, "pooling",
                      (size_t)i->pooling < COUNT_OF(poolings) ? poolings[i->pooling] : "?");
 }
 
 static bool put_tokenizer(json_t *o, const mote_model *m) {
-    static const char *const names[] = {"bos", "eos", "eot", "eom", "unk", "sep", "pad", "mask", "fim_pre", "fim_suf",
+    static const char *const names[] = {"bos",     "eos",     "eot",     "eom",     "unk",
+                                        "sep",     "pad",     "mask",    "fim_pre", "fim_suf",
                                         "fim_mid", "fim_pad", "fim_rep", "fim_sep"};
     const tok_vocab *v = m->vocab;
     if (!v) return put(o, "tokenizer", json_null());
     json_t *special = json_object();
-    json_t *t = json_pack("{s:s, s:I, s:b, s:b, s:b, s:o}", "kind", tok_kind_name(tok_vocab_kind(v)), "n_tokens",
-                          (json_int_t)tok_count(v), "adds_bos", tok_adds_bos(v), "adds_eos", tok_adds_eos(v), "fim",
-                          tok_id(v, TOK_ROLE_FIM_PRE) != TOK_NONE, "special", special);
+    json_t *t =
+        json_pack("{s:s, s:I, s:b, s:b, s:b, s:o}", "kind", tok_kind_name(tok_vocab_kind(v)), "n_tokens",
+                  (json_int_t)tok_count(v), "adds_bos", tok_adds_bos(v), "adds_eos", tok_adds_eos(v), "fim",
+                  tok_id(v, TOK_ROLE_FIM_PRE) != TOK_NONE, "special", special);
     if (!put(o, "tokenizer", t)) return false;
     for (int i = 0; i < TOK_ROLES; i++) {
         int32_t id = tok_id(v, (tok_role)i);
@@ -201,9 +207,13 @@ static json_t *template_info(const mote_model *m) {
     bool chatml = m->vocab && tok_find(m->vocab, STR("<|im_start|>")) != TOK_NONE &&
                   tok_find(m->vocab, STR("<|im_end|>")) != TOK_NONE;
     str s = own ? k->s : (str){"", 0};
-    return json_pack("{s:s, s:I, s:b, s:b}", "source", own ? "model" : chatml ? "chatml" : "plain", "bytes", (json_int_t)s.n,
-                     "tools", str_find(s, STR("tools"), 0) != SIZE_MAX, "thinking",
-                     str_find(s, STR("enable_thinking"), 0) != SIZE_MAX || str_find(s, STR("<think>"), 0) != SIZE_MAX);
+    return json_pack("{s:s, s:I, s:b, s:b}", "source",
+                     own      ? "model"
+                     : chatml ? "chatml"
+                              : "plain",
+                     "bytes", (json_int_t)s.n, "tools", str_find(s, STR("tools"), 0) != SIZE_MAX, "thinking",
+                     str_find(s, STR("enable_thinking"), 0) != SIZE_MAX ||
+                         str_find(s, STR("<think>"), 0) != SIZE_MAX);
 }
 
 static json_t *license(const mote_model *m) {

@@ -1,12 +1,12 @@
 /* perplexity.c: perplexity as llama-perplexity defines it, and divergence from saved log-probabilities.
  *
  * Windows of n_ctx tokens, the first one replaced by BOS where the model adds it; the tokens after position
- * n_ctx / 2 are scored. The error estimate is the standard error of the mean negative log-likelihood, times the
- * perplexity.
+ * n_ctx / 2 are scored. The error estimate is the standard error of the mean negative log-likelihood, times
+ * the perplexity.
  *
  * The file of log-probabilities is llama-perplexity's (--kl-divergence-base): "_logits_", i32 n_ctx, n_vocab,
- * n_chunks, i32 tokens[n_chunks · n_ctx]; then per scored token f32 scale, f32 minimum, u16 q[n_vocab] (padded to
- * an even number), log p = scale · q + minimum, of the 16 nats below the likeliest. */
+ * n_chunks, i32 tokens[n_chunks · n_ctx]; then per scored token f32 scale, f32 minimum, u16 q[n_vocab]
+ * (padded to an even number), log p = scale · q + minimum, of the 16 nats below the likeliest. */
 #include "run/run.h"
 
 #include <math.h>
@@ -102,7 +102,8 @@ static void score_rows(void *arg, int ith, int nth) {
         double lse = log_sum_exp(row, n, row[top]);
         j->out[i].nll = (double)row[top] + lse - (double)row[j->right[i]];
         if (m->saving) pack_row(row, n, row[top], lse, m->packed + i * m->row_u16);
-        if (j->base) compare_row(row, n, row[top], lse, top, j->right[i], j->base + 2 * i * m->row_u16, &j->out[i]);
+        if (j->base)
+            compare_row(row, n, row[top], lse, top, j->right[i], j->base + 2 * i * m->row_u16, &j->out[i]);
     }
 }
 
@@ -195,10 +196,11 @@ static mote_status open_base(measure *m, mote_error *err) {
     size_t n_ctx = m->o->n_ctx, rows, bytes;
     if (m->base.n < BASE_HEAD || memcmp(m->base.p, "_logits_", 8) != 0)
         FAIL(err, MOTE_E_FORMAT, "%s: not a file of log-probabilities", path);
-    int32_t ctx = read_i32(m->base.p + 8), vocab = read_i32(m->base.p + 12), chunks = read_i32(m->base.p + 16);
+    int32_t ctx = read_i32(m->base.p + 8), vocab = read_i32(m->base.p + 12),
+            chunks = read_i32(m->base.p + 16);
     if (ctx < 0 || (size_t)ctx != n_ctx || vocab < 0 || (size_t)vocab != m->n_vocab || chunks <= 0)
-        FAIL(err, MOTE_E_MISMATCH, "%s: made with context %d and vocabulary %d; here they are %zu and %zu", path, (int)ctx,
-             (int)vocab, n_ctx, m->n_vocab);
+        FAIL(err, MOTE_E_MISMATCH, "%s: made with context %d and vocabulary %d; here they are %zu and %zu",
+             path, (int)ctx, (int)vocab, n_ctx, m->n_vocab);
     if (m->o->n_chunks && (size_t)chunks != m->n_chunks)
         FAIL(err, MOTE_E_MISMATCH, "%s: has %d windows, %zu are asked for", path, (int)chunks, m->n_chunks);
     if ((size_t)chunks > m->n_chunks) FAIL(err, MOTE_E_MISMATCH, "%s: has more windows than the text", path);
@@ -234,20 +236,23 @@ static mote_status prepare(measure *m, mote_error *err) {
     return m->o->save_logits ? begin_saving(m, err) : MOTE_OK;
 }
 
-mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mote_ppl_result *r, mote_error *err) {
+mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mote_ppl_result *r,
+                           mote_error *err) {
     measure m = {.s = s, .o = o, .first = o->n_ctx / 2, .n_vocab = s->n_vocab, .bos = TOK_NONE};
     mote_status st = MOTE_OK;
     tok_ids ids = {0};
     const tok_vocab *v;
     if (m.n_vocab == 0) FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it has no perplexity");
     if (o->n_ctx < 4 || o->n_ctx > s->n_ctx)
-        FAIL(err, MOTE_E_RANGE, "windows of %zu tokens; expected 4 to the session's context of %zu", o->n_ctx, s->n_ctx);
+        FAIL(err, MOTE_E_RANGE, "windows of %zu tokens; expected 4 to the session's context of %zu", o->n_ctx,
+             s->n_ctx);
     TRY(run_vocab(s->model, &v, err));
     TRYG(st, tok_encode(v, text, TOK_BOS, &ids, err));
     m.ids = ids.p;
     m.n_chunks = ids.n / o->n_ctx;
     if (m.n_chunks < 2)
-        FAILG(st, err, MOTE_E_USAGE, "the text has %zu tokens; at least two windows of %zu are needed", ids.n, o->n_ctx);
+        FAILG(st, err, MOTE_E_USAGE, "the text has %zu tokens; at least two windows of %zu are needed", ids.n,
+              o->n_ctx);
     if (o->n_chunks) m.n_chunks = MIN(m.n_chunks, o->n_chunks);
     if (tok_adds_bos(v)) m.bos = tok_id(v, TOK_ROLE_BOS);
     TRYG(st, prepare(&m, err));

@@ -1,5 +1,5 @@
-/* run.h: engines, opened models and sessions, as the rest of mote sees them. include/mote says what each is for;
- * here are their insides and the functions behind the public ones (src/api only checks arguments).
+/* run.h: engines, opened models and sessions, as the rest of mote sees them. include/mote says what each is
+ * for; here are their insides and the functions behind the public ones (src/api only checks arguments).
  *
  * Invariants
  *   - seqs[i].ids[0 … n) are the tokens whose caches `st` holds for sequence i: n == state_seq_len(st, i).
@@ -73,7 +73,7 @@ typedef struct run_feed {
     size_t seq;
     const int32_t *ids;
     size_t n;
-    size_t mark;      /* take a checkpoint when the sequence has this length; 0: none beside the regular ones */
+    size_t mark; /* take a checkpoint when the sequence has this length; 0: none beside the regular ones */
     float *all;       /* [n, n_vocab]: the logits after every token; NULL: the last alone */
     bool no_logits;   /* not even the last's */
 } run_feed;
@@ -114,7 +114,8 @@ size_t run_session_describe(const mote_session *s, char *dst, size_t cap);
 /* Appends to up to n_seq different sequences, packing them into passes of n_batch tokens. Errors as
  * mote_session_prompt; what was done until then stays in the sequences. */
 mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_error *err);
-mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused, mote_error *err);
+mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused,
+                       mote_error *err);
 mote_status run_append(mote_session *s, size_t seq, const int32_t *ids, size_t n, mote_error *err);
 mote_status run_step_all(mote_session *s, const mote_step *steps, size_t n, mote_error *err);
 mote_status run_truncate(mote_session *s, size_t seq, size_t n, mote_error *err);
@@ -130,9 +131,11 @@ mote_status run_check_logits(const mote_session *s, const float *rows, size_t n,
 /* checkpoint.c */
 mote_status ck_open(mote_session *s, mote_error *err);
 void ck_take(mote_session *s, size_t seq);
-/* Makes sequence seq at most n tokens long: cut where the caches allow it, else the nearest checkpoint, else empty. */
+/* Makes sequence seq at most n tokens long: cut where the caches allow it, else back to the nearest
+ * checkpoint, else emptied. */
 void ck_rewind(mote_session *s, size_t seq, size_t n);
-void ck_copy(mote_session *s, size_t dst, size_t src); /* src's checkpoints are dst's too, as far as slots are free */
+/* src's checkpoints become dst's too, as far as slots are free. */
+void ck_copy(mote_session *s, size_t dst, size_t src);
 void ck_drop(mote_session *s, size_t seq, size_t beyond); /* forgets those at positions > beyond */
 size_t ck_next(const mote_session *s, size_t pos);        /* the next regular position > pos, or SIZE_MAX */
 
@@ -148,7 +151,8 @@ mote_status run_infill_ids(const mote_model *m, str prefix, str suffix, tok_ids 
 /* ---- embed.c, perplexity.c, bench.c ---- */
 mote_status run_embed(mote_session *s, const char *const *texts, const size_t *n_bytes, size_t n,
                       const mote_embed_opts *o, float *dst, size_t *n_tokens, mote_error *err);
-mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mote_ppl_result *r, mote_error *err);
+mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mote_ppl_result *r,
+                           mote_error *err);
 mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err);
 
 #endif

@@ -32,13 +32,14 @@ static mote_status check_values(const mote_sample_opts *o, mote_error *err) {
     };
     for (size_t i = 0; i < COUNT_OF(b); i++)
         if (!(b[i].v >= b[i].min && b[i].v <= b[i].max))
-            FAIL(err, MOTE_E_RANGE, "%s is %g; expected %g to %g", b[i].name, (double)b[i].v, (double)b[i].min,
-                 (double)b[i].max);
+            FAIL(err, MOTE_E_RANGE, "%s is %g; expected %g to %g", b[i].name, (double)b[i].v,
+                 (double)b[i].min, (double)b[i].max);
     if (o->penalty_last_n < -1 || o->penalty_last_n > MOTE_SAMPLE_LAST_N_MAX)
         FAIL(err, MOTE_E_RANGE, "penalty_last_n is %d; expected -1 to %d", (int)o->penalty_last_n,
              MOTE_SAMPLE_LAST_N_MAX);
     if (o->dry_last_n < -1 || o->dry_last_n > MOTE_SAMPLE_LAST_N_MAX)
-        FAIL(err, MOTE_E_RANGE, "dry_last_n is %d; expected -1 to %d", (int)o->dry_last_n, MOTE_SAMPLE_LAST_N_MAX);
+        FAIL(err, MOTE_E_RANGE, "dry_last_n is %d; expected -1 to %d", (int)o->dry_last_n,
+             MOTE_SAMPLE_LAST_N_MAX);
     if (o->dry_allowed_length < 0)
         FAIL(err, MOTE_E_RANGE, "dry_allowed_length is %d; expected 0 or more", (int)o->dry_allowed_length);
     if (o->min_keep < 0) FAIL(err, MOTE_E_RANGE, "min_keep is %d; expected 0 or more", (int)o->min_keep);
@@ -51,23 +52,24 @@ static mote_status check_values(const mote_sample_opts *o, mote_error *err) {
     return MOTE_OK;
 }
 
-static bool step_by_name(str name, sample_step *step) {
-    static const struct {
-        const char *name;
-        char letter;
-    } names[] = {
+static const struct {
+    const char *name;
+    char letter;
+} step_names[STEPS] = {
 #define SAMPLE_STEP_NAME(id, text, letter) {text, letter},
-        SAMPLE_STEP_MAP(SAMPLE_STEP_NAME)
+    SAMPLE_STEP_MAP(SAMPLE_STEP_NAME)
 #undef SAMPLE_STEP_NAME
-    };
+};
+
+static bool step_by_name(str name, sample_step *step) {
     static const struct {
         const char *name;
         sample_step step;
     } aliases[] = {{"typical", STEP_TYPICAL}, {"typical_p", STEP_TYPICAL}, {"temp", STEP_TEMPERATURE},
                    {"top-k", STEP_TOP_K}, {"top-p", STEP_TOP_P}, {"min-p", STEP_MIN_P},
                    {"top-n-sigma", STEP_TOP_N_SIGMA}, {"typ-p", STEP_TYPICAL}};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        if (!str_is(name, names[i].name)) continue;
+    for (size_t i = 0; i < STEPS; i++) {
+        if (!str_is(name, step_names[i].name)) continue;
         *step = (sample_step)i;
         return true;
     }
@@ -79,20 +81,41 @@ static bool step_by_name(str name, sample_step *step) {
     return false;
 }
 
+static mote_status add_step(mote_sampler *s, sample_step step, mote_error *err) {
+    if (s->n_steps == COUNT_OF(s->steps))
+        FAIL(err, MOTE_E_LIMIT, "sampler order: more than %zu steps", COUNT_OF(s->steps));
+    s->steps[s->n_steps++] = step;
+    return MOTE_OK;
+}
+
+/* "edskypmxt": a letter per step, as llama.cpp's --sampling-seq. */
+static bool is_letters(str order) {
+    for (size_t i = 0; i < order.n; i++) {
+        size_t k = 0;
+        while (k < STEPS && step_names[k].letter != order.p[i]) k++;
+        if (k == STEPS) return false;
+    }
+    return true;
+}
+
 static mote_status parse_order(mote_sampler *s, const char *order, mote_error *err) {
     str rest = str_of(order ? order : MOTE_SAMPLE_ORDER_DEFAULT);
+    sample_step step;
+    if (is_letters(rest)) {
+        for (size_t i = 0; i < rest.n; i++)
+            for (size_t k = 0; k < STEPS; k++)
+                if (step_names[k].letter == rest.p[i]) TRY(add_step(s, (sample_step)k, err));
+        return MOTE_OK;
+    }
     while (rest.n) {
         size_t end = MIN(str_find(rest, STR(";"), 0), rest.n);
         str name = str_sub(rest, 0, end);
         rest = end == rest.n ? str_sub(rest, end, 0) : str_sub(rest, end + 1, rest.n - end - 1);
         if (name.n == 0) continue;
-        sample_step step;
         if (!step_by_name(name, &step))
-            FAIL(err, MOTE_E_USAGE, "sampler order: unknown step '%.*s'; known are " MOTE_SAMPLE_ORDER_DEFAULT,
-                 STR_ARG(name));
-        if (s->n_steps == COUNT_OF(s->steps))
-            FAIL(err, MOTE_E_LIMIT, "sampler order: more than %zu steps", COUNT_OF(s->steps));
-        s->steps[s->n_steps++] = step;
+            FAIL(err, MOTE_E_USAGE, "sampler order: unknown step '%.*s'; known are %s", STR_ARG(name),
+                 MOTE_SAMPLE_ORDER_DEFAULT);
+        TRY(add_step(s, step, err));
     }
     return MOTE_OK;
 }
@@ -237,9 +260,16 @@ mote_status sample_argmax(const float *logits, size_t n, int32_t *id, mote_error
 
 static void run_step(mote_sampler *s, sample_step step) {
     static void (*const steps[STEPS])(mote_sampler *) = {
-        [STEP_PENALTIES] = sample_penalties, [STEP_DRY] = sample_dry,         [STEP_TOP_N_SIGMA] = sample_top_n_sigma,
-        [STEP_TOP_K] = sample_top_k,         [STEP_TYPICAL] = sample_typical, [STEP_TOP_P] = sample_top_p,
-        [STEP_MIN_P] = sample_min_p,         [STEP_XTC] = sample_xtc,         [STEP_TEMPERATURE] = sample_temperature};
+        [STEP_PENALTIES] = sample_penalties,
+        [STEP_DRY] = sample_dry,
+        [STEP_TOP_N_SIGMA] = sample_top_n_sigma,
+        [STEP_TOP_K] = sample_top_k,
+        [STEP_TYPICAL] = sample_typical,
+        [STEP_TOP_P] = sample_top_p,
+        [STEP_MIN_P] = sample_min_p,
+        [STEP_XTC] = sample_xtc,
+        [STEP_TEMPERATURE] = sample_temperature,
+    };
     steps[step](s);
 }
 

@@ -11,11 +11,17 @@
 #include "mote/sampling.h"
 #include "token/token.h"
 
-/* X(STEP, "name", short form): the chain's steps, in the order that is the default. */
-#define SAMPLE_STEP_MAP(X)                                                                                    \
-    X(PENALTIES, "penalties", 'e') X(DRY, "dry", 'd') X(TOP_N_SIGMA, "top_n_sigma", 's')                      \
-    X(TOP_K, "top_k", 'k') X(TYPICAL, "typ_p", 'y') X(TOP_P, "top_p", 'p') X(MIN_P, "min_p", 'm')             \
-    X(XTC, "xtc", 'x') X(TEMPERATURE, "temperature", 't')
+/* X(STEP, "name", letter): the chain's steps, in the order that is the default. */
+#define SAMPLE_STEP_MAP(X)                                                                         \
+    X(PENALTIES, "penalties", 'e')                                                                 \
+    X(DRY, "dry", 'd')                                                                             \
+    X(TOP_N_SIGMA, "top_n_sigma", 's')                                                             \
+    X(TOP_K, "top_k", 'k')                                                                         \
+    X(TYPICAL, "typ_p", 'y')                                                                       \
+    X(TOP_P, "top_p", 'p')                                                                         \
+    X(MIN_P, "min_p", 'm')                                                                         \
+    X(XTC, "xtc", 'x')                                                                             \
+    X(TEMPERATURE, "temperature", 't')
 typedef enum sample_step {
 #define SAMPLE_STEP_ENUM(id, name, letter) STEP_##id,
     SAMPLE_STEP_MAP(SAMPLE_STEP_ENUM)
@@ -56,7 +62,8 @@ struct mote_sampler {
     int32_t *ends; /* tokens that end an answer, when they are forbidden */
     size_t n_ends;
 
-    /* The last n_hist ≤ hist_cap tokens: hist[hist_begin … hist_begin + n_hist), in a buffer of twice the size. */
+    /* The last n_hist ≤ hist_cap tokens: hist[hist_begin … hist_begin + n_hist), in a buffer of twice the
+     * size. */
     int32_t *hist;
     size_t hist_begin, n_hist, hist_cap;
     uint32_t *count;    /* [n_vocab] occurrences among the last penalty_last_n; NULL when penalties are off */

@@ -168,8 +168,8 @@ void sample_top_n_sigma(mote_sampler *s) {
     keep_above(s, (double)max_logit(s) - (double)s->o.top_n_sigma * sqrt(squares / (double)s->n));
 }
 
-/* The tokens whose surprise is nearest to the entropy, until they have probability p together. Source: Meister
- * et al. 2023, Locally Typical Sampling, §4. */
+/* The tokens whose surprise is nearest to the entropy, until they have probability p together. Source:
+ * Meister et al. 2023, Locally Typical Sampling, §4. */
 void sample_typical(mote_sampler *s) {
     if (s->o.typical_p >= 1) return;
     sample_make_sparse(s);
@@ -224,9 +224,9 @@ void sample_xtc(mote_sampler *s) {
     s->n = n;
 }
 
-/* Logits over the temperature; with a range, a temperature between its ends according to how uncertain the model
- * is (entropy over its maximum, to the power of the exponent). Source: kalomaze 2023, dynamic temperature,
- * llama.cpp PR 4972. */
+/* Logits over the temperature; with a range, a temperature between its ends according to how uncertain the
+ * model is (entropy over its maximum, to the power of the exponent). Source: kalomaze 2023, dynamic
+ * temperature, llama.cpp PR 4972. */
 void sample_temperature(mote_sampler *s) {
     double t = (double)s->o.temp, range = (double)s->o.dynatemp_range;
     sample_make_sparse(s);
@@ -247,8 +247,8 @@ void sample_temperature(mote_sampler *s) {
     for (size_t i = 0; i < s->n; i++) s->c[i].logit = (float)(((double)s->c[i].logit - (double)max) / t);
 }
 
-/* Keeps the k tokens for which the surprise is expected to be mu, from an estimate of Zipf's exponent over the
- * 100 likeliest. Source: Basu et al. 2021, Mirostat, algorithm 1. */
+/* Keeps the k tokens for which the surprise is expected to be mu, from an estimate of Zipf's exponent over
+ * the 100 likeliest. Source: Basu et al. 2021, Mirostat, algorithm 1. */
 void sample_mirostat1_cut(mote_sampler *s) {
     sample_make_sparse(s);
     cand_softmax(s);

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 
 /* The i-th token from the end, i < n_hist. */
-static inline int32_t recent(const mote_sampler *s, size_t i) { return s->hist[s->hist_begin + s->n_hist - 1 - i]; }
+static inline int32_t recent(const mote_sampler *s, size_t i) {
+    return s->hist[s->hist_begin + s->n_hist - 1 - i];
+}
 
 static uint32_t next_stamp(mote_sampler *s) {
     if (++s->stamp_now == 0) { /* after 2^32 draws old stamps would look new */
@@ -40,8 +42,8 @@ void sample_penalties(mote_sampler *s) {
     }
 }
 
-/* ---- DRY. Source: p-e-w 2024, text-generation-webui PR 5677. A token that would make the text repeat a run of
- * L ≥ allowed_length earlier tokens loses multiplier · base^(L - allowed_length). ---- */
+/* ---- DRY. Source: p-e-w 2024, text-generation-webui PR 5677. A token that would make the text repeat a run
+ * of L ≥ allowed_length earlier tokens loses multiplier · base^(L - allowed_length). ---- */
 
 static size_t first_breaker(const mote_sampler *s, int32_t head) {
     size_t low = 0, high = s->n_breakers;
@@ -132,12 +134,13 @@ void sample_dry(mote_sampler *s) {
     s->sorted = false;
 }
 
-static mote_status add_breaker(mote_sampler *s, size_t *cap, size_t *tails_cap, int32_t head, const tok_ids *tail,
-                               mote_error *err) {
+static mote_status add_breaker(mote_sampler *s, size_t *cap, size_t *tails_cap, int32_t head,
+                               const tok_ids *tail, mote_error *err) {
     size_t n_tail = tail ? MIN(tail->n, (size_t)DRY_TAIL_MAX) : 0;
     TRY(mem_grow(&s->breakers, cap, s->n_breakers + 1, sizeof *s->breakers, (size_t)1 << 24, err));
     if (n_tail) {
-        TRY(mem_grow(&s->dry_tails, tails_cap, s->n_tails + n_tail, sizeof *s->dry_tails, (size_t)1 << 28, err));
+        TRY(mem_grow(&s->dry_tails, tails_cap, s->n_tails + n_tail, sizeof *s->dry_tails, (size_t)1 << 28,
+                     err));
         memcpy(s->dry_tails + s->n_tails, tail->p, n_tail * sizeof *tail->p);
     }
     s->breakers[s->n_breakers++] = (dry_breaker){head, (uint32_t)n_tail, (uint32_t)s->n_tails};
@@ -145,9 +148,10 @@ static mote_status add_breaker(mote_sampler *s, size_t *cap, size_t *tails_cap, 
     return MOTE_OK;
 }
 
-/* A breaker can lie inside a token, or begin in one and go on in the next: then what is left of it is tokenized
- * as the tail. */
-static mote_status add_breaker_text(mote_sampler *s, size_t *cap, size_t *tails_cap, str text, mote_error *err) {
+/* A breaker can lie inside a token, or begin in one and go on in the next: then what is left of it is
+ * tokenized as the tail. */
+static mote_status add_breaker_text(mote_sampler *s, size_t *cap, size_t *tails_cap, str text,
+                                    mote_error *err) {
     mote_status st = MOTE_OK;
     tok_ids tail = {0};
     for (size_t id = 0; id < s->n_vocab && id < tok_count(s->vocab); id++) {
@@ -181,7 +185,8 @@ mote_status sample_dry_open(mote_sampler *s, mote_error *err) {
     s->dry_z = MEM_NEW_N(uint32_t, s->dry_n);
     s->dry_hit = MEM_NEW_N(int32_t, s->dry_n);
     s->dry_len = MEM_NEW_N(uint32_t, s->n_vocab);
-    if (!s->dry_z || !s->dry_hit || !s->dry_len) FAIL(err, MOTE_E_MEMORY, "out of memory for the DRY sampler");
+    if (!s->dry_z || !s->dry_hit || !s->dry_len)
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the DRY sampler");
     if (!s->vocab) return MOTE_OK;
     for (size_t i = 0; i < n; i++) {
         str text = str_of(texts[i]);

@@ -9,13 +9,18 @@ static mote_status cache_type(const char *name, const char *which, quant_type *t
     static const struct {
         const char *name;
         quant_type type;
-    } types[] = {{"f32", QUANT_F32}, {"f16", QUANT_F16}, {"bf16", QUANT_BF16}, {"q8_0", QUANT_Q8_0}, {"q4_0", QUANT_Q4_0}};
+    } types[] = {{"f32", QUANT_F32},
+                 {"f16", QUANT_F16},
+                 {"bf16", QUANT_BF16},
+                 {"q8_0", QUANT_Q8_0},
+                 {"q4_0", QUANT_Q4_0}};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         if (strcmp(name, types[i].name) != 0) continue;
         *type = types[i].type;
         return MOTE_OK;
     }
-    FAIL(err, MOTE_E_USAGE, "%s: unknown cache type '%s'; expected f32, f16, bf16, q8_0 or q4_0", which, name);
+    FAIL(err, MOTE_E_USAGE, "%s: unknown cache type '%s'; expected f32, f16, bf16, q8_0 or q4_0", which,
+         name);
 }
 
 static mote_status resolve_sizes(mote_session *s, mote_error *err) {
@@ -25,14 +30,17 @@ static mote_status resolve_sizes(mote_session *s, mote_error *err) {
     s->n_seq = o->n_seq;
     s->n_vocab = s->model->info->causal ? s->model->info->n_vocab : 0;
     size_t all;
-    if (s->n_ctx > (size_t)1 << 30 || s->n_seq == 0 || s->n_seq > 65536 || !ckd_mul_size(&all, s->n_ctx, s->n_seq))
-        FAIL(err, MOTE_E_RANGE, "%zu sequences of %zu positions; expected 1 to 65536 of at most 2^30", s->n_seq, s->n_ctx);
+    if (s->n_ctx > (size_t)1 << 30 || s->n_seq == 0 || s->n_seq > 65536 ||
+        !ckd_mul_size(&all, s->n_ctx, s->n_seq))
+        FAIL(err, MOTE_E_RANGE, "%zu sequences of %zu positions; expected 1 to 65536 of at most 2^30",
+             s->n_seq, s->n_ctx);
     if (o->n_batch == 0) FAIL(err, MOTE_E_RANGE, "n_batch is 0; expected the most tokens of one pass");
     s->n_batch = MAX(MIN(o->n_batch, all), s->n_seq);
-    if (s->n_batch > (size_t)1 << 20) FAIL(err, MOTE_E_RANGE, "n_batch is %zu; expected at most 2^20", s->n_batch);
+    if (s->n_batch > (size_t)1 << 20)
+        FAIL(err, MOTE_E_RANGE, "n_batch is %zu; expected at most 2^20", s->n_batch);
     if (o->n_ctx > trained && trained)
-        log_line(&s->model->engine->log, LOG_WARN, "a context of %zu is more than the %zu the model was trained with", o->n_ctx,
-                 trained);
+        log_line(&s->model->engine->log, LOG_WARN,
+                 "a context of %zu is more than the %zu the model was trained with", o->n_ctx, trained);
     return MOTE_OK;
 }
 
@@ -49,7 +57,8 @@ static mote_status open_buffers(mote_session *s, mote_error *err) {
     s->want = MEM_NEW_N(int32_t, s->n_batch);
     s->batch_ids = MEM_NEW_N(int32_t, s->n_batch);
     if (!s->seqs || !s->segs || !s->fed || !s->feeds || !s->id_mem || !s->logits || !s->want || !s->batch_ids)
-        FAIL(err, MOTE_E_MEMORY, "out of memory for the history of %zu sequences of %zu tokens", s->n_seq, s->n_ctx);
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the history of %zu sequences of %zu tokens", s->n_seq,
+             s->n_ctx);
     for (size_t i = 0; i < s->n_seq; i++) s->seqs[i].ids = s->id_mem + i * s->n_ctx;
     return MOTE_OK;
 }
@@ -87,7 +96,8 @@ out:
 void run_session_release(mote_session *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
     state_close(&s->st);
-    void *parts[] = {s->seqs, s->segs, s->fed, s->feeds, s->id_mem, s->logits, s->want, s->batch_ids, s->ck, s->ck_data};
+    void *parts[] = {s->seqs,   s->segs, s->fed,       s->feeds, s->id_mem,
+                     s->logits, s->want, s->batch_ids, s->ck,    s->ck_data};
     for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
     run_model_release(s->model);
     mem_free(s);
@@ -109,8 +119,8 @@ void run_session_info(const mote_session *s, mote_session_info *out) {
                                .checkpoint_every = s->ck_every,
                                .checkpoint_bytes = s->n_ck * (s->ck_bytes + sizeof *s->ck),
                                .n_threads = pool_size(s->model->engine->pool)};
-    out->output_bytes = s->n_seq * (s->n_vocab * sizeof(float) + s->n_ctx * sizeof(int32_t) + sizeof(run_seq) +
-                                    sizeof(model_seg) + sizeof(run_feed) + sizeof(size_t)) +
+    out->output_bytes = s->n_seq * (s->n_vocab * sizeof(float) + s->n_ctx * sizeof(int32_t) +
+                                    sizeof(run_seq) + sizeof(model_seg) + sizeof(run_feed) + sizeof(size_t)) +
                         2 * s->n_batch * sizeof(int32_t);
     out->total_bytes = z.total_bytes + out->checkpoint_bytes + out->output_bytes;
     out->weight_bytes = s->model->info->weight_bytes + s->model->info->packed_bytes;
@@ -136,7 +146,8 @@ size_t run_session_describe(const mote_session *s, char *dst, size_t cap) {
 
 mote_status run_check_seq(const mote_session *s, size_t seq, mote_error *err) {
     if (seq >= s->n_seq)
-        FAIL(err, MOTE_E_RANGE, "sequence %zu does not exist; the session has %zu, numbered from 0", seq, s->n_seq);
+        FAIL(err, MOTE_E_RANGE, "sequence %zu does not exist; the session has %zu, numbered from 0", seq,
+             s->n_seq);
     return MOTE_OK;
 }
 
@@ -144,7 +155,8 @@ mote_status run_check_ids(const mote_session *s, const int32_t *ids, size_t n, m
     size_t n_vocab = s->model->info->n_vocab;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (size_t)ids[i] >= n_vocab)
-            FAIL(err, MOTE_E_RANGE, "token %zu has id %d, outside the vocabulary of %zu", i, (int)ids[i], n_vocab);
+            FAIL(err, MOTE_E_RANGE, "token %zu has id %d, outside the vocabulary of %zu", i, (int)ids[i],
+                 n_vocab);
     return MOTE_OK;
 }
 
@@ -162,8 +174,8 @@ mote_status run_check_logits(const mote_session *s, const float *rows, size_t n,
 }
 
 static mote_status context_full(const mote_session *s, size_t need, mote_error *err) {
-    FAIL(err, MOTE_E_CONTEXT, "%zu tokens do not fit the context of %zu; open the session with a larger one (-c)", need,
-         s->n_ctx);
+    FAIL(err, MOTE_E_CONTEXT,
+         "%zu tokens do not fit the context of %zu; open the session with a larger one (-c)", need, s->n_ctx);
 }
 
 /* ---- passes ---- */
@@ -197,7 +209,8 @@ static void build_pass(mote_session *s, const run_feed *feeds, size_t n_feeds, p
         s->segs[p->n_segs++] = (model_seg){f->seq, s->seqs[f->seq].n, take};
         bool last = s->fed[i] + take == f->n;
         for (size_t t = 0; t < take; t++)
-            if (f->all || (last && t == take - 1 && !f->no_logits)) s->want[p->n_want++] = (int32_t)(p->n + t);
+            if (f->all || (last && t == take - 1 && !f->no_logits))
+                s->want[p->n_want++] = (int32_t)(p->n + t);
         p->n += take;
     }
 }
@@ -259,7 +272,8 @@ static mote_status make_room(mote_session *s, const run_feed *feeds, size_t n, m
 
 static mote_status check_feeds(const mote_session *s, const run_feed *feeds, size_t n, mote_error *err) {
     if (n > s->n_seq) FAIL(err, MOTE_E_USAGE, "%zu feeds for %zu sequences", n, s->n_seq);
-    if (s->n_vocab == 0) FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it makes embeddings, not text");
+    if (s->n_vocab == 0)
+        FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it makes embeddings, not text");
     for (size_t i = 0; i < n; i++) {
         TRY(run_check_seq(s, feeds[i].seq, err));
         for (size_t j = 0; j < i; j++)
@@ -277,7 +291,8 @@ mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_
     TRY(check_feeds(s, feeds, n, err));
     size_t total = 0, done = 0, rows = 0;
     bool all = n == 1 && feeds[0].all;
-    for (size_t i = 0; i < s->n_seq; i++) s->seqs[i].logits = NULL; /* their rows are about to be used again */
+    for (size_t i = 0; i < s->n_seq; i++)
+        s->seqs[i].logits = NULL; /* their rows are about to be used again */
     for (size_t i = 0; i < n; i++) {
         total += feeds[i].n;
         s->fed[i] = 0;
@@ -375,7 +390,8 @@ static void reuse_prefix(mote_session *s, size_t seq, const int32_t *ids, size_t
     ck_rewind(s, seq, MIN(best, n - 1));
 }
 
-mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused, mote_error *err) {
+mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused,
+                       mote_error *err) {
     if (n_reused) *n_reused = 0;
     TRY(run_check_seq(s, seq, err));
     if (n == 0) FAIL(err, MOTE_E_USAGE, "the prompt is empty: there is nothing to continue");

@@ -1,13 +1,10 @@
 /* session_file.c: a sequence in a file.
  *
  *   "MOTESEQ1"            8 bytes; the digit is the version
- *   fingerprint           64 hex digits: SHA-256 of what must be equal to read the caches back: the model's metadata
- *                         and tensor table, cache types, context and batch sizes
- *   u64 n_tokens, cache_bytes, n_checkpoints, checkpoint_bytes
- *   i32 ids[n_tokens]
- *   cache                 cache_bytes, see state_seq_save
- *   checkpoints           n_checkpoints × (u64 position, checkpoint_bytes)
- *   SHA-256               64 hex digits over everything before
+ *   fingerprint           64 hex digits: SHA-256 of what must be equal to read the caches back: the model's
+ * metadata and tensor table, cache types, context and batch sizes u64 n_tokens, cache_bytes, n_checkpoints,
+ * checkpoint_bytes i32 ids[n_tokens] cache                 cache_bytes, see state_seq_save checkpoints
+ * n_checkpoints × (u64 position, checkpoint_bytes) SHA-256               64 hex digits over everything before
  * Little-endian. Nothing is believed before the checksum and every size agree. */
 #include "run/run.h"
 
@@ -107,7 +104,8 @@ mote_status run_save(mote_session *s, size_t seq, const char *path, mote_error *
     size_t cache_bytes = state_seq_bytes(s->st, seq);
     void *cache = mem_calloc(cache_bytes, 1);
     f.hash = sha256_new();
-    if (!cache || !f.hash) FAILG(st, err, MOTE_E_MEMORY, "out of memory for a copy of the caches (%zu bytes)", cache_bytes);
+    if (!cache || !f.hash)
+        FAILG(st, err, MOTE_E_MEMORY, "out of memory for a copy of the caches (%zu bytes)", cache_bytes);
     TRYG(st, file_writer_open(&f.w, path, err));
     st = put_all(s, seq, &f, cache, cache_bytes);
     if (st == MOTE_OK) st = file_writer_commit(&f.w, err);
@@ -136,8 +134,8 @@ static uint64_t get_u64(in_file *f) {
 static bool sizes_agree(const head *h, size_t n) {
     uint64_t ids, each, cks, all = HEAD_BYTES + HEX;
     return ckd_mul_u64(&ids, h->n_tokens, 4) && ckd_add_u64(&each, h->ck_bytes, 8) &&
-           ckd_mul_u64(&cks, each, h->n_ck) && ckd_add_u64(&all, all, ids) && ckd_add_u64(&all, all, h->cache_bytes) &&
-           ckd_add_u64(&all, all, cks) && all == n;
+           ckd_mul_u64(&cks, each, h->n_ck) && ckd_add_u64(&all, all, ids) &&
+           ckd_add_u64(&all, all, h->cache_bytes) && ckd_add_u64(&all, all, cks) && all == n;
 }
 
 static mote_status check_file(const mote_session *s, in_file *f, head *h, const char *path, mote_error *err) {
@@ -161,14 +159,17 @@ static mote_status check_file(const mote_session *s, in_file *f, head *h, const 
     h->ck_bytes = get_u64(f);
     if (!sizes_agree(h, f->n)) FAIL(err, MOTE_E_FORMAT, "%s: its sizes contradict each other", path);
     if (h->n_tokens > s->n_ctx)
-        FAIL(err, MOTE_E_CONTEXT, "%s: %llu tokens do not fit the context of %zu", path, (unsigned long long)h->n_tokens, s->n_ctx);
+        FAIL(err, MOTE_E_CONTEXT, "%s: %llu tokens do not fit the context of %zu", path,
+             (unsigned long long)h->n_tokens, s->n_ctx);
     return MOTE_OK;
 }
 
-static mote_status read_checkpoints(mote_session *s, size_t seq, in_file *f, const head *h, const char *path, mote_error *err) {
+static mote_status read_checkpoints(mote_session *s, size_t seq, in_file *f, const head *h, const char *path,
+                                    mote_error *err) {
     for (uint64_t i = 0; i < h->n_ck; i++) {
         uint64_t pos = get_u64(f);
-        if (pos == 0 || pos > h->n_tokens) FAIL(err, MOTE_E_FORMAT, "%s: a checkpoint at %llu", path, (unsigned long long)pos);
+        if (pos == 0 || pos > h->n_tokens)
+            FAIL(err, MOTE_E_FORMAT, "%s: a checkpoint at %llu", path, (unsigned long long)pos);
         size_t slot = SIZE_MAX;
         for (size_t j = 0; j < s->n_ck && slot == SIZE_MAX; j++)
             if (s->ck[j].pos == 0) slot = j;

@@ -1,5 +1,6 @@
-/* chat_fault_test.c: opening a chat template, rendering a conversation with tools and taking an answer apart, with the
- * n-th allocation failing, once and from then on, for every n until all succeeds: a clean status and no leak. */
+/* chat_fault_test.c: opening a chat template, rendering a conversation with tools and taking an answer apart,
+ * with the n-th allocation failing, once and from then on, for every n until all succeeds: a clean status and
+ * no leak. */
 #include "fault.h"
 
 #include "chat/chat.h"
@@ -8,12 +9,14 @@
 
 static const char template_text[] =
     "{%- macro one(t) -%}{{ t | tojson(indent=2) }}{%- endmacro -%}{{ bos_token }}"
-    "{% for m in messages if m.role != 'x' %}{% set c = m.content if m.content is string else m.content|map(attribute='text')|join %}"
-    "<|{{ m.role }}|>{{ c|trim|replace('a', 'b') ~ '{:>5}'.format(loop.index) }}{% for p in c.split(' ') %}{{ p|upper }}{% endfor %}"
+    "{% for m in messages if m.role != 'x' %}{% set c = m.content if m.content is string else "
+    "m.content|map(attribute='text')|join %}"
+    "<|{{ m.role }}|>{{ c|trim|replace('a', 'b') ~ '{:>5}'.format(loop.index) }}{% for p in c.split(' ') "
+    "%}{{ p|upper }}{% endfor %}"
     "{% endfor %}{% for t in tools|sort(attribute='n') %}{{ one(t) }}{% endfor %}{{ strftime_now('%Y') }}";
-static const char answer[] =
-    "<think>because</think>So: <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call><tool_call>f<arg_key>k</arg_key>"
-    "<arg_value>v</arg_value></tool_call>";
+static const char answer[] = "<think>because</think>So: <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": "
+                             "1}}</tool_call><tool_call>f<arg_key>k</arg_key>"
+                             "<arg_value>v</arg_value></tool_call>";
 
 static mote_status ignore(void *ctx, const chat_event *e, mote_error *err) {
     (void)ctx;
@@ -39,10 +42,14 @@ out:
 static mote_status everything(mote_error *err) {
     chat_template *t = NULL;
     chat_text out = {0};
-    chat_template_source src = {.text = STR(template_text), .tool_use = STR(template_text), .bos_token = STR("<s>")};
+    chat_template_source src = {
+        .text = STR(template_text), .tool_use = STR(template_text), .bos_token = STR("<s>")};
     chat_request r = {.add_generation_prompt = true, .enable_thinking = 1};
     mote_status s;
-    TRYG(s, json_parse(&r.messages, STR("[{\"role\": \"user\", \"content\": \"a b c\"}, {\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"d\"}]}]"), "m", err));
+    TRYG(s, json_parse(&r.messages,
+                       STR("[{\"role\": \"user\", \"content\": \"a b c\"}, {\"role\": \"user\", \"content\": "
+                           "[{\"type\": \"text\", \"text\": \"d\"}]}]"),
+                       "m", err));
     TRYG(s, json_parse(&r.tools, STR("[{\"n\": 2, \"x\": {\"y\": [1, 2.5, null]}}, {\"n\": 1}]"), "t", err));
     TRYG(s, chat_template_open(&t, &src, err));
     TRYG(s, chat_template_render(t, &r, &out, err));

@@ -57,7 +57,9 @@ static void *counted(void *p) {
 }
 
 void *__wrap_malloc(size_t n) { return fails(FAULT_ALLOC) ? NULL : counted(__real_malloc(n)); }
-void *__wrap_calloc(size_t n, size_t size) { return fails(FAULT_ALLOC) ? NULL : counted(__real_calloc(n, size)); }
+void *__wrap_calloc(size_t n, size_t size) {
+    return fails(FAULT_ALLOC) ? NULL : counted(__real_calloc(n, size));
+}
 void *__wrap_realloc(void *p, size_t n) {
     if (fails(FAULT_ALLOC)) return NULL;
     void *r = __real_realloc(p, n);

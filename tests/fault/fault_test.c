@@ -1,6 +1,7 @@
-/* fault_test.c: everything a user does with a small model, again and again, each time with another call failing:
- * the n-th allocation (once, and from then on), the n-th open, read or map, the n-th write, sync or rename, for every
- * n until all succeeds. Each run must end with a clean status, without a leak, and without half a file. */
+/* fault_test.c: everything a user does with a small model, again and again, each time with another call
+ * failing: the n-th allocation (once, and from then on), the n-th open, read or map, the n-th write, sync or
+ * rename, for every n until all succeeds. Each run must end with a clean status, without a leak, and without
+ * half a file. */
 #include "fault.h"
 #include "mote/mote.h"
 #include "tiny_model.h"
@@ -142,13 +143,14 @@ static int torture(enum fault_kind kind, bool sticky, const char *what) {
         else if (st != MOTE_OK && kind != FAULT_ALLOC && st != MOTE_E_IO)
             wrong = "another error than I/O";
         if (wrong) {
-            printf("FAIL %s %zu%s: %s: %s %s (%s:%d)\n", what, n, sticky ? " and on" : "", wrong, mote_status_name(st), err.message,
-                   err.file ? err.file : "", err.line);
+            printf("FAIL %s %zu%s: %s: %s %s (%s:%d)\n", what, n, sticky ? " and on" : "", wrong,
+                   mote_status_name(st), err.message, err.file ? err.file : "", err.line);
             return 1;
         }
         tolerated += was && st == MOTE_OK;
         if (!was) {
-            printf("%s%s: each of %zu failed, %zu were done without\n", what, sticky ? " and on" : "", n - 1, tolerated);
+            printf("%s%s: each of %zu failed, %zu were done without\n", what, sticky ? " and on" : "", n - 1,
+                   tolerated);
             return 0;
         }
     }
@@ -160,7 +162,8 @@ int main(void) {
     if (!mkdtemp(dir)) return 1;
     (void)snprintf(model_path, sizeof model_path, "%s/m.gguf", dir);
     (void)snprintf(saved_path, sizeof saved_path, "%s/saved", dir);
-    int bad = tiny_model_write(model_path, &(tiny_opts){.seed = 1}, &err) != MOTE_OK || everything(&err) != MOTE_OK;
+    int bad =
+        tiny_model_write(model_path, &(tiny_opts){.seed = 1}, &err) != MOTE_OK || everything(&err) != MOTE_OK;
     if (bad) printf("FAIL %s\n", err.message);
     bad = bad || torture(FAULT_ALLOC, false, "allocation") || torture(FAULT_ALLOC, true, "allocation") ||
           torture(FAULT_READ, false, "open, read or map") || torture(FAULT_READ, true, "open, read or map") ||

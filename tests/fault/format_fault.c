@@ -25,24 +25,44 @@ static bool make_models(void) {
     (void)snprintf(hf_dir, sizeof hf_dir, "%s", folder);
     const unsigned char *data = (const unsigned char *)values;
     const st_tensor t[] = {
-        {.name = STR("model.embed_tokens.weight"), .dtype = STR("F32"), .n_dims = 2, .shape = {8, 8}, .data = data, .size = 256},
-        {.name = STR("model.norm.weight"), .dtype = STR("F32"), .n_dims = 1, .shape = {8}, .data = data, .size = 32},
-        {.name = STR("model.layers.0.self_attn.q_proj.weight"), .dtype = STR("F32"), .n_dims = 2, .shape = {8, 8},
-         .data = data, .size = 256},
-        {.name = STR("model.layers.0.mlp.experts.0.up_proj.weight"), .dtype = STR("F32"), .n_dims = 2, .shape = {4, 8},
-         .data = data, .size = 128},
+        {.name = STR("model.embed_tokens.weight"),
+         .dtype = STR("F32"),
+         .n_dims = 2,
+         .shape = {8, 8},
+         .data = data,
+         .size = 256},
+        {.name = STR("model.norm.weight"),
+         .dtype = STR("F32"),
+         .n_dims = 1,
+         .shape = {8},
+         .data = data,
+         .size = 32},
+        {.name = STR("model.layers.0.self_attn.q_proj.weight"),
+         .dtype = STR("F32"),
+         .n_dims = 2,
+         .shape = {8, 8},
+         .data = data,
+         .size = 256},
+        {.name = STR("model.layers.0.mlp.experts.0.up_proj.weight"),
+         .dtype = STR("F32"),
+         .n_dims = 2,
+         .shape = {4, 8},
+         .data = data,
+         .size = 128},
     };
     (void)snprintf(path, sizeof path, "%s/model.safetensors", folder);
     if (st_write(path, t, COUNT_OF(t), NULL, NULL) != MOTE_OK) return false;
     (void)snprintf(path, sizeof path, "%s/tokenizer.json", folder);
-    if (!put(path, "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true}],\"pre_tokenizer\":{\"type\":\"ByteLevel\"},"
+    if (!put(path, "{\"added_tokens\":[{\"id\":3,\"content\":\"<s>\",\"special\":true}],\"pre_tokenizer\":{"
+                   "\"type\":\"ByteLevel\"},"
                    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}"))
         return false;
     (void)snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
     if (!put(path, "{\"bos_token\":\"<s>\",\"chat_template\":\"x\"}")) return false;
-    return put(config, "{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":8,\"num_attention_heads\":2,"
-                       "\"num_hidden_layers\":1,\"vocab_size\":8,\"num_local_experts\":1,\"rope_parameters\":"
-                       "{\"rope_theta\":1e4,\"rope_type\":\"llama3\",\"original_max_position_embeddings\":64}}");
+    return put(config,
+               "{\"architectures\":[\"LlamaForCausalLM\"],\"hidden_size\":8,\"num_attention_heads\":2,"
+               "\"num_hidden_layers\":1,\"vocab_size\":8,\"num_local_experts\":1,\"rope_parameters\":"
+               "{\"rope_theta\":1e4,\"rope_type\":\"llama3\",\"original_max_position_embeddings\":64}}");
 }
 
 static mote_status convert(void *ctx, mote_error *err) {
@@ -77,10 +97,11 @@ static bool ignore(void *ctx, mote_status s) {
     return true;
 }
 
-/* Runs work with its 1st, 2nd, 3rd … call of a kind failing, alone or with all after it, until a run needs no more:
- * that one must succeed. A failure must come back as a status with a message, and leave nothing allocated. */
-static bool each(const char *name, mote_status (*work)(void *ctx, mote_error *err), bool (*after)(void *ctx, mote_status s),
-                 void *ctx) {
+/* Runs work with its 1st, 2nd, 3rd … call of a kind failing, alone or with all after it, until a run needs no
+ * more: that one must succeed. A failure must come back as a status with a message, and leave nothing
+ * allocated. */
+static bool each(const char *name, mote_status (*work)(void *ctx, mote_error *err),
+                 bool (*after)(void *ctx, mote_status s), void *ctx) {
     for (int how = 0; how < 6; how++) {
         enum fault_kind kind = how % 3 == 0 ? FAULT_ALLOC : how % 3 == 1 ? FAULT_READ : FAULT_WRITE;
         bool happened = true;
@@ -91,11 +112,12 @@ static bool each(const char *name, mote_status (*work)(void *ctx, mote_error *er
             mote_status s = work(ctx, &err);
             happened = fault_happened();
             fault_disarm();
-            bool leaks = fault_live() != live, good = s == MOTE_OK || (happened && err.message[0] && err.code == s);
+            bool leaks = fault_live() != live,
+                 good = s == MOTE_OK || (happened && err.message[0] && err.code == s);
             if (!after(ctx, s)) good = false;
             if (good && !leaks && n < 100000) continue;
-            fprintf(stderr, "%s, fault %d, call %zu: %s (%s)%s\n", name, (int)kind, n, mote_status_name(s), err.message,
-                    leaks ? ", leaks" : "");
+            fprintf(stderr, "%s, fault %d, call %zu: %s (%s)%s\n", name, (int)kind, n, mote_status_name(s),
+                    err.message, leaks ? ", leaks" : "");
             return false;
         }
     }

@@ -102,7 +102,8 @@ int main(void) {
     fault_arm(FAULT_NONE, 0, false);
     for (int i = 0; i < 2 && !bad; i++) {
         mote_error err;
-        bad = tiny_model_write(path, &(tiny_opts){.seed = 1, .type = types[i]}, &err) != MOTE_OK || run(path, caches[i]);
+        bad = tiny_model_write(path, &(tiny_opts){.seed = 1, .type = types[i]}, &err) != MOTE_OK ||
+              run(path, caches[i]);
     }
     (void)unlink(path);
     if (!bad) printf("feeding and drawing allocate nothing\n");

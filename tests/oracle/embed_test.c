@@ -1,5 +1,5 @@
-/* embed_test.c: embeddings of all-MiniLM-L6-v2, a Hugging Face folder, against the transformers library's: ids
- * equal, cosine ≥ 0.99999; texts together in passes give the same as each alone. */
+/* embed_test.c: embeddings of all-MiniLM-L6-v2, a Hugging Face folder, against the transformers library's:
+ * ids equal, cosine ≥ 0.99999; texts together in passes give the same as each alone. */
 #include "mote/mote.h"
 #include "oracle_models.h"
 #include "oracle_util.h"
@@ -76,7 +76,8 @@ static mote_status check(mote_model *m, const texts *t, bool report, int *bad, m
         TRYG(st, mote_embed(s, &t->p[i], &t->n_bytes[i], 1, NULL, one, NULL, err));
         bool alone = memcmp(one, all + i * d, d * sizeof *one) == 0, ok = c >= BAR && ids && alone;
         (void)snprintf(item, sizeof item, "all-minilm-l6-v2 text %zu", i + 1);
-        (void)snprintf(measured, sizeof measured, "1 - cosine %.1e%s%s", 1 - c, ids ? "" : ", ids differ", alone ? "" : ", differs alone");
+        (void)snprintf(measured, sizeof measured, "1 - cosine %.1e%s%s", 1 - c, ids ? "" : ", ids differ",
+                       alone ? "" : ", differs alone");
         if (report) report_row("embed", item, measured, "1e-5", ok ? "ok" : "FAIL", "-", oracle_rung(m));
         if (!ok) printf("FAIL %s: %s\n", item, measured);
         *bad += !ok;

@@ -1,7 +1,8 @@
-/* model_test.c: the real models against their weights expanded to float32 (oracle/model, see its README), by two
- * criteria: exact activations (the same greedy tokens, log-probabilities within 0.02) and the default fast path
- * (root mean square of the three likeliest log-probabilities ≤ 0.15; greedy tokens fed as the reference has them
- * and compared where the two best are more than 1 apart; divergence from exact over WikiText for SmolLM2).
+/* model_test.c: the real models against their weights expanded to float32 (oracle/model, see its README), by
+ * two criteria: exact activations (the same greedy tokens, log-probabilities within 0.02) and the default
+ * fast path (root mean square of the three likeliest log-probabilities ≤ 0.15; greedy tokens fed as the
+ * reference has them and compared where the two best are more than 1 apart; divergence from exact over
+ * WikiText for SmolLM2).
  *
  *   model_test [--report] [NAME…] */
 #include "mote/mote.h"
@@ -28,7 +29,8 @@ typedef struct item {
 static bool report;
 static int failures;
 
-static void verdict(const item *t, const char *mode, bool ok, const char *measured, const char *bar, const char *path) {
+static void verdict(const item *t, const char *mode, bool ok, const char *measured, const char *bar,
+                    const char *path) {
     char name[160];
     (void)snprintf(name, sizeof name, "%s %s", t->name, mode);
     failures += !ok;
@@ -44,7 +46,8 @@ static double log_sum(const float *row, size_t n) {
 }
 
 /* Difference of the `best` likeliest log-probabilities of the reference, over all positions. */
-static void compare_top(const item *t, const float *rows, size_t vocab, size_t best, double *worst, double *rms) {
+static void compare_top(const item *t, const float *rows, size_t vocab, size_t best, double *worst,
+                        double *rms) {
     double squares = 0;
     size_t count = 0;
     *worst = 0;
@@ -77,8 +80,10 @@ static int32_t best_of(const float *row, size_t vocab, double *gap) {
     return (int32_t)best;
 }
 
-/* The reference's greedy tokens, each predicted from those before it. gaps[i]: how far apart the two best are. */
-static mote_status forced(mote_session *s, const item *t, size_t vocab, int32_t *said, double *gaps, mote_error *err) {
+/* The reference's greedy tokens, each predicted from those before it. gaps[i]: how far apart the two best
+ * are. */
+static mote_status forced(mote_session *s, const item *t, size_t vocab, int32_t *said, double *gaps,
+                          mote_error *err) {
     for (size_t i = 0; i < t->n_greedy; i++) {
         said[i] = best_of(mote_session_logits(s, 0), vocab, &gaps[i]);
         if (i + 1 < t->n_greedy) TRY(mote_session_append(s, 0, &t->greedy[i], 1, err));
@@ -92,7 +97,8 @@ static void check_ids(const item *t, const mote_model *m) {
     mote_error err;
     const char *prompt = json_string_value(json_object_get(t->json, "prompt"));
     char measured[160];
-    bool ok = mote_tokenize(m, prompt, strlen(prompt), MOTE_TOK_BOS | MOTE_TOK_SPECIAL, ids, IDS_MAX, &n, &err) == MOTE_OK &&
+    bool ok = mote_tokenize(m, prompt, strlen(prompt), MOTE_TOK_BOS | MOTE_TOK_SPECIAL, ids, IDS_MAX, &n,
+                            &err) == MOTE_OK &&
               n == t->n && memcmp(ids, t->ids, n * sizeof *ids) == 0;
     (void)snprintf(measured, sizeof measured, ok ? "%zu ids equal" : "ids differ (%zu)", t->n);
     verdict(t, "ids", ok, measured, "equal", "-");
@@ -103,7 +109,8 @@ typedef struct both {
     double exact_gap[GREEDY_MAX], fast_gap[GREEDY_MAX];
 } both;
 
-static mote_status check_mode(const item *t, mote_model *m, bool exact, both *b, const char *isa, mote_error *err) {
+static mote_status check_mode(const item *t, mote_model *m, bool exact, both *b, const char *isa,
+                              mote_error *err) {
     mote_session *s = NULL;
     mote_session_opts o = mote_session_opts_default();
     size_t vocab = mote_model_n_vocab(m);
@@ -126,8 +133,8 @@ static mote_status check_mode(const item *t, mote_model *m, bool exact, both *b,
         equal += (exact ? b->exact[i] : b->fast[i]) == t->greedy[i];
     }
     bool ok = equal == counted && (exact ? worst <= EXACT_BAR : rms <= FAST_BAR);
-    (void)snprintf(measured, sizeof measured, "%zu/%zu greedy, log p %s %.4f", equal, counted, exact ? "max" : "RMS of 3",
-                   exact ? worst : rms);
+    (void)snprintf(measured, sizeof measured, "%zu/%zu greedy, log p %s %.4f", equal, counted,
+                   exact ? "max" : "RMS of 3", exact ? worst : rms);
     verdict(t, exact ? "exact" : "fast", ok, measured, exact ? "all, 0.02" : "all, 0.15", isa);
 out:
     mote_session_close(&s);
@@ -181,7 +188,8 @@ static bool read_item(item *t, const char *file, json_t **json) {
     t->n_greedy = json_array_size(greedy);
     if (t->n == 0 || t->n > IDS_MAX || t->n_greedy == 0 || t->n_greedy > GREEDY_MAX) return false;
     for (size_t i = 0; i < t->n; i++) t->ids[i] = (int32_t)json_integer_value(json_array_get(ids, i));
-    for (size_t i = 0; i < t->n_greedy; i++) t->greedy[i] = (int32_t)json_integer_value(json_array_get(greedy, i));
+    for (size_t i = 0; i < t->n_greedy; i++)
+        t->greedy[i] = (int32_t)json_integer_value(json_array_get(greedy, i));
     return true;
 }
 
@@ -212,7 +220,8 @@ static mote_status check_kld(mote_model *m, const char *isa, mote_error *err) {
     TRYG(st, mote_session_open(&s, m, &o, err));
     TRYG(st, mote_perplexity(s, (const char *)text.p, text.n, &p, &fast, err));
     item t = {.name = "smollm2-135m wikitext"};
-    (void)snprintf(measured, sizeof measured, "KLD %.5f, PPL %.3f (exact %.3f)", fast.kld_mean, fast.ppl, exact.ppl);
+    (void)snprintf(measured, sizeof measured, "KLD %.5f, PPL %.3f (exact %.3f)", fast.kld_mean, fast.ppl,
+                   exact.ppl);
     verdict(&t, "fast", fast.kld_mean <= KLD_BAR, measured, "0.0025", isa);
 out:
     (void)unlink(base);
@@ -237,7 +246,8 @@ static mote_status check_model(const char *prefix, const char *file, int argc, c
         static item t;
         static both b;
         json_t *json;
-        if (strncmp(x->d_name, prefix, strlen(prefix)) != 0 || !oracle_wanted(x->d_name, argc, argv)) continue;
+        if (strncmp(x->d_name, prefix, strlen(prefix)) != 0 || !oracle_wanted(x->d_name, argc, argv))
+            continue;
         if (!read_item(&t, x->d_name, &json)) FAILG(st, err, MOTE_E_FORMAT, "%s: no ids", x->d_name);
         check_ids(&t, m);
         st = check_mode(&t, m, true, &b, isa, err);
@@ -247,7 +257,8 @@ static mote_status check_model(const char *prefix, const char *file, int argc, c
         if (st != MOTE_OK) goto out;
         n++;
     }
-    if (strcmp(prefix, "smollm2-135m") == 0 && oracle_wanted("wikitext", argc, argv)) st = check_kld(m, isa, err);
+    if (strcmp(prefix, "smollm2-135m") == 0 && oracle_wanted("wikitext", argc, argv))
+        st = check_kld(m, isa, err);
 out:
     if (d) (void)closedir(d);
     mote_model_close(&m);
@@ -262,6 +273,7 @@ int main(int argc, char **argv) {
                   {"gemma3-270m", "gemma3-270m.q4_k_m.gguf"},
                   {"qwen2.5-coder-0.5b", "qwen2.5-coder-0.5b-instruct.q4_k_m.gguf"}};
     report = report_wanted(argc, argv);
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* what was found is seen even if time runs out */
     for (size_t i = 0; i < COUNT_OF(models); i++) {
         mote_error err;
         if (check_model(models[i].prefix, models[i].file, argc, argv, &err) == MOTE_OK) continue;

@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* out = the path of a model. One that is missing is fetched with models.sh where the shared folder exists (exit 1
- * when that fails), else the test is skipped (exit 77). Returns out. */
+/* out = the path of a model. One that is missing is fetched with models.sh where the shared folder exists
+ * (exit 1 when that fails), else the test is skipped (exit 77). Returns out. */
 const char *oracle_model(char out[4096], const char *file);
 struct mote_model;
 /* The rung of the ISA ladder that a model's kernels run on. */

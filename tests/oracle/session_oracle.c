@@ -1,5 +1,5 @@
-/* session_oracle.c: sessions of every small model in $MOTE_SHARED/oracle/arch, among them recurrent, hybrid and
- * windowed ones: the same logits however the tokens get there (tests/session_props.h).
+/* session_oracle.c: sessions of every small model in $MOTE_SHARED/oracle/arch, among them recurrent, hybrid
+ * and windowed ones: the same logits however the tokens get there (tests/session_props.h).
  *
  *   session_oracle [--report] [NAME…] */
 #include "oracle_util.h"
@@ -31,12 +31,17 @@ int main(int argc, char **argv) {
         (void)snprintf(item, sizeof item, "%.*s", (int)(name.n - 5), e->d_name);
         if (!wanted(item, argc, argv)) continue;
         (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        const props_opts o = {.cache_type = n % 2 ? "f16" : "f32", .exact = true, .n_ids = 100, .n_ctx = 128, .seed = (uint64_t)n};
+        const props_opts o = {.cache_type = n % 2 ? "f16" : "f32",
+                              .exact = true,
+                              .n_ids = 100,
+                              .n_ctx = 128,
+                              .seed = (uint64_t)n};
         mote_error err;
         bool ok = session_props(path, &o, &err) == MOTE_OK;
         if (!ok) printf("%s: %s\n", item, err.message);
         if (report)
-            report_row("session", item, ok ? "bit-equal" : err.message, "bit-equal", ok ? "ok" : "FAIL", "-", o.cache_type);
+            report_row("session", item, ok ? "bit-equal" : err.message, "bit-equal", ok ? "ok" : "FAIL", "-",
+                       o.cache_type);
         bad += !ok;
         n++;
     }

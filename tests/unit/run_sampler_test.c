@@ -124,7 +124,8 @@ static void test_temperature(void **state) {
     (void)state;
     mote_sample_opts o = plain();
     o.temp = 0.5f; /* squares: 0.25, 0.09, 0.0225, 0.0025 of 0.365 */
-    expect_distribution(&o, four, (const double[]){0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365}, N);
+    expect_distribution(&o, four,
+                        (const double[]){0.25 / 0.365, 0.09 / 0.365, 0.0225 / 0.365, 0.0025 / 0.365}, N);
     o.temp = 1e-30f;
     expect_distribution(&o, four, (const double[]){1, 0, 0, 0}, N);
     o.temp = 0;
@@ -235,7 +236,8 @@ static void test_history_slides(void **state) {
 }
 
 /* The penalty of each token worked out by comparing every earlier place with the end. */
-static void dry_by_hand(const int32_t *said, size_t n, size_t allowed, double mult, double base, double *penalty, size_t vocab) {
+static void dry_by_hand(const int32_t *said, size_t n, size_t allowed, double mult, double base,
+                        double *penalty, size_t vocab) {
     for (size_t t = 0; t < vocab; t++) {
         size_t longest = 0;
         for (size_t i = 1; i < n; i++) { /* said[i] follows a run that ends at i - 1 */
@@ -244,7 +246,8 @@ static void dry_by_hand(const int32_t *said, size_t n, size_t allowed, double mu
             while (len < i && said[i - 1 - len] == said[n - 1 - len]) len++;
             longest = MAX(longest, len);
         }
-        penalty[t] = longest >= allowed && longest > 0 ? mult * pow(base, (double)longest - (double)allowed) : 0;
+        penalty[t] =
+            longest >= allowed && longest > 0 ? mult * pow(base, (double)longest - (double)allowed) : 0;
     }
 }
 
@@ -290,7 +293,8 @@ static void test_ties_and_bad_logits(void **state) {
     assert_int_equal(draw(s, (const float[]){-INFINITY, -INFINITY, -3, -INFINITY}), 2);
     assert_int_equal(sampler_draw(s, (const float[]){1, NAN, 2, 3}, &id, &err), MOTE_E_OUTPUT);
     assert_int_equal(sampler_draw(s, (const float[]){1, INFINITY, 2, 3}, &id, &err), MOTE_E_OUTPUT);
-    assert_int_equal(sampler_draw(s, (const float[]){-INFINITY, -INFINITY, -INFINITY, -INFINITY}, &id, &err), MOTE_E_OUTPUT);
+    assert_int_equal(sampler_draw(s, (const float[]){-INFINITY, -INFINITY, -INFINITY, -INFINITY}, &id, &err),
+                     MOTE_E_OUTPUT);
     assert_int_equal(sampler_draw(s, (const float[]){NAN, NAN, NAN, NAN}, &id, &err), MOTE_E_OUTPUT);
     sampler_free(s);
 }
@@ -385,10 +389,13 @@ static void test_order(void **state) {
     expect_distribution(&o, four, (const double[]){0.25 / 0.3625, 0.09 / 0.3625, 0.0225 / 0.3625, 0}, N);
     o.order = "temp;min-p";
     expect_distribution(&o, four, (const double[]){0.25 / 0.34, 0.09 / 0.34, 0, 0}, N);
+    o.order = "tm";
+    expect_distribution(&o, four, (const double[]){0.25 / 0.34, 0.09 / 0.34, 0, 0}, N);
     o.order = "min_p;nonsense";
     assert_int_equal(sampler_open(&s, N, 10, NULL, &o, &err), MOTE_E_USAGE);
     assert_non_null(strstr(err.message, "nonsense"));
-    o.order = "min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p";
+    o.order = "min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_p;min_"
+              "p;min_p;min_p;min_p";
     assert_int_equal(sampler_open(&s, N, 10, NULL, &o, &err), MOTE_E_LIMIT);
     assert_null(s);
 }
@@ -420,11 +427,29 @@ static void test_refusals(void **state) {
         float bad;
     } floats[] = {
 #define F(f, v) {#f, offsetof(mote_sample_opts, f), v}
-        F(temp, -0.1f), F(temp, NAN), F(temp, INFINITY), F(dynatemp_range, -1), F(dynatemp_exponent, NAN),
-        F(top_p, 1.1f), F(top_p, NAN), F(top_p, -0.1f), F(min_p, 2), F(min_p, -1), F(typical_p, NAN), F(top_n_sigma, NAN),
-        F(xtc_probability, 1.5f), F(xtc_threshold, -1), F(repeat_penalty, 0), F(repeat_penalty, -1), F(repeat_penalty, NAN),
-        F(frequency_penalty, INFINITY), F(presence_penalty, NAN), F(dry_multiplier, -1), F(dry_base, NAN),
-        F(mirostat_tau, -1), F(mirostat_eta, NAN),
+        F(temp, -0.1f),
+        F(temp, NAN),
+        F(temp, INFINITY),
+        F(dynatemp_range, -1),
+        F(dynatemp_exponent, NAN),
+        F(top_p, 1.1f),
+        F(top_p, NAN),
+        F(top_p, -0.1f),
+        F(min_p, 2),
+        F(min_p, -1),
+        F(typical_p, NAN),
+        F(top_n_sigma, NAN),
+        F(xtc_probability, 1.5f),
+        F(xtc_threshold, -1),
+        F(repeat_penalty, 0),
+        F(repeat_penalty, -1),
+        F(repeat_penalty, NAN),
+        F(frequency_penalty, INFINITY),
+        F(presence_penalty, NAN),
+        F(dry_multiplier, -1),
+        F(dry_base, NAN),
+        F(mirostat_tau, -1),
+        F(mirostat_eta, NAN),
 #undef F
     };
     mote_error err;
@@ -433,7 +458,8 @@ static void test_refusals(void **state) {
         mote_sample_opts o = plain();
         memcpy((char *)&o + floats[i].offset, &floats[i].bad, sizeof(float));
         assert_int_equal(sampler_open(&s, N, 10, NULL, &o, &err), MOTE_E_RANGE);
-        if (!strstr(err.message, floats[i].name)) fail_msg("'%s' does not name %s", err.message, floats[i].name);
+        if (!strstr(err.message, floats[i].name))
+            fail_msg("'%s' does not name %s", err.message, floats[i].name);
         assert_null(s);
     }
     static const struct {
@@ -442,8 +468,10 @@ static void test_refusals(void **state) {
         int32_t bad;
     } ints[] = {
 #define I(f, v) {#f, offsetof(mote_sample_opts, f), v}
-        I(penalty_last_n, -2), I(penalty_last_n, INT32_MAX), I(dry_last_n, -5), I(dry_allowed_length, -1), I(min_keep, -1),
-        I(mirostat, 3), I(mirostat, -1),
+        I(penalty_last_n, -2), I(penalty_last_n, INT32_MAX),
+        I(dry_last_n, -5),     I(dry_allowed_length, -1),
+        I(min_keep, -1),       I(mirostat, 3),
+        I(mirostat, -1),
 #undef I
     };
     for (size_t i = 0; i < COUNT_OF(ints); i++) {
@@ -469,13 +497,26 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_draw), cmocka_unit_test(test_top_k), cmocka_unit_test(test_top_p),
-        cmocka_unit_test(test_min_p), cmocka_unit_test(test_typical), cmocka_unit_test(test_top_n_sigma),
-        cmocka_unit_test(test_xtc), cmocka_unit_test(test_temperature), cmocka_unit_test(test_dynamic_temperature),
-        cmocka_unit_test(test_mirostat2), cmocka_unit_test(test_mirostat1_reaches_its_target),
-        cmocka_unit_test(test_penalties), cmocka_unit_test(test_history_slides), cmocka_unit_test(test_dry),
-        cmocka_unit_test(test_ties_and_bad_logits), cmocka_unit_test(test_bias), cmocka_unit_test(test_seed_repeats),
-        cmocka_unit_test(test_selection), cmocka_unit_test(test_order), cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_plain_draw),
+        cmocka_unit_test(test_top_k),
+        cmocka_unit_test(test_top_p),
+        cmocka_unit_test(test_min_p),
+        cmocka_unit_test(test_typical),
+        cmocka_unit_test(test_top_n_sigma),
+        cmocka_unit_test(test_xtc),
+        cmocka_unit_test(test_temperature),
+        cmocka_unit_test(test_dynamic_temperature),
+        cmocka_unit_test(test_mirostat2),
+        cmocka_unit_test(test_mirostat1_reaches_its_target),
+        cmocka_unit_test(test_penalties),
+        cmocka_unit_test(test_history_slides),
+        cmocka_unit_test(test_dry),
+        cmocka_unit_test(test_ties_and_bad_logits),
+        cmocka_unit_test(test_bias),
+        cmocka_unit_test(test_seed_repeats),
+        cmocka_unit_test(test_selection),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

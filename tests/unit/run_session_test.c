@@ -1,5 +1,5 @@
-/* run_session_test.c: sessions on a tiny model: the same logits however tokens arrive, limits, shifts, files, errors,
- * generation, embeddings, perplexity. */
+/* run_session_test.c: sessions on a tiny model: the same logits however tokens arrive, limits, shifts, files,
+ * errors, generation, embeddings, perplexity. */
 #include "mote/mote.h"
 #include "session_props.h"
 #include "tiny_model.h"
@@ -71,8 +71,10 @@ static void test_properties(void **state) {
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         for (int q = 0; q < 2; q++) {
             mote_error err;
-            const props_opts o = {.cache_type = types[i], .exact = i % 2, .n_ids = 90, .n_ctx = 100, .seed = i, .quick = i > 1};
-            if (session_props(q ? tiny_q8 : tiny, &o, &err) != MOTE_OK) fail_msg("%s: %s", types[i], err.message);
+            const props_opts o = {
+                .cache_type = types[i], .exact = i % 2, .n_ids = 90, .n_ctx = 100, .seed = i, .quick = i > 1};
+            if (session_props(q ? tiny_q8 : tiny, &o, &err) != MOTE_OK)
+                fail_msg("%s: %s", types[i], err.message);
         }
     }
 }
@@ -225,7 +227,8 @@ static void test_hostile_files(void **state) {
         memcpy(bad + n - 64, hex, 64);
         spill(scratch, bad, n);
         mote_status st = mote_session_load(s, 0, scratch, &err);
-        if (at < 8 + 64 + 32 || at % 4 == 3) assert_int_not_equal(st, MOTE_OK); /* sizes; ids far out of range */
+        if (at < 8 + 64 + 32 || at % 4 == 3)
+            assert_int_not_equal(st, MOTE_OK); /* sizes; ids far out of range */
     }
     spill(scratch, good, n);
     OK(mote_session_load(s, 0, scratch, &err));
@@ -489,7 +492,8 @@ static void test_embeddings(void **state) {
         assert_memory_equal(all, all + 3 * d, d * sizeof *all);
         for (int i = 0; i < 4; i++) {
             double square = 0;
-            for (size_t k = 0; k < d; k++) square += (double)all[(size_t)i * d + k] * (double)all[(size_t)i * d + k];
+            for (size_t k = 0; k < d; k++)
+                square += (double)all[(size_t)i * d + k] * (double)all[(size_t)i * d + k];
             assert_true(fabs(square - 1) < 1e-5);
             OK(mote_embed(s, &texts[i], &len[i], 1, &o, one, NULL, &err));
             assert_memory_equal(one, all + (size_t)i * d, d * sizeof *one);
@@ -567,11 +571,20 @@ static void test_info(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_properties), cmocka_unit_test(test_context_limits), cmocka_unit_test(test_bad_options),
-        cmocka_unit_test(test_nan_is_an_error), cmocka_unit_test(test_shift), cmocka_unit_test(test_hostile_files),
-        cmocka_unit_test(test_generation), cmocka_unit_test(test_generation_shifts),
-        cmocka_unit_test(test_sampled_generation), cmocka_unit_test(test_infill), cmocka_unit_test(test_perplexity),
-        cmocka_unit_test(test_embeddings), cmocka_unit_test(test_bench), cmocka_unit_test(test_model_without_tokenizer),
+        cmocka_unit_test(test_properties),
+        cmocka_unit_test(test_context_limits),
+        cmocka_unit_test(test_bad_options),
+        cmocka_unit_test(test_nan_is_an_error),
+        cmocka_unit_test(test_shift),
+        cmocka_unit_test(test_hostile_files),
+        cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_generation_shifts),
+        cmocka_unit_test(test_sampled_generation),
+        cmocka_unit_test(test_infill),
+        cmocka_unit_test(test_perplexity),
+        cmocka_unit_test(test_embeddings),
+        cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_model_without_tokenizer),
         cmocka_unit_test(test_info),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
