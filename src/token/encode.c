@@ -40,6 +40,7 @@ static mote_status encode_raw(tok_work *w, str text, bool first) {
     case TOK_KIND_UNIGRAM: return tok_unigram_encode(w, text);
     case TOK_KIND_WORDPIECE: return tok_wordpiece_encode(w, text);
     case TOK_KIND_TRIE: return tok_trie_encode(w, text);
+    case TOK_KIND_PLAMO2: return tok_plamo2_encode(w, text);
     }
     return MOTE_OK;
 }

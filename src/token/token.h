@@ -23,7 +23,8 @@ typedef enum tok_kind { /* how text is cut */
     TOK_KIND_SPM,       /* SentencePiece BPE: merges by the score of the result */
     TOK_KIND_UNIGRAM,   /* best path by the sum of scores */
     TOK_KIND_WORDPIECE, /* longest match within words */
-    TOK_KIND_TRIE       /* longest match anywhere (RWKV) */
+    TOK_KIND_TRIE,      /* longest match anywhere (RWKV) */
+    TOK_KIND_PLAMO2     /* best path from the back, whole characters (PLaMo 2) */
 } tok_kind;
 
 typedef enum tok_type { /* numbers are GGUF's tokenizer.ggml.token_type */

@@ -231,6 +231,8 @@ mote_status tok_wordpiece_encode(tok_work *w, str text);
 mote_status tok_wordpiece_word(tok_work *w, str word);
 mote_status tok_trie_prepare(tok_vocab *v, mote_error *err);
 mote_status tok_trie_encode(tok_work *w, str text);
+mote_status tok_plamo2_prepare(tok_vocab *v, mote_error *err);
+mote_status tok_plamo2_encode(tok_work *w, str text);
 mote_status tok_json_encode(tok_work *w, str text, bool first);
 /* merge.c: merges a run of text and emits what it comes to. */
 mote_status tok_merge_run(tok_work *w, str text);

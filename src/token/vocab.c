@@ -181,7 +181,7 @@ static void put_piece(const tok_vocab *v, size_t id, buf *b) {
     else if (v->kind == TOK_KIND_WORDPIECE && v->from_json) {
         if (v->char_prefix.n && str_starts(s, v->char_prefix)) buf_put(b, s.p + v->char_prefix.n, s.n - v->char_prefix.n);
         else buf_putc(b, ' '), buf_put_str(b, s);
-    } else if (v->escape_space || v->kind != TOK_KIND_BPE) put_unescaped(b, s);
+    } else if (v->escape_space || (v->kind != TOK_KIND_BPE && v->kind != TOK_KIND_PLAMO2)) put_unescaped(b, s);
     else buf_put_str(b, s);
 }
 
@@ -341,7 +341,7 @@ int32_t tok_find(const tok_vocab *v, str s) {
 }
 
 const char *tok_kind_name(tok_kind k) {
-    static const char *const names[] = {"BPE", "SentencePiece BPE", "unigram", "WordPiece", "longest match"};
+    static const char *const names[] = {"BPE", "SentencePiece BPE", "unigram", "WordPiece", "longest match", "PLaMo 2"};
     return names[k];
 }
 

@@ -232,10 +232,13 @@ static mote_status choose_kind(const loader *l, str model, str *pre) {
         v->role[TOK_ROLE_MASK] = 103;
     } else if (str_is(model, "rwkv")) {
         v->kind = TOK_KIND_TRIE;
+    } else if (str_is(model, "plamo2")) {
+        v->kind = TOK_KIND_PLAMO2;
+        defaults(v, 1, 2, 0, TOK_NONE, 3);
     } else if (str_is(model, "none") || str_is(model, "no_vocab") || str_is(model, "test")) {
         FAIL(l->err, MOTE_E_NOT_FOUND, "the file has no tokenizer ('tokenizer.ggml.model' is '%.*s')", STR_ARG(model));
     } else {
-        FAIL(l->err, MOTE_E_UNSUPPORTED, "'tokenizer.ggml.model' is '%.*s'; known are gpt2, gemma4, llama, t5, bert, rwkv",
+        FAIL(l->err, MOTE_E_UNSUPPORTED, "'tokenizer.ggml.model' is '%.*s'; known are gpt2, gemma4, llama, t5, bert, rwkv, plamo2",
              STR_ARG(model));
     }
     return MOTE_OK;
@@ -302,8 +305,8 @@ mote_status tok_open_gguf(tok_vocab *v, const model_file *f, const log_sink *log
     TRY(kv_get_bool(f, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix, v->add_space_prefix, err));
     TRY(kv_get_bool(f, "tokenizer.ggml.remove_extra_whitespaces", &v->merge_spaces, false, err));
     if (v->kind == TOK_KIND_BPE) TRY(open_bpe(l, pre, &add_bos));
-    else if (v->kind == TOK_KIND_SPM || v->kind == TOK_KIND_UNIGRAM) {
-        v->escape_space = true;
+    else if (v->kind == TOK_KIND_SPM || v->kind == TOK_KIND_UNIGRAM || v->kind == TOK_KIND_PLAMO2) {
+        v->escape_space = v->kind != TOK_KIND_PLAMO2;
         TRY(load_scores(l));
         TRY(spell_bytes(l));
     }
@@ -319,5 +322,6 @@ mote_status tok_open_gguf(tok_vocab *v, const model_file *f, const log_sink *log
         TRY(tok_wordpiece_prepare(v, err));
     }
     if (v->kind == TOK_KIND_TRIE) TRY(tok_trie_prepare(v, err));
+    if (v->kind == TOK_KIND_PLAMO2) TRY(tok_plamo2_prepare(v, err));
     return load_strips(l, pre);
 }
