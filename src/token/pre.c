@@ -32,20 +32,36 @@ struct pass {
     bool invert;
 };
 struct tok_pre {
+    pcre2_general_context *memory; /* PCRE2 allocates through mem.h like everyone */
+    pcre2_compile_context *compile;
     struct pass pass[PASSES_MAX];
     int n;
     bool any_text;
 };
 
+static void *pcre_alloc(size_t n, void *ctx) {
+    (void)ctx;
+    return mem_resize(NULL, n, 1);
+}
+static void pcre_free(void *p, void *ctx) {
+    (void)ctx;
+    mem_free(p);
+}
+
 mote_status tok_pre_new(tok_pre **out, mote_error *err) {
-    *out = MEM_NEW(tok_pre);
-    if (!*out) FAIL(err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
-    return MOTE_OK;
+    tok_pre *p = *out = MEM_NEW(tok_pre);
+    if (p) p->memory = pcre2_general_context_create(pcre_alloc, pcre_free, NULL);
+    if (p && p->memory) p->compile = pcre2_compile_context_create(p->memory);
+    if (p && p->compile) return MOTE_OK;
+    tok_pre_free(out);
+    FAIL(err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
 }
 
 void tok_pre_free(tok_pre **p) {
     if (!*p) return;
     for (int i = 0; i < (*p)->n; i++) pcre2_code_free((*p)->pass[i].code);
+    pcre2_compile_context_free((*p)->compile);
+    pcre2_general_context_free((*p)->memory);
     mem_free(*p);
     *p = NULL;
 }
@@ -188,7 +204,7 @@ static void text_pattern(str re, buf *out) {
     }
 }
 
-static mote_status compile(struct pass *pass, str re, mote_error *err) {
+static mote_status compile(tok_pre *p, struct pass *pass, str re, mote_error *err) {
     buf pattern;
     buf_init(&pattern, PATTERN_BYTES_MAX * 4);
     pass->kind = PASS_SHADOW;
@@ -203,8 +219,10 @@ static mote_status compile(struct pass *pass, str re, mote_error *err) {
         opts |= pass->kind == PASS_TEXT ? PCRE2_UTF | PCRE2_UCP : PCRE2_NEVER_UTF | PCRE2_NEVER_UCP;
         int code = 0;
         PCRE2_SIZE at = 0;
-        pass->code = pcre2_compile((PCRE2_SPTR)buf_str(&pattern).p, pattern.n, opts, &code, &at, NULL);
-        if (!pass->code) {
+        pass->code = pcre2_compile((PCRE2_SPTR)buf_str(&pattern).p, pattern.n, opts, &code, &at, p->compile);
+        if (!pass->code && code == PCRE2_ERROR_HEAP_FAILED) {
+            s = ERR(err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
+        } else if (!pass->code) {
             char why[160];
             (void)pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
             s = ERR(err, MOTE_E_UNSUPPORTED, "the pre-tokenizer's regex '%.*s': %s", STR_ARG(re), why);
@@ -223,7 +241,7 @@ mote_status tok_pre_add(tok_pre *p, str regex, tok_split how, bool invert, mote_
              PATTERN_BYTES_MAX);
     struct pass *pass = &p->pass[p->n];
     *pass = (struct pass){.kind = PASS_DIGITS, .how = how, .invert = invert};
-    if (!str_is(regex, "@digits")) TRY(compile(pass, regex, err));
+    if (!str_is(regex, "@digits")) TRY(compile(p, pass, regex, err));
     if (pass->kind == PASS_TEXT) p->any_text = true;
     p->n++;
     return MOTE_OK;
@@ -255,9 +273,9 @@ mote_status tok_cut_open(tok_cut **out, const tok_pre *p, mote_error *err) {
     tok_cut *c = *out = MEM_NEW(tok_cut);
     if (!c) FAIL(err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
     c->pre = p;
-    c->match = pcre2_match_data_create(1, NULL);
-    c->context = pcre2_match_context_create(NULL);
-    c->stack = pcre2_jit_stack_create(32 << 10, 8 << 20, NULL);
+    c->match = pcre2_match_data_create(1, p->memory);
+    c->context = pcre2_match_context_create(p->memory);
+    c->stack = pcre2_jit_stack_create(32 << 10, 8 << 20, p->memory);
     if (!c->match || !c->context || !c->stack) {
         tok_cut_close(out);
         FAIL(err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
@@ -370,6 +388,7 @@ static mote_status match_all(tok_cut *c, const struct pass *pass, const unsigned
         TRY(check_deadline(c, e->err));
         int rc = pcre2_match(pass->code, subject, n, from, PCRE2_NO_UTF_CHECK, c->match, c->context);
         if (rc == PCRE2_ERROR_NOMATCH) break;
+        if (rc == PCRE2_ERROR_NOMEMORY) FAIL(e->err, MOTE_E_MEMORY, "out of memory for a pre-tokenizer");
         if (rc < 0)
             FAIL(e->err, MOTE_E_LIMIT, "the pre-tokenizer's regex needs too many steps (PCRE2 error %d)", rc);
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(c->match);
