@@ -41,79 +41,73 @@ size_t kern_panel_bytes(const kern_packing *p, size_t k) {
     return kern_levels_at(p, kern_acts_blocks(k) - 1) + kern_level_bytes(p->bits);
 }
 
-/* The planes of one block of row r: levels 4 to a word, word w of plane i at planes[16 i]. */
-static void put_levels(uint32_t *planes, unsigned bits, const uint32_t u[8]) {
-    uint32_t low = 0x0f0f0f0fu, bit = 0x01010101u, pair = 0x03030303u, high = 0;
-    switch (bits) {
-        case BITS_8:
-            for (int g = 0; g < 8; g++) planes[16 * g] = u[g];
-            return;
-        case BITS_1:
-            for (int g = 0; g < 8; g++) high |= (u[g] >> 1 & bit) << g;
-            planes[0] = high;
-            return;
-        case BITS_2:
-        case BITS_3:
-            for (int h = 0; h < 2; h++) {
-                const uint32_t *v = u + 4 * h;
-                planes[16 * h] = (v[0] & pair) | (v[1] & pair) << 2 | (v[2] & pair) << 4 | (v[3] & pair) << 6;
-            }
-            if (bits == BITS_2) return;
-            for (int g = 0; g < 8; g++) high |= (u[g] >> 2 & bit) << g;
-            planes[32] = high;
-            return;
-        default: break;
-    }
-    for (int g = 0; g < 4; g++) planes[16 * g] = (u[g] & low) | (u[g + 4] & low) << 4;
-    if (bits == BITS_5) {
-        for (int g = 0; g < 8; g++) high |= (u[g] >> 4 & bit) << g;
-        planes[64] = high;
-    } else if (bits == BITS_6) {
-        for (int h = 0; h < 2; h++) {
-            high = 0;
-            for (int j = 0; j < 4; j++) high |= (u[4 * h + j] >> 4 & pair) << 2 * j;
-            planes[64 + 16 * h] = high;
-        }
-    }
+enum { LOW = 0x0f0f0f0f, PAIR = 0x03030303, BIT = 0x01010101 };
+
+/* dst[r] |= the bits of mask of each k-group, moved to their place: group g of n to bit `step` g */
+static void put_bits(uint32_t dst[KERN_PANEL], const uint32_t (*u)[KERN_PANEL], int n, int from, uint32_t mask,
+                     int step) {
+    for (int r = 0; r < KERN_PANEL; r++) dst[r] = 0;
+    for (int g = 0; g < n; g++)
+        for (int r = 0; r < KERN_PANEL; r++) dst[r] |= (u[g][r] >> from & mask) << step * g;
 }
 
-/* The scales of block b of row r; s: the beginning of its group. */
-static void put_scales(unsigned char *s, const kern_packing *p, size_t b, size_t r, const kern_block *k) {
-    uint16_t *half = (uint16_t *)(void *)s;
+/* The planes of one block, 16 words each. */
+static void put_levels(uint32_t (*planes)[KERN_PANEL], unsigned bits, const uint32_t (*u)[KERN_PANEL]) {
+    switch (bits) {
+    case BITS_8: memcpy(planes, u, 8 * sizeof *u); return;
+    case BITS_1: put_bits(planes[0], u, 8, 1, BIT, 1); return;
+    case BITS_2:
+    case BITS_3:
+        for (int h = 0; h < 2; h++) put_bits(planes[h], u + 4 * h, 4, 0, PAIR, 2);
+        if (bits == BITS_3) put_bits(planes[2], u, 8, 2, BIT, 1);
+        return;
+    default: break;
+    }
+    for (int g = 0; g < 4; g++)
+        for (int r = 0; r < KERN_PANEL; r++) planes[g][r] = (u[g][r] & LOW) | (u[g + 4][r] & LOW) << 4;
+    if (bits == BITS_5) put_bits(planes[4], u, 8, 4, BIT, 1);
+    if (bits == BITS_6)
+        for (int h = 0; h < 2; h++) put_bits(planes[4 + h], u + 4 * h, 4, 4, PAIR, 2);
+}
+
+/* The scales of block b; s: the beginning of its group. */
+static void put_scales(unsigned char *s, const kern_packing *p, size_t b, const kern_block *k) {
+    enum { HALVES = 2 * KERN_PANEL };
     b %= kern_group_blocks(p->scales, p->shift);
     switch (p->scales) {
     case SCALES_F16:
-        if (b % ((size_t)1 << p->shift) == 0) half[(b >> p->shift) * 16 + r] = k->d;
+        if (b % ((size_t)1 << p->shift) == 0) memcpy(s + (b >> p->shift) * HALVES, k->d, HALVES);
         return;
     case SCALES_F16_MIN:
     case SCALES_F16_16:
-        half[r] = k->d;
-        half[16 + r] = k->m;
+        memcpy(s, k->d, HALVES);
+        memcpy(s + HALVES, k->m, HALVES);
         return;
-    case SCALES_E8M0: s[b * 16 + r] = (unsigned char)k->d; return;
+    case SCALES_E8M0:
+        for (int r = 0; r < KERN_PANEL; r++) s[b * KERN_PANEL + (size_t)r] = (unsigned char)k->d[r];
+        return;
     default: break;
     }
     bool dmin = p->scales == SCALES_K_MIN || p->scales == SCALES_K_MIN16;
-    if (b == 0) half[r] = k->d;
-    if (b == 0 && dmin) half[16 + r] = k->m;
-    s += (dmin ? 64 : 32) + b * (p->scales == SCALES_K ? 16 : 32);
+    if (b == 0) memcpy(s, k->d, HALVES);
+    if (b == 0 && dmin) memcpy(s + HALVES, k->m, HALVES);
+    s += (dmin ? 2 : 1) * HALVES + b * (p->scales == SCALES_K ? KERN_PANEL : HALVES);
     if (p->scales == SCALES_K_MIN16) {
-        s[r] = (unsigned char)(k->s[0] | k->ms[0] << 4);
-        s[16 + r] = (unsigned char)(k->s[1] | k->ms[1] << 4);
-    } else {
-        s[r] = k->s[0];
-        if (p->scales == SCALES_K_MIN) s[16 + r] = k->ms[0];
-        if (p->scales == SCALES_K_16) s[16 + r] = k->s[1];
+        for (int i = 0; i < 2; i++)
+            for (int r = 0; r < KERN_PANEL; r++) *s++ = (unsigned char)(k->s[i][r] | k->ms[i][r] << 4);
+        return;
     }
+    memcpy(s, k->s[0], KERN_PANEL);
+    if (p->scales != SCALES_K) memcpy(s + KERN_PANEL, p->scales == SCALES_K_MIN ? k->ms[0] : k->s[1], KERN_PANEL);
 }
 
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k) {
     unsigned char *panel = dst;
-    for (size_t b = 0; b < k / KERN_BLOCK; b++)
-        for (size_t r = 0; r < KERN_PANEL; r++) {
-            kern_block block = {0};
-            if (rows[r]) p->unpack(rows[r], b, &block);
-            put_levels((uint32_t *)(void *)(panel + kern_levels_at(p, b)) + r, p->bits, block.u);
-            put_scales(panel + kern_group_at(p, b), p, b, r, &block);
-        }
+    kern_block block;
+    for (size_t b = 0; b < k / KERN_BLOCK; b++) {
+        p->unpack(rows, b, &block);
+        put_levels((uint32_t(*)[KERN_PANEL])(void *)(panel + kern_levels_at(p, b)), p->bits,
+                   (const uint32_t(*)[KERN_PANEL])block.u);
+        put_scales(panel + kern_group_at(p, b), p, b, &block);
+    }
 }

@@ -33,11 +33,11 @@ typedef enum kern_scales {
     SCALES_K_MIN16, /* 8 blocks: f16[16] d, dmin, then for each 2 × u8[16], s in the low nibble, m in the high */
 } kern_scales;
 
-/* One block of 32 columns of one row, taken from the file's form. */
+/* One block of 32 columns of the 16 rows of a panel, taken from the file's form. */
 typedef struct kern_block {
-    uint32_t u[8];  /* levels, 4 to a word, little-endian */
-    uint16_t d, m;  /* f16 bits (E8M0: d the exponent); valid at the first block a scale belongs to */
-    uint8_t s[2], ms[2]; /* small scales and mins of its one or two halves */
+    uint32_t u[8][KERN_PANEL];         /* levels of k-group g, 4 to a word, little-endian */
+    uint16_t d[KERN_PANEL], m[KERN_PANEL]; /* f16 bits (E8M0: d the exponent; F16_16: m the second scale) */
+    uint8_t s[2][KERN_PANEL], ms[2][KERN_PANEL]; /* small scales and mins of the block's one or two halves */
 } kern_block;
 
 typedef struct kern_packing {
@@ -46,14 +46,14 @@ typedef struct kern_packing {
     uint8_t shift;
     float d_mul;          /* the f16 d is multiplied by this power of two */
     const int8_t *levels; /* BITS_4T: 16 of them */
-    void (*unpack)(const unsigned char *row, size_t block, kern_block *out);
+    void (*unpack)(const unsigned char *const rows[KERN_PANEL], size_t block, kern_block *out);
 } kern_packing;
 enum { KERN_NO_OFFSET = 31 };
 
 /* NULL when the type has no packed form. */
 const kern_packing *kern_packing_of(quant_type t);
 size_t kern_panel_bytes(const kern_packing *p, size_t k);
-/* dst (kern_panel_bytes) from rows[16] of k columns in file form; NULL rows give zeros. */
+/* dst (kern_panel_bytes) from rows[16] of k columns in file form. Padding is left as it is: nobody reads it. */
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k);
 
 static inline size_t kern_level_bytes(unsigned bits) {

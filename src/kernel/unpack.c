@@ -27,27 +27,27 @@ static void fifth_bits(uint32_t u[8], const uint8_t *qh) {
     for (int g = 0; g < 8; g++) u[g] |= spread(word(qh, 0) >> 4 * g) << 4;
 }
 
-UNPACKER(q4_0) {
+UNPACK(q4_0) {
     const q4_0_block *b = (const q4_0_block *)row + block;
     nibbles(out->u, b->qs);
     out->d = b->d;
 }
 
-UNPACKER(q4_1) {
+UNPACK(q4_1) {
     const q4_1_block *b = (const q4_1_block *)row + block;
     nibbles(out->u, b->qs);
     out->d = b->d;
     out->m = b->m;
 }
 
-UNPACKER(q5_0) {
+UNPACK(q5_0) {
     const q5_0_block *b = (const q5_0_block *)row + block;
     nibbles(out->u, b->qs);
     fifth_bits(out->u, b->qh);
     out->d = b->d;
 }
 
-UNPACKER(q5_1) {
+UNPACK(q5_1) {
     const q5_1_block *b = (const q5_1_block *)row + block;
     nibbles(out->u, b->qs);
     fifth_bits(out->u, b->qh);
@@ -55,13 +55,13 @@ UNPACKER(q5_1) {
     out->m = b->m;
 }
 
-UNPACKER(q8_0) {
+UNPACK(q8_0) {
     const q8_0_block *b = (const q8_0_block *)row + block;
     for (int g = 0; g < 8; g++) out->u[g] = word((const uint8_t *)b->qs, g) ^ 0x80808080u;
     out->d = b->d;
 }
 
-UNPACKER(q2_k) {
+UNPACK(q2_k) {
     const q2_k_block *b = (const q2_k_block *)row + block / 8;
     size_t s = block % 8;
     for (int g = 0; g < 8; g++) out->u[g] = word(b->qs + s / 4 * 32, g) >> s % 4 * 2 & low2;
@@ -73,7 +73,7 @@ UNPACKER(q2_k) {
     out->m = b->dmin;
 }
 
-UNPACKER(q3_k) {
+UNPACK(q3_k) {
     const q3_k_block *b = (const q3_k_block *)row + block / 8;
     size_t s = block % 8;
     for (int g = 0; g < 8; g++)
@@ -82,7 +82,7 @@ UNPACKER(q3_k) {
     out->d = b->d;
 }
 
-UNPACKER(q4_k) {
+UNPACK(q4_k) {
     const q4_k_block *b = (const q4_k_block *)row + block / 8;
     size_t s = block % 8;
     for (int g = 0; g < 8; g++) out->u[g] = word(b->qs + s / 2 * 32, g) >> s % 2 * 4 & low4;
@@ -91,7 +91,7 @@ UNPACKER(q4_k) {
     out->m = b->dmin;
 }
 
-UNPACKER(q5_k) {
+UNPACK(q5_k) {
     const q5_k_block *b = (const q5_k_block *)row + block / 8;
     size_t s = block % 8;
     for (int g = 0; g < 8; g++)
@@ -101,7 +101,7 @@ UNPACKER(q5_k) {
     out->m = b->dmin;
 }
 
-UNPACKER(q6_k) {
+UNPACK(q6_k) {
     const q6_k_block *b = (const q6_k_block *)row + block / 8;
     size_t s = block % 4, half = block % 8 / 4;
     const uint8_t *ql = b->ql + half * 64 + s % 2 * 32, *qh = b->qh + half * 32;
@@ -111,13 +111,13 @@ UNPACKER(q6_k) {
     out->d = b->d;
 }
 
-UNPACKER(iq4_nl) {
+UNPACK(iq4_nl) {
     const iq4_nl_block *b = (const iq4_nl_block *)row + block;
     nibbles(out->u, b->qs);
     out->d = b->d;
 }
 
-UNPACKER(iq4_xs) {
+UNPACK(iq4_xs) {
     const iq4_xs_block *b = (const iq4_xs_block *)row + block / 8;
     size_t s = block % 8;
     nibbles(out->u, b->qs + 16 * s);
@@ -125,13 +125,13 @@ UNPACKER(iq4_xs) {
     out->d = b->d;
 }
 
-UNPACKER(mxfp4) {
+UNPACK(mxfp4) {
     const mxfp4_block *b = (const mxfp4_block *)row + block;
     nibbles(out->u, b->qs);
     out->d = b->e;
 }
 
-UNPACKER(nvfp4) {
+UNPACK(nvfp4) {
     const nvfp4_block *b = (const nvfp4_block *)row + block / 2;
     size_t half = block % 2 * 2;
     for (int i = 0; i < 2; i++) /* 8 bytes hold 16 columns: the first eight low, the rest high */
@@ -143,7 +143,7 @@ UNPACKER(nvfp4) {
     out->m = quant_f32_to_f16(quant_ue4m3_half(b->d[half + 1]));
 }
 
-UNPACKER(tq1_0) {
+UNPACK(tq1_0) {
     static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
     const tq1_0_block *b = (const tq1_0_block *)row + block / 8;
     uint8_t t[32];
@@ -159,21 +159,21 @@ UNPACKER(tq1_0) {
     out->d = b->d;
 }
 
-UNPACKER(tq2_0) {
+UNPACK(tq2_0) {
     const tq2_0_block *b = (const tq2_0_block *)row + block / 8;
     size_t s = block % 8;
     for (int g = 0; g < 8; g++) out->u[g] = word(b->qs + s / 4 * 32, g) >> s % 4 * 2 & low2;
     out->d = b->d;
 }
 
-UNPACKER(q1_0) {
+UNPACK(q1_0) {
     const q1_0_block *b = (const q1_0_block *)row + block / 4;
     uint32_t bits = word(b->qs, (int)(block % 4));
     for (int g = 0; g < 8; g++) out->u[g] = spread(bits >> 4 * g) << 1;
     out->d = b->d;
 }
 
-UNPACKER(q2_0) {
+UNPACK(q2_0) {
     const q2_0_block *b = (const q2_0_block *)row + block / 2;
     const uint8_t *qs = b->qs + block % 2 * 8;
     for (int g = 0; g < 8; g++) { /* a byte holds the four columns of a k-group */

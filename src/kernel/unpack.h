@@ -5,7 +5,7 @@
 #include "kernel/packed.h"
 #include "quant/layout.h"
 
-#define UNPACKER(name) void unpack_##name(const unsigned char *row, size_t block, kern_block *out)
+#define UNPACKER(name) void unpack_##name(const unsigned char *const rows[KERN_PANEL], size_t block, kern_block *out)
 UNPACKER(q4_0);
 UNPACKER(q4_1);
 UNPACKER(q5_0);
@@ -31,6 +31,30 @@ UNPACKER(tq1_0);
 UNPACKER(tq2_0);
 UNPACKER(q1_0);
 UNPACKER(q2_0);
+#undef UNPACKER
+
+/* A block of one row; what a format does not have stays 0. */
+typedef struct row_block {
+    uint32_t u[8];
+    uint16_t d, m;
+    uint8_t s[2], ms[2];
+} row_block;
+
+/* UNPACK(name) { … } defines unpack_name: the body is one row, (row, block) into *out. */
+#define UNPACK(name)                                                                                          \
+    static inline void row_##name(const unsigned char *row, size_t block, row_block *out);                    \
+    void unpack_##name(const unsigned char *const rows[KERN_PANEL], size_t block, kern_block *out) {          \
+        for (size_t r = 0; r < KERN_PANEL; r++) {                                                             \
+            row_block one = {0};                                                                              \
+            row_##name(rows[r], block, &one);                                                                 \
+            for (int g = 0; g < 8; g++) out->u[g][r] = one.u[g];                                              \
+            out->d[r] = one.d;                                                                                \
+            out->m[r] = one.m;                                                                                \
+            for (int i = 0; i < 2; i++) out->s[i][r] = one.s[i];                                              \
+            for (int i = 0; i < 2; i++) out->ms[i][r] = one.ms[i];                                            \
+        }                                                                                                     \
+    }                                                                                                         \
+    static inline void row_##name(const unsigned char *row, size_t block, row_block *out)
 
 /* Codebook formats: all values a weight can take are 16 at most, so they pack as indices into these. */
 extern const int8_t unpack_iq2_levels[16], unpack_iq3_xxs_levels[16], unpack_iq3_s_levels[16],

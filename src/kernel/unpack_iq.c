@@ -17,7 +17,7 @@ static uint64_t signs_of(uint8_t signs) {
     return (uint64_t)spread(signs >> 4u) << 35 | (uint64_t)spread(signs) << 3;
 }
 
-static void put8(kern_block *out, int l, uint64_t index) {
+static void put8(row_block *out, int l, uint64_t index) {
     out->u[2 * l] = (uint32_t)index;
     out->u[2 * l + 1] = (uint32_t)(index >> 32);
 }
@@ -25,7 +25,7 @@ static void put8(kern_block *out, int l, uint64_t index) {
 /* Magnitudes 8, 25, 43 to 0, 1, 2. */
 static uint64_t iq2_index(uint64_t grid) { return (grid - 0x0808080808080808u) >> 4 & 0x0303030303030303u; }
 
-UNPACKER(iq2_xxs) {
+UNPACK(iq2_xxs) {
     const iq2_xxs_block *b = (const iq2_xxs_block *)row + block / 8;
     const unsigned char *p = (const unsigned char *)b + 2 + 8 * (block % 8);
     uint32_t w;
@@ -36,12 +36,12 @@ UNPACKER(iq2_xxs) {
     out->d = b->d;
 }
 
-static void scales_of_nibbles(kern_block *out, uint8_t scales) {
+static void scales_of_nibbles(row_block *out, uint8_t scales) {
     out->s[0] = (uint8_t)(2 * (scales & 15) + 1);
     out->s[1] = (uint8_t)(2 * (scales >> 4) + 1);
 }
 
-UNPACKER(iq2_xs) {
+UNPACK(iq2_xs) {
     const iq2_xs_block *b = (const iq2_xs_block *)row + block / 8;
     for (int l = 0; l < 4; l++) {
         uint16_t q = b->qs[block % 8 * 4 + l];
@@ -51,7 +51,7 @@ UNPACKER(iq2_xs) {
     out->d = b->d;
 }
 
-UNPACKER(iq2_s) {
+UNPACK(iq2_s) {
     const iq2_s_block *b = (const iq2_s_block *)row + block / 8;
     for (int l = 0; l < 4; l++) {
         size_t i = block % 8 * 4 + (size_t)l;
@@ -62,7 +62,7 @@ UNPACKER(iq2_s) {
     out->d = b->d;
 }
 
-UNPACKER(iq3_xxs) {
+UNPACK(iq3_xxs) {
     const iq3_xxs_block *b = (const iq3_xxs_block *)row + block / 8;
     size_t s = block % 8;
     uint32_t w;
@@ -76,7 +76,7 @@ UNPACKER(iq3_xxs) {
     out->d = b->d;
 }
 
-UNPACKER(iq3_s) {
+UNPACK(iq3_s) {
     const iq3_s_block *b = (const iq3_s_block *)row + block / 8;
     size_t s = block % 8;
     for (int l = 0; l < 4; l++) {
@@ -96,7 +96,7 @@ static uint64_t iq1_index(uint64_t grid, bool down) {
     return trits | (down ? 0x0808080808080808u : 0);
 }
 
-UNPACKER(iq1_s) {
+UNPACK(iq1_s) {
     const iq1_s_block *b = (const iq1_s_block *)row + block / 8;
     size_t s = block % 8;
     int h = b->qh[s];
@@ -106,7 +106,7 @@ UNPACKER(iq1_s) {
     out->d = b->d;
 }
 
-UNPACKER(iq1_m) {
+UNPACK(iq1_m) {
     const iq1_m_block *b = (const iq1_m_block *)row + block / 8;
     uint16_t sc[4];
     memcpy(sc, b->scales, 8);

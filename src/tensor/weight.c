@@ -16,7 +16,7 @@ static void pack_share(void *arg, int ith, int nth) {
         const unsigned char *rows[KERN_PANEL], *mat = w->data + i / job->n_panels * w->mat_bytes;
         size_t first = i % job->n_panels * KERN_PANEL;
         for (size_t r = 0; r < KERN_PANEL; r++)
-            rows[r] = first + r < w->rows ? mat + (first + r) * w->row_bytes : NULL;
+            rows[r] = mat + MIN(first + r, w->rows - 1) * w->row_bytes; /* past the end: never looked at */
         kern_pack_panel(w->packing, job->dst + i * job->panel_bytes, rows, w->cols);
     }
 }

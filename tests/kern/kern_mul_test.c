@@ -38,7 +38,7 @@ static problem make_problem(const kern_table *ref, quant_type type, size_t n_row
         const unsigned char *list[KERN_PANEL];
         for (size_t j = 0; j < KERN_PANEL; j++) {
             fill_row(type, rows.p + j * row_bytes, k, fill, r);
-            list[j] = i * KERN_PANEL + j < n_rows ? rows.p + j * row_bytes : NULL;
+            list[j] = rows.p + j * row_bytes;
         }
         kern_pack_panel(p.pk, p.panels.p + i * p.panel_bytes, list, k);
     }
