@@ -119,10 +119,14 @@ mote_status hf_put_tokenizer(hf *h, mote_error *err) {
     if (h->f->tokenizer_json.p && (h->flags & MODEL_FILE_VOCAB))
         TRYG(s, json_parse(&tokenizer, h->f->tokenizer_json, "tokenizer.json", err));
     TRYG(s, put_templates(h, config, err));
-    if (tokenizer) TRYG(s, hf_put_vocab(h, tokenizer, config, err));
-    else if (!h->f->tokenizer_json.p) TRYG(s, hf_put_str(h, "tokenizer.ggml.model", STR("none"), err));
+    if (tokenizer) TRYG(s, hf_put_vocab(h, tokenizer, err));
+    else if (!h->f->tokenizer_json.p) {
+        TRYG(s, hf_read_text(h, "tokenizer.model", &text, err));
+        if (text.p) TRYG(s, hf_put_spm(h, text, config, err));
+        else TRYG(s, hf_put_str(h, "tokenizer.ggml.model", STR("none"), err));
+    }
     TRYG(s, put_special(h, tokenizer, config, generation, err));
-    if (tokenizer) TRYG(s, put_add_tokens(h, tokenizer, config, err));
+    if (tokenizer || !h->f->tokenizer_json.p) TRYG(s, put_add_tokens(h, tokenizer, config, err));
 out:
     json_decref(tokenizer);
     json_decref(config);

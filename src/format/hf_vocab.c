@@ -12,17 +12,6 @@
 #define SPACE_MARK "\xE2\x96\x81" /* ▁ */
 #define SCRATCH_MAX ((size_t)1 << 20)
 
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
-
-typedef struct vocab {
-    arena *mem;
-    str *tokens;
-    int32_t *types;
-    float *scores;
-    size_t n;
-    name_index index;
-} vocab;
-
 /* ---- which pre-tokenizer ---- */
 
 static void describe(const json_t *p, buf *b, int depth) {
@@ -90,7 +79,7 @@ static const json_t *part_of_type(const json_t *p, const char *type, int depth) 
 
 /* ---- tokens ---- */
 
-static mote_status set_token(vocab *v, int64_t id, str text, int32_t type, float score, mote_error *err) {
+mote_status hf_vocab_set(hf_vocab *v, int64_t id, str text, int32_t type, float score, mote_error *err) {
     if (id < 0 || (uint64_t)id >= v->n)
         FAIL(err, MOTE_E_RANGE, "tokenizer.json: token '%.*s' has id %lld, outside the vocabulary of %zu", STR_ARG(text),
              (long long)id, v->n);
@@ -122,7 +111,7 @@ static size_t count_ids(const json_t *model_vocab, const json_t *added) {
     return n;
 }
 
-static mote_status allocate(vocab *v, size_t n, mote_error *err) {
+mote_status hf_vocab_init(hf_vocab *v, size_t n, mote_error *err) {
     if (n == 0 || n > FORMAT_STRINGS_MAX)
         FAIL(err, MOTE_E_LIMIT, "tokenizer.json: a vocabulary of %zu tokens (at most %zu)", n, FORMAT_STRINGS_MAX);
     v->n = n;
@@ -134,12 +123,12 @@ static mote_status allocate(vocab *v, size_t n, mote_error *err) {
     return MOTE_OK;
 }
 
-static mote_status read_pieces(vocab *v, const json_t *pieces, mote_error *err) {
+static mote_status read_pieces(hf_vocab *v, const json_t *pieces, mote_error *err) {
     if (json_is_array(pieces)) { /* Unigram: [[piece, score], …] */
         for (size_t i = 0; i < json_array_size(pieces); i++) {
             const json_t *p = json_array_get(pieces, i), *text = json_array_get(p, 0);
             if (!json_is_string(text)) FAIL(err, MOTE_E_FORMAT, "tokenizer.json: vocabulary entry %zu is no pair", i);
-            TRY(set_token(v, (int64_t)i, (str){json_string_value(text), json_string_length(text)}, TYPE_NORMAL,
+            TRY(hf_vocab_set(v, (int64_t)i, (str){json_string_value(text), json_string_length(text)}, TYPE_NORMAL,
                           (float)json_number_value(json_array_get(p, 1)), err));
         }
         return MOTE_OK;
@@ -153,34 +142,33 @@ static mote_status read_pieces(vocab *v, const json_t *pieces, mote_error *err) 
     json_object_foreach(o.out, key, id) {
         if (!json_is_integer(id)) FAIL(err, MOTE_E_FORMAT, "tokenizer.json: token '%.100s' has no id", key);
         size_t n = json_object_iter_key_len(json_object_key_to_iter(key));
-        TRY(set_token(v, json_integer_value(id), (str){key, n}, TYPE_NORMAL, 0, err));
+        TRY(hf_vocab_set(v, json_integer_value(id), (str){key, n}, TYPE_NORMAL, 0, err));
     }
     return MOTE_OK;
 }
 
-static bool looks_special(str s) {
+bool hf_looks_special(str s) {
     return (str_starts(s, STR("<|")) && str_ends(s, STR("|>"))) ||
            (str_starts(s, STR("<\xEF\xBD\x9C")) && str_ends(s, STR("\xEF\xBD\x9C>")));
 }
 
-static mote_status read_added(vocab *v, const json_t *added, mote_error *err) {
+static mote_status read_added(hf_vocab *v, const json_t *added, mote_error *err) {
     for (size_t i = 0; i < json_array_size(added); i++) {
         const json_t *a = json_array_get(added, i);
         str text = json_get_str(a, "content");
         if (!text.n) continue;
-        bool special = json_get_bool(a, "special", false) || looks_special(text);
-        TRY(set_token(v, json_get_int(a, "id", -1), text, special ? TYPE_CONTROL : TYPE_USER_DEFINED, -1000.0f, err));
+        bool special = json_get_bool(a, "special", false) || hf_looks_special(text);
+        TRY(hf_vocab_set(v, json_get_int(a, "id", -1), text, special ? TYPE_CONTROL : TYPE_USER_DEFINED, -1000.0f, err));
     }
     return MOTE_OK;
 }
 
-/* Ids without a token, up to the size of the embedding, are fillers. */
-static mote_status fill_holes(vocab *v, mote_error *err) {
+mote_status hf_vocab_finish(hf_vocab *v, mote_error *err) {
     for (size_t i = 0; i < v->n; i++) {
         char name[32];
         if (!v->tokens[i].p) {
             (void)snprintf(name, sizeof name, "[PAD%zu]", i);
-            TRY(set_token(v, (int64_t)i, str_of(name), TYPE_UNUSED, -10000.0f, err));
+            TRY(hf_vocab_set(v, (int64_t)i, str_of(name), TYPE_UNUSED, -10000.0f, err));
         }
         if (index_add(&v->index, v->tokens, sizeof *v->tokens, i) == INDEX_CROWDED)
             FAIL(err, MOTE_E_LIMIT, "tokenizer.json: too many colliding tokens");
@@ -233,7 +221,7 @@ static mote_status put_merges(hf *h, const json_t *merges, mote_error *err) {
 }
 
 /* SentencePiece merges by the score of the result, so that gets minus the rank of its first merge. */
-static mote_status score_merges(vocab *v, const json_t *merges, mote_error *err) {
+static mote_status score_merges(hf_vocab *v, const json_t *merges, mote_error *err) {
     buf joined;
     buf_init(&joined, SCRATCH_MAX);
     mote_status s = MOTE_OK;
@@ -266,7 +254,7 @@ static mote_status put_byte_bpe(hf *h, const json_t *tokenizer, const json_t *mo
     return s == MOTE_OK ? put_merges(h, json_object_get(model, "merges"), err) : s;
 }
 
-static mote_status put_spm(hf *h, const json_t *tokenizer, const json_t *model, vocab *v, mote_error *err) {
+static mote_status put_spm(hf *h, const json_t *tokenizer, const json_t *model, hf_vocab *v, mote_error *err) {
     const json_t *meta = part_of_type(json_object_get(tokenizer, "pre_tokenizer"), "Metaspace", 0);
     bool prefix = part_of_type(json_object_get(tokenizer, "normalizer"), "Prepend", 0) != NULL;
     if (meta) {
@@ -310,7 +298,7 @@ static mote_status put_charsmap(hf *h, str text, mote_error *err) {
                      (kv){.type = KV_ARRAY, .elem = KV_U8, .count = n, .elems = out}, err);
 }
 
-static mote_status put_unigram(hf *h, const json_t *tokenizer, const json_t *model, vocab *v, mote_error *err) {
+static mote_status put_unigram(hf *h, const json_t *tokenizer, const json_t *model, hf_vocab *v, mote_error *err) {
     const json_t *normalizer = json_object_get(tokenizer, "normalizer");
     int64_t unk = json_get_int(model, "unk_id", -1);
     if (unk >= 0 && (size_t)unk < v->n) v->types[unk] = TYPE_UNKNOWN;
@@ -326,7 +314,7 @@ static mote_status put_unigram(hf *h, const json_t *tokenizer, const json_t *mod
 }
 
 /* "##ing" becomes "ing" and "walk" "▁walk"; [CLS] and the like stay. */
-static mote_status put_wordpiece(hf *h, vocab *v, mote_error *err) {
+static mote_status put_wordpiece(hf *h, hf_vocab *v, mote_error *err) {
     for (size_t i = 0; i < v->n; i++) {
         str t = v->tokens[i];
         if (t.n >= 2 && t.p[0] == '[' && t.p[t.n - 1] == ']') continue;
@@ -346,7 +334,7 @@ static mote_status put_wordpiece(hf *h, vocab *v, mote_error *err) {
 
 static const unsigned char *bytes_of(const void *p) { return p; }
 
-static mote_status put_arrays(hf *h, const vocab *v, bool scores, mote_error *err) {
+mote_status hf_vocab_put(hf *h, const hf_vocab *v, bool scores, mote_error *err) {
     kv k = {.type = KV_ARRAY, .elem = KV_STRING, .count = v->n, .strings = v->tokens};
     TRY(hf_put_kv(h, "tokenizer.ggml.tokens", k, err));
     k = (kv){.type = KV_ARRAY, .elem = KV_I32, .count = v->n, .elems = bytes_of(v->types)};
@@ -355,17 +343,16 @@ static mote_status put_arrays(hf *h, const vocab *v, bool scores, mote_error *er
     return scores ? hf_put_kv(h, "tokenizer.ggml.scores", k, err) : MOTE_OK;
 }
 
-mote_status hf_put_vocab(hf *h, const json_t *tokenizer, const json_t *config, mote_error *err) {
-    (void)config;
+mote_status hf_put_vocab(hf *h, const json_t *tokenizer, mote_error *err) {
     const json_t *model = json_object_get(tokenizer, "model"), *added = json_object_get(tokenizer, "added_tokens");
     const json_t *pieces = json_object_get(model, "vocab");
     if (!json_is_object(pieces) && !json_is_array(pieces)) FAIL(err, MOTE_E_FORMAT, "tokenizer.json has no model.vocab");
-    vocab v = {.mem = &h->f->mem};
+    hf_vocab v = {.mem = &h->f->mem};
     size_t n = count_ids(pieces, added);
-    TRY(allocate(&v, MAX(n, (size_t)h->n_vocab), err));
+    TRY(hf_vocab_init(&v, MAX(n, (size_t)h->n_vocab), err));
     TRY(read_pieces(&v, pieces, err));
     TRY(read_added(&v, added, err));
-    TRY(fill_holes(&v, err));
+    TRY(hf_vocab_finish(&v, err));
     str type = json_get_str(model, "type");
     bool byte_level = part_of_type(json_object_get(tokenizer, "pre_tokenizer"), "ByteLevel", 0) ||
                       part_of_type(json_object_get(tokenizer, "decoder"), "ByteLevel", 0);
@@ -375,5 +362,5 @@ mote_status hf_put_vocab(hf *h, const json_t *tokenizer, const json_t *config, m
     else if (has_merges && byte_level) TRY(put_byte_bpe(h, tokenizer, model, err));
     else if (has_merges) TRY(put_spm(h, tokenizer, model, &v, err));
     else FAIL(err, MOTE_E_UNSUPPORTED, "tokenizer.json: a tokenizer of type '%.*s' is not supported", STR_ARG(type));
-    return put_arrays(h, &v, !(has_merges && byte_level) && !str_is(type, "WordPiece"), err);
+    return hf_vocab_put(h, &v, !(has_merges && byte_level) && !str_is(type, "WordPiece"), err);
 }

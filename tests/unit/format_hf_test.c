@@ -307,6 +307,102 @@ static void a_damaged_vocabulary_is_an_error(void **state) {
         }
 }
 
+/* A tokenizer.model: <unk>, <s>, <0x41>, "▁a" of score -1; BPE; no space in front. */
+static const char tokenizer_spm[] = "\x0A\x0E\x0A\x05<unk>\x15\0\0\0\0\x18\2"
+                                    "\x0A\x0C\x0A\x03<s>\x15\0\0\0\0\x18\3"
+                                    "\x0A\x0F\x0A\x06<0x41>\x15\0\0\0\0\x18\6"
+                                    "\x0A\x0B\x0A\x04\xE2\x96\x81" "a\x15\0\0\x80\xBF"
+                                    "\x12\2\x18\2\x1A\2\x18\0";
+
+static void put_bytes(const char *name, const char *p, size_t n) {
+    FILE *f = fopen(in_folder(name), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void a_sentencepiece_model_is_read(void **state) {
+    (void)state;
+    clear();
+    put("config.json", "{" QWEN ",\"num_hidden_layers\":1,\"vocab_size\":5,\"bos_token_id\":1}");
+    put("tokenizer_config.json", "{\"added_tokens_decoder\":{\"4\":{\"content\":\"<|x|>\"},\"9\":{\"content\":\"no\"}}}");
+    put_tensors("model.safetensors", llama_tensors, 2);
+    put_bytes("tokenizer.model", tokenizer_spm, sizeof tokenizer_spm - 1);
+    model_file *f;
+    str s;
+    bool prefix;
+    int64_t type;
+    double score;
+    OK(model_file_open(&f, folder, 0, &e_));
+    OK(kv_get_str(f, "tokenizer.ggml.model", &s, STR(""), &e_));
+    assert_true(str_is(s, "llama"));
+    OK(kv_get_bool(f, "tokenizer.ggml.add_space_prefix", &prefix, true, &e_));
+    assert_false(prefix);
+    const kv *tokens = model_file_find(f, "tokenizer.ggml.tokens"), *types = model_file_find(f, "tokenizer.ggml.token_type");
+    assert_int_equal(tokens->count, 5);
+    assert_true(str_is(kv_at_str(tokens, 3), "\xE2\x96\x81" "a") && str_is(kv_at_str(tokens, 4), "<|x|>"));
+    static const int expected[5] = {2, 3, 6, 1, 3};
+    for (uint64_t i = 0; i < 5; i++) assert_true(kv_at_int(types, i, &type) && type == expected[i]);
+    assert_true(kv_at_num(model_file_find(f, "tokenizer.ggml.scores"), 3, &score) && score == -1.0);
+    model_file_close(&f);
+    static const char odd[] = {0, 1, 0x7F, (char)0x80, (char)0xFF};
+    char text[sizeof tokenizer_spm];
+    for (size_t i = 0; i + 1 < sizeof text; i++)
+        for (size_t k = 0; k <= sizeof odd; k++) {
+            memcpy(text, tokenizer_spm, sizeof text);
+            if (k < sizeof odd) text[i] = odd[k];
+            put_bytes("tokenizer.model", text, k < sizeof odd ? sizeof text - 1 : i);
+            (void)model_file_open(&f, folder, 0, NULL);
+            model_file_close(&f);
+        }
+}
+
+/* Numbers of config.json replaced by what breaks arithmetic, for families that compute with them. */
+static void a_damaged_config_is_an_error(void **state) {
+    (void)state;
+    static const char *const configs[] = {
+        llama_config,
+        "{\"architectures\":[\"Lfm2ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"block_auto_adjust_ff_dim\":true,\"block_ffn_dim_multiplier\":1.5,\"block_multiple_of\":8,\"intermediate_size\":4}",
+        "{\"architectures\":[\"OpenELMForCausalLM\"],\"model_dim\":8,\"num_transformer_layers\":2,\"ffn_multipliers\":[1.5,2],"
+        "\"ffn_dim_divisor\":8,\"num_query_heads\":[2,2],\"num_kv_heads\":[1,1],\"head_dim\":4}",
+        "{\"architectures\":[\"FalconH1ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+        "\"mamba_expand\":2,\"mamba_d_ssm\":8,\"mamba_n_groups\":2,\"mamba_d_state\":4,\"ssm_multipliers\":[1,2,3,4,5]}",
+        "{\"architectures\":[\"Qwen3_5ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"linear_num_key_heads\":2,\"linear_num_value_heads\":4,\"linear_key_head_dim\":4,\"linear_value_head_dim\":4,"
+        "\"rope_parameters\":{\"rope_theta\":1e4,\"partial_rotary_factor\":0.5,\"mrope_section\":[1,1,1]}}",
+        "{\"architectures\":[\"HunYuanDenseV1ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":1,"
+        "\"num_attention_heads\":2,\"rope_scaling\":{\"type\":\"dynamic\",\"alpha\":50}}",
+        "{\"architectures\":[\"MiniCPMForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+        "\"scale_emb\":2,\"scale_depth\":1,\"dim_model_base\":4,\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2,"
+        "\"original_max_position_embeddings\":64}}",
+        "{\"architectures\":[\"Phi3ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":1,\"num_attention_heads\":2,"
+        "\"max_position_embeddings\":128,\"rope_scaling\":{\"type\":\"longrope\",\"long_factor\":[1,2],\"short_factor\":[1,1],"
+        "\"original_max_position_embeddings\":64}}",
+        "{\"architectures\":[\"RWKV7ForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":1,\"head_dim\":4}",
+        "{\"architectures\":[\"NemotronHForCausalLM\"],\"hidden_size\":8,\"num_hidden_layers\":2,\"num_attention_heads\":2,"
+        "\"mamba_head_dim\":4,\"mamba_num_heads\":2,\"hybrid_override_pattern\":\"M*\"}",
+    };
+    static const char *const odd[] = {"0", "-1", "1e308", "4294967295", "9223372036854775807", "null", "\"x\"", "[]", "0.5", "{}"};
+    for (size_t c = 0; c < COUNT_OF(configs); c++) {
+        clear();
+        put_tensors("model.safetensors", llama_tensors, COUNT_OF(llama_tensors));
+        for (const char *at = configs[c]; *at; at++) {
+            if (at[0] < '0' || at[0] > '9' || (at[-1] != ':' && at[-1] != '[' && at[-1] != ',')) continue;
+            for (size_t k = 0; k < COUNT_OF(odd); k++) {
+                char text[1200];
+                size_t n = strspn(at, "0123456789.e-");
+                (void)snprintf(text, sizeof text, "%.*s%s%s", (int)(at - configs[c]), configs[c], odd[k], at + n);
+                put("config.json", text);
+                model_file *f;
+                mote_error e = {0};
+                if (model_file_open(&f, folder, 0, &e) != MOTE_OK) assert_true(e.message[0]);
+                model_file_close(&f);
+            }
+        }
+    }
+}
+
 static int make_folder(void **state) {
     (void)state;
     return mkdtemp(folder) ? 0 : -1;
@@ -328,6 +424,8 @@ int main(void) {
         cmocka_unit_test(a_pickle_is_never_loaded),
         cmocka_unit_test(a_vocabulary_is_read),
         cmocka_unit_test(a_damaged_vocabulary_is_an_error),
+        cmocka_unit_test(a_sentencepiece_model_is_read),
+        cmocka_unit_test(a_damaged_config_is_an_error),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
