@@ -1,4 +1,4 @@
-/* cmd_pull.c: pull a model into the cache folder; list what is there and what can be had. */
+/* cmd_pull.c: pull a model into the cache folder; list what is there and what can be had; remove one. */
 #include "commands.h"
 #include "models.h"
 #include "mote/model_file.h"
@@ -231,4 +231,56 @@ int cmd_list(const cli_command *self, int argc, char **argv) {
     }
     free(dir);
     return code;
+}
+
+struct rm_options {
+    bool yes;
+};
+
+const cli_option rm_options[] = {
+    OPT_FLAG(struct rm_options, yes, "yes", "y", "do not ask"),
+    {0},
+};
+const cli_example rm_examples[] = {{"mote rm smollm2-135m-instruct", "remove a model from the cache folder"}, {0}};
+
+/* Removes a file, or a folder of files one or two levels deep, as models are. */
+static bool remove_path(const char *path, int depth) {
+    if (unlink(path) == 0) return true;
+    DIR *d = depth < 4 ? opendir(path) : NULL;
+    if (!d) return false;
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) continue;
+        char *child = models_join(path, e->d_name);
+        ok = remove_path(child, depth + 1);
+        free(child);
+    }
+    (void)closedir(d);
+    return ok && rmdir(path) == 0;
+}
+
+static bool confirmed(const char *path) {
+    char answer[16] = "";
+    (void)fprintf(stderr, "Remove %s? [y/N] ", path);
+    return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+int cmd_rm(const cli_command *self, int argc, char **argv) {
+    struct rm_options o = {0};
+    cli_args args;
+    int code;
+    if (!cli_parse(self, &o, &args, 1, argc, argv, &code)) return code;
+    if (args.n == 0) return cli_usage(self, "which model? mote list shows what is here");
+    char *path = models_in_cache(args.v[0]);
+    if (!path) {
+        cli_say("there is no model '%s' in the cache folder", args.v[0]);
+        return CLI_IO;
+    }
+    if (!o.yes && !confirmed(path)) cli_say("nothing is removed");
+    else if (!remove_path(path, 0)) {
+        cli_say("%s: %s", path, strerror(errno));
+        code = CLI_IO;
+    } else (void)printf("%s is removed\n", path);
+    free(path);
+    return cli_done(code);
 }

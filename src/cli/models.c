@@ -172,7 +172,7 @@ static bool exists(const char *path) { return access(path, F_OK) == 0; }
 
 /* NAME or NAME.gguf in the cache folder; caller frees, NULL when absent. */
 static char *in_cache(const char *name) {
-    if (!*name || *name == '/' || strstr(name, "..")) return NULL;
+    if (!*name || *name == '/' || *name == '.' || strstr(name, "..")) return NULL;
     char *dir = models_dir();
     if (!dir) return NULL;
     char *path = models_join(dir, name);
@@ -186,6 +186,11 @@ static char *in_cache(const char *name) {
     if (exists(path)) return path;
     free(path);
     return NULL;
+}
+
+char *models_in_cache(const char *name) {
+    const json_t *entry = models_catalogue_find(name);
+    return in_cache(entry ? models_entry_text(entry, "path") : name);
 }
 
 bool models_names_one(const char *word) {

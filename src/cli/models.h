@@ -27,6 +27,9 @@ bool models_hash_is(const char *path, const char *sha256);
 /* The path that `name` stands for; NULL: the default model. A catalogue model that is missing is fetched first,
  * and said so. Caller frees; NULL after a message, *exit_code is set. */
 char *models_resolve(const char *name, int *exit_code);
+/* The path of a model in the cache folder, by its name, its file's name or its catalogue name. Caller frees; NULL when
+ * it is not there. */
+char *models_in_cache(const char *name);
 /* True when a single word names a model: an existing path, a file in the cache, or a catalogue entry. */
 bool models_names_one(const char *word);
 #endif

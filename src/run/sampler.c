@@ -301,7 +301,7 @@ static const cand *draw_cand(mote_sampler *s) {
 }
 
 static void note_logprobs(mote_sampler *s, const float *logits, int32_t id) {
-    double max = -INFINITY, sum = 0;
+    double max = -HUGE_VAL, sum = 0;
     for (size_t i = 0; i < s->n_vocab; i++) max = MAX(max, (double)logits[i]);
     for (size_t i = 0; i < s->n_vocab; i++) sum += exp((double)logits[i] - max);
     double log_z = max + log(sum);

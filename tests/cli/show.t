@@ -35,3 +35,12 @@ $ mote pull bad.gguf
 ? 1
 $ ls models
 > llama-dense.gguf
+# and is removed by name
+$ mote rm ../bad.gguf
+! there is no model
+? 4
+$ echo n | mote rm llama-dense
+! nothing is removed
+$ mote rm -y llama-dense
+>~ .*/models/llama-dense.gguf is removed
+$ ls models

@@ -39,7 +39,7 @@ static void verdict(const item *t, const char *mode, bool ok, const char *measur
 }
 
 static double log_sum(const float *row, size_t n) {
-    double max = -INFINITY, sum = 0;
+    double max = -HUGE_VAL, sum = 0;
     for (size_t i = 0; i < n; i++) max = fmax(max, (double)row[i]);
     for (size_t i = 0; i < n; i++) sum += exp((double)row[i] - max);
     return max + log(sum);

@@ -314,7 +314,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COUNT_OF(all); i++) {
         mote_error err = {0};
         int32_t ids[N_IDS];
-        double nmse = INFINITY;
+        double nmse = HUGE_VAL;
         bool equal = false;
         make_model(&all[i]);
         for (size_t t = 0; t < N_IDS; t++) ids[t] = (int32_t)rng_below(&dice, N_VOCAB);
