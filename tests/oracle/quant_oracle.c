@@ -1,4 +1,5 @@
 /* quant_oracle.c: every format against ggml's bytes and values: decode is bit-exact, encode errs no more. */
+#include "report.h"
 #include "base/base.h"
 #include "quant/quant.h"
 
@@ -8,6 +9,7 @@
 #define ROW 512
 
 static int failures;
+static bool rows; /* print the rows of ./test --report */
 
 static file_map load(const char *dir, const char *name) {
     char path[1200];
@@ -34,7 +36,9 @@ static void check(const char *dir, const char *line, const float *source, size_t
     int type, block, bytes;
     char name[32], file[64];
     double bpw, bar;
-    if (sscanf(line, "%d %31s block %d bytes %d bpw %lf nmse %lf", &type, name, &block, &bytes, &bpw, &bar) != 6) return;
+    int n_read =
+        sscanf(line, "%d %31s block %d bytes %d bpw %lf nmse %lf", &type, name, &block, &bytes, &bpw, &bar);
+    if (n_read != 6) return;
     const quant_format *f = quant_get(type);
     if (!f || strcmp(f->name, name) || (int)f->block != block || (int)f->bytes != bytes) {
         printf("FAIL %-8s the table disagrees\n", name);
@@ -64,13 +68,20 @@ static void check(const char *dir, const char *line, const float *source, size_t
     printf("%s %-8s decode %-10s encode nmse %-10s bar %.3e\n", exact && good ? "ok  " : "FAIL", name,
            exact ? "bit-exact" : "DIFFERS", error, bar * 1.01);
     if (!exact || !good) failures++;
+    if (rows) {
+        char measured[128], limit[64];
+        (void)snprintf(measured, sizeof measured, "decode %s, encode NMSE %s", exact ? "bit-exact" : "differs", error);
+        (void)snprintf(limit, sizeof limit, "bit-exact, %.3e", bar * 1.01);
+        report_row("quant", name, measured, limit, exact && good ? "ok" : "FAIL", "-", "scalar");
+    }
     mem_free(y);
     mem_free(enc);
     file_close(&bin);
     file_close(&want);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    rows = report_wanted(argc, argv);
     const char *shared = getenv("MOTE_SHARED"), *root = getenv("MOTE_SOURCE_DIR");
     char dir[1000];
     (void)snprintf(dir, sizeof dir, "%s%s", shared ? shared : root ? root : ".", shared ? "" : "/../shared");
