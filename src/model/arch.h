@@ -109,7 +109,6 @@ typedef struct layer {
     size_t kv_index;      /* which KV cache, SIZE_MAX = none */
     size_t state_offset[PLACES], state_bytes[PLACES]; /* recurrent state of each block inside a sequence's state */
     void *priv[PLACES];   /* a block's own precomputed data, in the model's arena */
-    float mixer_scale[2]; /* multiplier of each mixer's input; 1 */
 } layer;
 
 /* ---- architectures ---- */

@@ -223,7 +223,6 @@ static mote_status read_layers(model *m, mote_error *err) {
         l->kv_index = SIZE_MAX;
         l->rope = true;
         l->rope_conf = &h->rope_all;
-        l->mixer_scale[0] = l->mixer_scale[1] = 1;
         TRY(hp_layer_u32(m, "attention.head_count", il, &l->n_head, 0, err));
         TRY(hp_layer_u32(m, "attention.head_count_kv", il, &l->n_head_kv, l->n_head, err));
         TRY(hp_layer_u32(m, "feed_forward_length", il, &l->n_ff, 0, err));
