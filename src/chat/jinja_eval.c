@@ -324,7 +324,7 @@ static mote_status repeat(jvm *vm, jval seq, int64_t times, jval *out) {
 static mote_status percent(jvm *vm, jval fmt, jval arg, jval *out) {
     jargs args = {.pos = &arg, .n_pos = 1};
     if (arg.t == JT_TUPLE) args = (jargs){.pos = arg.l->v, .n_pos = arg.l->n};
-    return jinja_format_percent(vm, fmt.s, &args, out);
+    return jinja_format_percent(vm, fmt.s, &args, arg.t == JT_TUPLE, out);
 }
 
 mote_status jinja_binary(jvm *vm, jop op, jval a, jval b, jval *out) {

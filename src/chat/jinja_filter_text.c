@@ -110,14 +110,15 @@ JBUILTIN(f_indent) {
 JBUILTIN(f_truncate) {
     int64_t length, leeway;
     jval end = a[2], cut, parts;
-    if (self.t != JT_STR) RAISE(vm, "truncate: text expected, not %s", jinja_type_name(self));
+    if (jinja_length(self) < 0) RAISE(vm, "object of type '%s' has no len()", jinja_type_name(self));
     if (!jgiven(end)) TRY(jinja_str_lit(vm, "...", &end));
     if (end.t != JT_STR) RAISE(vm, "truncate: end must be text");
     TRY(int_or(vm, a[0], 255, &length));
     TRY(int_or(vm, a[3].t == JT_NONE ? JMISSING : a[3], 5, &leeway));
     if (length < end.s->n_chars || leeway < 0) RAISE(vm, "truncate: expected length >= %u", end.s->n_chars);
     *out = self;
-    if (leeway > INT32_MAX || length > INT32_MAX || self.s->n_chars <= length + leeway) return MOTE_OK;
+    if (leeway > INT32_MAX || length > INT32_MAX || jinja_length(self) <= length + leeway) return MOTE_OK;
+    if (self.t != JT_STR) RAISE(vm, "truncate: text expected, not %s", jinja_type_name(self));
     TRY(jinja_str_sub(vm, self.s, 0, jinja_str_offset(self.s, (size_t)(length - end.s->n_chars)), &cut));
     if (!flag(a[1])) {
         jval space;
@@ -130,74 +131,81 @@ JBUILTIN(f_truncate) {
 
 /* ---- wrapping ---- */
 
-/* End of the chunk at i: white space, or a word, which may break behind a hyphen between letters. */
-static size_t chunk_end(const jstr *s, size_t i, size_t end, bool hyphens) {
+static bool letter_at(const jstr *s, size_t i) {
+    size_t len;
+    return jinja_is_alpha(jinja_char_at(s->p + i, &len));
+}
+
+/* Whether a line may break behind the hyphen at i of the word that begins at `from`: letters around it, two or more
+ * word characters on either side (the common part of textwrap's rule). */
+static bool breaks_after(const jstr *s, size_t from, size_t i) {
+    size_t len, before = i, n = 0;
+    while (before > from && ((unsigned char)s->p[--before] & 0xC0) == 0x80) {}
+    if (before == from || !letter_at(s, before)) return false;
+    for (i++; i < s->n; i += len, n++) {
+        uint32_t c = jinja_char_at(s->p + i, &len);
+        if (!jinja_is_word(c)) return false;
+        if (n >= 1 && jinja_is_alpha(c)) return true;
+    }
+    return false;
+}
+
+/* End of the chunk at i: a run of white space, or a word or a part of one. */
+static size_t chunk_end(const jstr *s, size_t i, bool hyphens) {
     size_t len, from = i;
     bool space = jinja_is_space(jinja_char_at(s->p + i, &len));
-    for (; i < end; i += len) {
+    for (; i < s->n; i += len) {
         uint32_t c = jinja_char_at(s->p + i, &len);
         if (jinja_is_space(c) != space) return i;
-        if (!space && hyphens && c == '-' && i > from && i + 1 < end) {
-            size_t n;
-            if (jinja_is_alpha(jinja_char_at(s->p + i + 1, &n)) && jinja_is_word((unsigned char)s->p[i - 1])) return i + 1;
-        }
+        if (hyphens && c == '-' && breaks_after(s, from, i)) return i + 1;
     }
-    return end;
+    return s->n;
 }
 
 typedef struct wrap {
     jbuild b;
-    const jstr *s, *sep;
-    int64_t width, column;
-    bool any; /* a line has been begun */
+    const jstr *sep;
+    int64_t width;
+    bool break_long, hyphens;
 } wrap;
 
-static void wrap_newline(wrap *w) {
-    if (w->any) jinja_build_str(&w->b, w->sep);
-    w->any = true;
-    w->column = 0;
-}
-
-/* Greedy filling as Python's textwrap; spaces at line borders go. */
-static mote_status wrap_line(jvm *vm, wrap *w, bool break_long, bool hyphens) {
-    const jstr *s = w->s;
-    size_t pending = 0, pending_len = 0;
-    bool begun = false;
+/* One line of text as lines of at most width characters, filled greedily; white space at their borders goes (Python's
+ * textwrap). */
+static mote_status wrap_line(jvm *vm, wrap *w, const jstr *s) {
+    bool any = false; /* a line has been written */
     for (size_t i = 0; i < s->n;) {
-        size_t end = chunk_end(s, i, s->n, hyphens), len;
-        int64_t chars = (int64_t)jinja_str_chars((str){s->p + i, end - i});
-        int64_t gap = (int64_t)jinja_str_chars((str){s->p + pending, pending_len});
-        TRY(jinja_spend(vm, (end - i) / 16 + 1));
-        if (jinja_is_space(jinja_char_at(s->p + i, &len)) && (begun || w->any == false || i > 0)) {
-            pending = i;
-            pending_len = end - i;
-            i = end;
-            continue;
+        size_t len, from = i, to = i, end; /* [from, to): the line; `end`: of the chunk that is looked at */
+        int64_t used = 0;
+        if (any && jinja_is_space(jinja_char_at(s->p + i, &len))) from = to = i = chunk_end(s, i, false);
+        for (; i < s->n; i = end) {
+            end = chunk_end(s, i, w->hyphens);
+            int64_t chars = (int64_t)jinja_str_chars((str){s->p + i, end - i});
+            bool space = jinja_is_space(jinja_char_at(s->p + i, &len));
+            TRY(jinja_spend(vm, (end - i) / 8 + 1));
+            if (used + chars > w->width) {
+                if (chars <= w->width || (!w->break_long && used > 0)) break;
+                if (w->break_long) {
+                    const jstr word = {.p = s->p + i, .n = (uint32_t)(end - i), .n_chars = (uint32_t)chars};
+                    end = i + jinja_str_offset(&word, (size_t)(w->width - used));
+                }
+                i = end;
+                if (!space) to = end;
+                break;
+            }
+            used += chars;
+            if (!space) to = end;
         }
-        if (begun && w->column + gap + chars > w->width) begun = false;
-        if (!begun) {
-            wrap_newline(w);
-            gap = 0;
-            pending_len = 0;
-            begun = true;
-        }
-        jinja_build_part(&w->b, s, pending, pending_len);
-        pending_len = 0;
-        size_t take = end - i;
-        if (break_long && w->column + gap + chars > w->width) {
-            jstr word = {.p = s->p + i, .n = (uint32_t)(end - i), .n_chars = (uint32_t)chars};
-            take = jinja_str_offset(&word, (size_t)MAX(w->width - w->column - gap, 1));
-        }
-        jinja_build_part(&w->b, s, i, take);
-        w->column += gap + (int64_t)jinja_str_chars((str){s->p + i, take});
-        i += take;
+        if (to == from) continue; /* nothing but white space */
+        if (any) jinja_build_str(&w->b, w->sep);
+        any = true;
+        jinja_build_part(&w->b, s, from, to - from);
     }
     return MOTE_OK;
 }
 
 /* wordwrap(width, break_long_words, wrapstring, break_on_hyphens) */
 JBUILTIN(f_wordwrap) {
-    wrap w = {0};
+    wrap w = {.break_long = !jgiven(a[1]) || jinja_truth(a[1]), .hyphens = !jgiven(a[3]) || jinja_truth(a[3])};
     jval lines, sep = a[2];
     TRY(int_or(vm, a[0], 79, &w.width));
     if (self.t != JT_STR) RAISE(vm, "wordwrap: text expected, not %s", jinja_type_name(self));
@@ -208,11 +216,8 @@ JBUILTIN(f_wordwrap) {
     jinja_build_init(&w.b, vm);
     w.sep = sep.s;
     for (uint32_t i = 0; i < lines.l->n; i++) {
-        w.s = lines.l->v[i].s;
-        size_t before = w.b.n;
-        bool any = w.any;
-        TRY(wrap_line(vm, &w, !jgiven(a[1]) || jinja_truth(a[1]), !jgiven(a[3]) || jinja_truth(a[3])));
-        if (w.b.n == before && w.any == any) wrap_newline(&w); /* an empty line stays one */
+        if (i) jinja_build_str(&w.b, w.sep);
+        TRY(wrap_line(vm, &w, lines.l->v[i].s));
     }
     return jinja_build_done(&w.b, out);
 }
@@ -369,7 +374,7 @@ JBUILTIN(f_format) {
     const jstr *s;
     if (raw->n_pos && raw->n_kw) RAISE(vm, "can't handle positional and keyword arguments at the same time");
     TRY(jinja_str_of(vm, self, &s));
-    return jinja_format_percent(vm, s, raw, out);
+    return jinja_format_percent(vm, s, raw, true, out);
 }
 
 JBUILTIN(f_pprint) {
@@ -475,7 +480,8 @@ JBUILTIN(f_filesizeformat) {
     char tmp[64];
     bool binary = flag(a[0]);
     double base = binary ? 1024 : 1000, unit = base;
-    TRY(f_float(vm, self, &JMISSING, raw, &v));
+    TRY(f_float(vm, self, &JNONE, raw, &v)); /* none where it cannot be converted */
+    if (v.t != JT_FLOAT) RAISE(vm, "could not convert '%s' object to float", jinja_type_name(self));
     int i = 0;
     if (v.f == 1) return jinja_str_lit(vm, "1 Byte", out);
     if (v.f < base) (void)snprintf(tmp, sizeof tmp, "%.0f Bytes", trunc(v.f));

@@ -442,7 +442,7 @@ static mote_status percent_value(jvm *vm, jbuild *b, spec *sp, char type, jval v
     return put_text(b, sp, v.s);
 }
 
-mote_status jinja_format_percent(jvm *vm, const jstr *fmt, const jargs *args, jval *out) {
+mote_status jinja_format_percent(jvm *vm, const jstr *fmt, const jargs *args, bool tuple, jval *out) {
     jbuild b;
     percent p = {.args = args};
     str s = jview_of(fmt);
@@ -472,7 +472,9 @@ mote_status jinja_format_percent(jvm *vm, const jstr *fmt, const jargs *args, jv
         if (!jgiven(v)) TRY(percent_next(vm, &p, &v));
         TRY(percent_value(vm, &b, &sp, type, v, fmt->markup));
     }
-    bool leftover = p.used < args->n_pos && !p.mapped && !(args->n_pos == 1 && args->pos[0].t == JT_DICT);
+    jtype lone = tuple || args->n_pos != 1 ? JT_NONE : args->pos[0].t; /* what Python takes for a mapping */
+    bool may_remain = lone == JT_DICT || lone == JT_LIST || lone == JT_RANGE || lone == JT_UNDEF;
+    bool leftover = p.used < args->n_pos && !p.mapped && !may_remain;
     if (leftover) RAISE(vm, "not all arguments converted during string formatting");
     TRY(jinja_build_done(&b, out));
     return fmt->markup ? jinja_as_markup(vm, *out, out) : MOTE_OK;

@@ -498,7 +498,8 @@ mote_status jinja_sort(jvm *vm, jval *v, const jval *keys, uint32_t n, bool reve
 mote_status jinja_from_json(jvm *vm, json_t *j, bool content, jval *out);
 mote_status jinja_from_messages(jvm *vm, json_t *j, jval *out);
 extern const jbuiltin jinja_tojson;
-mote_status jinja_format_percent(jvm *vm, const jstr *fmt, const jargs *args, jval *out);
+/* tuple: the arguments stood in a tuple, so all of them must be used; a lone list or mapping need not be. */
+mote_status jinja_format_percent(jvm *vm, const jstr *fmt, const jargs *args, bool tuple, jval *out);
 mote_status jinja_format_braces(jvm *vm, const jstr *fmt, const jargs *args, const jdict *map, jval *out);
 mote_status jinja_strftime(jvm *vm, const jstr *fmt, const struct tm *t, jval *out);
 

@@ -149,11 +149,15 @@ bool jinja_iterable(jval v) {
     }
 }
 
-static mote_status chars_of(jvm *vm, const jstr *s, jval *v) {
+/* The characters of a text; those of markup are plain. */
+static mote_status chars_of(jvm *vm, const jstr *text, jval *v) {
     size_t at = 0;
+    const jstr plain = {.p = text->p, .n = text->n, .n_chars = text->n_chars, .content = text->content, .cuts = text->cuts,
+                        .n_cuts = text->n_cuts}, *s = &plain;
     for (uint32_t i = 0; i < s->n_chars; i++) {
         size_t len = jutf8_len((unsigned char)s->p[at]);
-        TRY(jinja_str_sub(vm, s, at, len, &v[i]));
+        if (s->n_chars == 1) TRY(jinja_str_new(vm, s->p, s->n, s->content, &v[i])); /* the whole would be this very struct */
+        else TRY(jinja_str_sub(vm, s, at, len, &v[i]));
         at += len;
     }
     return MOTE_OK;
