@@ -153,7 +153,11 @@ static mote_status slice_value(jvm *vm, jval obj, const jlist *bounds, jval *out
         jrange *c;
         TRY(jinja_alloc(vm, 1, sizeof *c, &c));
         const jrange *o = obj.range;
-        *c = (jrange){o->start + r.start * o->step, o->start + r.stop * o->step, o->step * r.step, r.n};
+        c->n = r.n;
+        if (__builtin_mul_overflow(o->step, r.start, &c->start) || __builtin_add_overflow(o->start, c->start, &c->start) ||
+            __builtin_mul_overflow(o->step, r.stop, &c->stop) || __builtin_add_overflow(o->start, c->stop, &c->stop) ||
+            __builtin_mul_overflow(o->step, r.step, &c->step))
+            RAISE(vm, "range slice is too large");
         *out = (jval){.t = JT_RANGE, .range = c};
         return MOTE_OK;
     }

@@ -183,7 +183,7 @@ mote_status jinja_items(jvm *vm, jval v, jval **items, uint32_t *n) {
     if (v.t == JT_UNDEF) return MOTE_OK;
     if (v.t == JT_LIST || v.t == JT_TUPLE || v.t == JT_ITER) {
         uint32_t pos = v.t == JT_ITER ? v.l->pos : 0;
-        *items = v.l->v + pos;
+        *items = pos < v.l->n ? v.l->v + pos : NULL;
         *n = v.l->n - pos;
         if (v.t == JT_ITER) v.l->pos = v.l->n;
         return MOTE_OK;

@@ -116,7 +116,8 @@ static void builtins_are_pythons_and_jinja2s(void **state) {
           {"{{ 'the quick brown fox'|truncate(10) }}{{ 'the quick brown fox'|wordwrap(9) }}", "the...the quick\nbrown fox"},
           {"{{ range(3)|list }}{{ range(5, 0, -2)|list }}{{ dict(a=1, **{'b': 2}) }}{{ range(9)[2:4]|list }}", "[0, 1, 2][5, 3, 1]{'a': 1, 'b': 2}[2, 3]"},
           {"{% set j = joiner(',') %}{{ j() }}a{{ j() }}b{% set c = cycler(1, 2) %}{{ c.next() }}{{ c.next() }}{{ c.current }}", "a,b121"},
-          {"{% set g = xs|map('string') %}{{ g|join }}{{ g|join }}|", "312|"}, {"{{ xs|map('string')|length }}", NULL}, {"{{ range(100001) }}", NULL});
+          {"{% set g = xs|map('string') %}{{ g|join }}{{ g|join }}|", "312|"}, {"{{ xs|map('string')|length }}", NULL}, {"{{ range(100001) }}", NULL},
+          {"{{ [1]|reject('odd')|map('string')|list }}{{ range(0, 9, 2**60)[::-1]|list }}", "[][0]"}, {"{{ range(0, 9, 2**60)[::2**31] }}", NULL});
 }
 
 static void an_error_names_the_line(void **state) {
