@@ -1,7 +1,7 @@
 /* report.h: the rows of `./test --report`.
  *
- * A test program that is given --report (or, if it takes arguments of its own, sees MOTE_REPORT=1 in its
- * environment) prints one row per thing it measured, beside doing its test as ever. A row is one line:
+ * A test program that sees MOTE_REPORT in its environment, or is given --report by hand, prints one row per thing
+ * it measured, beside doing its test as ever. A row is one line:
  *
  *   report TAB kind TAB item TAB measured TAB bar TAB verdict TAB speed TAB path
  *

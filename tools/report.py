@@ -2,7 +2,7 @@
 """report.py BUILD [KIND…]: runs every test program of a build that prints report rows and shows them as a table.
 
 The row format is explained in tests/report.h. Programs with label kern or oracle take part; each is run as
-ctest would run it, with MOTE_REPORT=1 and --report added.
+ctest would run it, with MOTE_REPORT=1 in its environment. One that has no rows of its own gets one with its verdict.
 Exit 1 when a row says FAIL or a program fails, 0 otherwise.
 """
 import json
@@ -27,13 +27,15 @@ def programs(build):
 
 def rows_of(name, command, env, cwd):
     """The rows a program printed; a program that fails or is skipped without a row gets one that says so."""
-    run = subprocess.run(command + ["--report"], cwd=cwd, env={**os.environ, **env, "MOTE_REPORT": "1"},
+    run = subprocess.run(command, cwd=cwd, env={**os.environ, **env, "MOTE_REPORT": "1"},
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     rows = [line.split("\t")[1:] for line in run.stdout.splitlines() if line.startswith("report\t")]
     rows = [(row + ["-"] * len(HEAD))[:len(HEAD)] for row in rows]
     reason = (run.stdout + run.stderr).strip().splitlines()[-1:] or [""]
     if run.returncode == 77 and not rows:
         rows.append([name.split(".")[0], name, reason[0][:60], "-", "SKIP", "-", "-"])
+    elif run.returncode == 0 and not rows:
+        rows.append([name.split(".")[0], name, reason[0][:60], "-", "ok", "-", "-"])
     elif run.returncode not in (0, 77) and not any(row[4] == "FAIL" for row in rows):
         rows.append([name.split(".")[0], name, f"exit {run.returncode}: {reason[0][:60]}", "-", "FAIL", "-", "-"])
     return rows
