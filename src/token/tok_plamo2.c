@@ -1,4 +1,4 @@
-/* plamo2.c: PLaMo 2's tokenizer: the cheapest way to write the text, found from its end. A token costs minus its score
+/* tok_plamo2.c: PLaMo 2's tokenizer: the cheapest way to write the text, found from its end. A token costs minus its score
  * in steps of 1e-4; a character without one is written in bytes and costs 1000. Of ways that cost the same, the one
  * whose first token is longest. */
 #include "token/token_int.h"
