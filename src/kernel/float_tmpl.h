@@ -170,6 +170,19 @@ static float NAME(kern_exp_sum)(float *x, float shift, size_t n) {
     return v_sum(sum);
 }
 
+/* How well levels of amax / steps fit: q = round(x · steps / amax), and the scale d that minimizes the squared error
+ * for these q, sum x q / sum q². Returns what that takes away from sum x², in units of amax². */
+static inline float NAME(fit)(v16 lo, v16 hi, float amax, float steps, v16 *q_lo, v16 *q_hi, float *d) {
+    const v16 by = v_set1(steps / amax), y_lo = v_mul(lo, by), y_hi = v_mul(hi, by);
+    *q_lo = v_round(y_lo);
+    *q_hi = v_round(y_hi);
+    const float yq = v_sum(v_fma(y_hi, *q_hi, v_mul(y_lo, *q_lo)));
+    const float qq = v_sum(v_fma(*q_hi, *q_hi, v_mul(*q_lo, *q_lo))); /* exact */
+    const float ratio = yq / qq, in_amax = yq / steps;
+    *d = amax / steps * ratio;
+    return in_amax * in_amax / qq;
+}
+
 static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
     const kern_acts a = kern_acts_at(dst, k);
     const size_t nb = kern_acts_blocks(k);
@@ -177,14 +190,19 @@ static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
         const size_t left = k - b * KERN_BLOCK;
         const float *v = x + b * KERN_BLOCK;
         v16 lo = v_load_n(v, left), hi = left > 16 ? v_load_n(v + 16, left - 16) : v_set1(0.0f);
-        float amax = v_largest(v_max(v_abs(lo), v_abs(hi)));
+        float amax = v_largest(v_max(v_abs(lo), v_abs(hi))), d = 0;
+        v16 q_lo = v_set1(0.0f), q_hi = q_lo;
         /* x - x is NaN for infinities and NaN, which the maximum may have passed over */
         v16 odd = v_add(v_sub(lo, lo), v_sub(hi, hi));
-        float inverse = 127.0f / amax;
-        if (v_any_nan(odd) || !(inverse <= 3.4028234e38f)) amax = inverse = 0, lo = hi = v_set1(0.0f);
-        int s0 = v_put_i8(a.q + b * KERN_BLOCK, v_mul(lo, v_set1(inverse)));
-        int s1 = v_put_i8(a.q + b * KERN_BLOCK + 16, v_mul(hi, v_set1(inverse)));
-        const float d = amax / 127.0f;
+        if (!v_any_nan(odd) && kern_steps[0] / amax <= 3.4028234e38f) {
+            float best = -1.0f;
+            for (size_t i = 0; i < KERN_STEPS; i++) {
+                v16 r_lo, r_hi;
+                float e, fits = NAME(fit)(lo, hi, amax, kern_steps[i], &r_lo, &r_hi, &e);
+                if (fits > best) best = fits, q_lo = r_lo, q_hi = r_hi, d = e;
+            }
+        }
+        int s0 = v_put_i8(a.q + b * KERN_BLOCK, q_lo), s1 = v_put_i8(a.q + b * KERN_BLOCK + 16, q_hi);
         a.d[b] = d;
         a.ds[b] = d * (float)(s0 + s1);
         a.ds16[2 * b] = d * (float)s0;

@@ -2,34 +2,64 @@
 #include "kernel/generic/ref.h"
 
 #include <math.h>
+#include <string.h>
+
+/* Sum of 16 lanes, pairwise from the outside in: v_sum's order. */
+static float sum16(float v[16]) {
+    for (size_t w = 8; w > 0; w /= 2)
+        for (size_t i = 0; i < w; i++) v[i] += v[i + w];
+    return v[0];
+}
+
+/* See float_tmpl.h: levels, their best scale, and how well they fit. */
+static float fit(const float v[KERN_BLOCK], float amax, float steps, float q[KERN_BLOCK], float *d) {
+    float yq[16], qq[16], by = steps / amax;
+    for (size_t i = 0; i < 16; i++) {
+        float lo = v[i] * by, hi = v[i + 16] * by;
+        q[i] = rintf(lo);
+        q[i + 16] = rintf(hi);
+        yq[i] = fmaf(hi, q[i + 16], lo * q[i]);
+        qq[i] = fmaf(q[i + 16], q[i + 16], q[i] * q[i]);
+    }
+    float sum = sum16(yq), squares = sum16(qq), ratio = sum / squares, in_amax = sum / steps;
+    *d = amax / steps * ratio;
+    return in_amax * in_amax / squares;
+}
 
 void kern_quantize_ref(void *dst, const float *x, size_t k) {
     kern_acts a = kern_acts_at(dst, k);
     size_t nb = kern_acts_blocks(k);
     for (size_t b = 0; b < nb; b++) {
         size_t n = MIN(KERN_BLOCK, k - b * KERN_BLOCK);
-        const float *v = x + b * KERN_BLOCK;
-        float amax = 0;
+        float v[KERN_BLOCK] = {0}, q[KERN_BLOCK] = {0}, other[KERN_BLOCK], amax = 0, d = 0, e;
         bool finite = true;
         for (size_t i = 0; i < n; i++) {
+            v[i] = x[b * KERN_BLOCK + i];
             amax = fmaxf(amax, fabsf(v[i]));
             if (!(fabsf(v[i]) <= 3.4028234e38f)) finite = false;
         }
-        float inverse = 127.0f / amax;
-        if (!finite || !(amax > 0) || !(inverse <= 3.4028234e38f)) amax = inverse = 0;
-        a.d[b] = amax / 127.0f;
+        if (finite && amax > 0 && kern_steps[0] / amax <= 3.4028234e38f) {
+            float best = -1;
+            for (size_t i = 0; i < KERN_STEPS; i++) {
+                float fits = fit(v, amax, kern_steps[i], other, &e);
+                if (!(fits > best)) continue;
+                best = fits;
+                memcpy(q, other, sizeof q);
+                d = e;
+            }
+        }
         int32_t s[2] = {0, 0};
         for (size_t i = 0; i < KERN_BLOCK; i++) {
-            int q = i < n && inverse > 0 ? (int)lrintf(v[i] * inverse) : 0;
-            a.q[b * KERN_BLOCK + i] = (int8_t)q;
-            s[i / 16] += q;
+            a.q[b * KERN_BLOCK + i] = (int8_t)q[i];
+            s[i / 16] += (int32_t)q[i];
         }
+        a.d[b] = d;
         for (size_t i = 0; i < 2; i++) {
             a.n16[2 * b + i] = -s[i];
-            a.ds16[2 * b + i] = a.d[b] * (float)s[i];
+            a.ds16[2 * b + i] = d * (float)s[i];
         }
         a.n[b] = -(s[0] + s[1]);
-        a.ds[b] = a.d[b] * (float)(s[0] + s[1]);
+        a.ds[b] = d * (float)(s[0] + s[1]);
     }
 }
 
