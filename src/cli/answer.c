@@ -65,19 +65,19 @@ static void dim(answer *a, bool on) {
 static int on_piece(void *ctx, const mote_piece *p) {
     answer *a = ctx;
     cli_progress_end(&a->progress);
-    if (p->n == 0) return 0;
+    if (p->n == 0) return interrupted;
     if (p->reasoning && !a->thinking_shown) return 0;
     if (!p->reasoning && !collect(a, p->text, p->n)) return 1;
     if (!a->stream) return 0;
     dim(a, p->reasoning);
     a->failed_write = fwrite(p->text, 1, p->n, stdout) != p->n || fflush(stdout) != 0;
-    return a->failed_write; /* the reader has left: no use in going on */
+    return a->failed_write || interrupted; /* a reader that has left: no use in going on */
 }
 
 static int on_prompt(void *ctx, size_t done, size_t total) {
     answer *a = ctx;
     if (total > 256) cli_progress_show(&a->progress, (double)done, (double)total, "tokens read");
-    return 0;
+    return interrupted; /* Ctrl-C after the line was read and before there was anything to cancel */
 }
 
 void answer_begin(answer *a, mote_session *s) {
@@ -90,7 +90,6 @@ void answer_begin(answer *a, mote_session *s) {
     a->n = 0;
     if (a->text) a->text[0] = 0;
     a->progress = cli_progress_start("prompt");
-    (void)answer_interrupted();
     atomic_store(&running, s);
 }
 

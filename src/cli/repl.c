@@ -30,6 +30,8 @@ typedef struct repl {
     mote_chat *chat;
     answer answer;
     bool stats;
+    char **kept; /* strings that options point into */
+    size_t n_kept;
 } repl;
 
 /* What /set and /params know. */
@@ -117,14 +119,20 @@ static bool do_params(repl *r, const char *text) {
     return true;
 }
 
-/* The strings of options live as long as the program: a changed one is copied and left. */
+/* A copy of text that lives as long as the chat: options point into it. */
+static char *keep(repl *r, const char *text) {
+    char **grown = realloc(r->kept, (r->n_kept + 1) * sizeof *grown), *copy = grown ? strdup(text) : NULL;
+    if (grown) r->kept = grown;
+    if (copy) r->kept[r->n_kept++] = copy;
+    return copy;
+}
+
 static bool do_set(repl *r, const char *text) {
-    char *words = strdup(text);
+    char *words = keep(r, text);
     size_t n = words ? strcspn(words, " =") : 0;
     char *value = words ? words + n : NULL;
     if (!value || !*value) {
         (void)puts("/set NAME VALUE, as in: /set temp 0.5 (/params shows what there is)");
-        free(words);
         return true;
     }
     *value++ = 0;
@@ -292,5 +300,7 @@ int chat_run(loaded *l, struct run_options *o, mote_sampler **sampler) {
     line_close(&lines);
     mote_chat_close(&r.chat);
     free(r.answer.text);
+    for (size_t i = 0; i < r.n_kept; i++) free(r.kept[i]);
+    free(r.kept);
     return cli_done(CLI_OK);
 }
