@@ -13,6 +13,7 @@
 #include <wchar.h>
 
 #define HISTORY_MAX 1000
+#define CTRL_D 4
 
 struct line_reader {
     EditLine *el;
@@ -47,6 +48,7 @@ static int read_char(EditLine *el, wchar_t *out) {
         ssize_t n = read(STDIN_FILENO, &c, 1);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return (int)n;
+        if (c == 0) c = CTRL_D; /* as which the terminal hands on a Ctrl-D typed just before it left line mode */
         size_t len = mbrtowc(out, &c, 1, &state);
         if (len == (size_t)-2) continue; /* the beginning of a character */
         if (len == (size_t)-1) *out = L'?';

@@ -5,6 +5,7 @@
 
 #include <locale.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,11 +23,13 @@ const cli_command *cli_find(const char *name) {
     return NULL;
 }
 
-/* A model file that shrinks under a mapping raises SIGBUS when its lost pages are read. There is nothing to go
- * on with: say what happened and leave. Any other SIGBUS takes its usual course. */
+/* A model file that shrinks under a mapping raises SIGBUS when its lost pages are read, often in several threads at
+ * once: the first says what happened and leaves, the others wait for that. Any other SIGBUS takes its usual course. */
 static void on_sigbus(int sig, siginfo_t *info, void *context) {
     (void)context;
     if (mote_guard_contains(info->si_addr)) {
+        static atomic_flag told = ATOMIC_FLAG_INIT;
+        while (atomic_flag_test_and_set(&told)) (void)pause();
         static const char text[] = "\nmote: the model file was truncated while in use\n";
         ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
         (void)written;
@@ -37,7 +40,7 @@ static void on_sigbus(int sig, siginfo_t *info, void *context) {
 }
 
 static void install_handlers(void) {
-    struct sigaction bus = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    struct sigaction bus = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
     (void)sigemptyset(&bus.sa_mask);
     (void)sigaction(SIGBUS, &bus, NULL);
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that leaves (| head) shows as a failed write: see cli_done */
