@@ -26,7 +26,8 @@ typedef struct job {
 
 /* What an error costs: the importance of its column, if known, times sqrt(σ² + x²), σ² the mean square of the
  * 256 weights around. Large weights were made large by training; an encoder that minimises the plain error
- * pulls them towards zero. Measured with Q4_0 on two models: a quarter and a tenth less divergence (KLD). */
+ * pulls them towards zero. SmolLM2 on 60 windows of WikiText-2: perplexity 22.55 with Q4_0 and 24.84 with Q2_K, where
+ * llama.cpp's files have 22.67 and 25.67. */
 static void weigh(float *w, const float *x, size_t n, bool importance) {
     for (size_t b = 0; b < n; b += GROUP) {
         size_t m = MIN(n - b, (size_t)GROUP);

@@ -213,10 +213,6 @@ static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
     }
 }
 
-static void NAME(kern_interleave)(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k) {
-    kern_interleave_ref(dst, x, x_bytes, n, k);
-}
-
 /* ---- 16-bit floats ---- */
 static void NAME(kern_widen_f16)(float *dst, const void *src, size_t n) {
     const uint16_t *h = src;
@@ -329,7 +325,6 @@ static void NAME(kern_fmul_bf16)(const kern_fmul *a) { float_product(a, QUANT_BF
 
 void NAME(kern_init_float)(kern_table *t) {
     t->quantize = NAME(kern_quantize);
-    t->interleave = NAME(kern_interleave);
     t->rms_norm = NAME(kern_rms_norm);
     t->layer_norm = NAME(kern_layer_norm);
     t->act = NAME(kern_act);
