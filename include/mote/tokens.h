@@ -21,6 +21,7 @@ enum {
  * text. */
 MOTE_API mote_status mote_tokenize(const mote_model *m, const char *text, size_t n_bytes, int flags,
                                    int32_t *ids, size_t cap, size_t *n, mote_error *err);
+/* Error: MOTE_E_RANGE for an id outside the vocabulary. */
 MOTE_API mote_status mote_detokenize(const mote_model *m, const int32_t *ids, size_t n, int flags, char *dst,
                                      size_t cap, size_t *needed, mote_error *err);
 

@@ -99,6 +99,9 @@ mote_status mote_detokenize(const mote_model *m, const int32_t *ids, size_t n, i
     API_NEED(m, err);
     const tok_vocab *v;
     TRY(run_vocab(m, &v, err));
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (size_t)ids[i] >= tok_count(v))
+            FAIL(err, MOTE_E_RANGE, "token %zu has id %d, outside the vocabulary of %zu", i, (int)ids[i], (size_t)tok_count(v));
     buf b;
     buf_init(&b, JSON_BYTES_MAX);
     mote_status st = tok_detokenize(v, ids, n, flags, &b, err);

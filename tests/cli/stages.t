@@ -19,6 +19,9 @@ $ mote detokenize -m $MODELS/smollm2-135m-instruct.q4_1.gguf 19556 905
 $ echo '{"not": "a string"}' | mote tokenize -m $MODELS/smollm2-135m-instruct.q4_1.gguf --jsonl -
 ! -:1: not a JSON string
 ? 1
+$ mote detokenize -m $MODELS/smollm2-135m-instruct.q4_1.gguf 1,99999999
+! token 1 has id 99999999, outside the vocabulary of 49152
+? 1
 $ mote detokenize -m $MODELS/smollm2-135m-instruct.q4_1.gguf 1,x
 ! '1,x' is not a list of token ids
 ? 2
