@@ -63,16 +63,14 @@ typedef struct hparams {
     float attn_softcap, final_softcap; /* 0 = none */
     float clamp_qkv;      /* 0 = none */
     float alibi_max;      /* 0 = none */
-    float attn_temp_scale;       /* q is multiplied by 1 + scale·log(floor((pos + offset)/length) + 1); 0 = none */
+    float attn_temp_scale;       /* q is multiplied by 1 + scale·log(floor(pos/length) + 1); 0 = none */
     size_t attn_temp_length;
-    float attn_temp_offset;
     size_t n_swa;         /* sliding window of windowed layers; 0 = none */
-    bool swa_chunked;
     bool parallel;        /* mixer and feed-forward read the same input */
     bool causal;
     pooling pooling;
     /* experts */
-    size_t n_expert, n_expert_used, n_ff_exp, n_ff_shexp, n_expert_groups, n_group_used;
+    size_t n_expert, n_expert_used, n_ff_exp, n_expert_groups, n_group_used;
     gating gating;
     bool expert_norm;     /* weights of the chosen experts sum to 1 */
     float expert_scale;   /* their multiplier; 1 */

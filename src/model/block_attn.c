@@ -86,7 +86,7 @@ static void qk_norm_head(const fwd *f, const layer *l, role r, size_t head, size
 
 static float temperature(const hparams *h, int32_t pos) {
     if (h->attn_temp_scale == 0 || h->attn_temp_length == 0) return 1;
-    return 1 + h->attn_temp_scale * logf(floorf(((float)pos + h->attn_temp_offset) / (float)h->attn_temp_length) + 1);
+    return 1 + h->attn_temp_scale * logf(floorf((float)pos / (float)h->attn_temp_length) + 1);
 }
 
 /* Norm, rotation and scaling of one query or key head. */
@@ -175,7 +175,7 @@ static void apply_gate(fwd *f, const layer *l, const struct qkv *b, float *out) 
 static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_q, float *out) {
     const hparams *h = &f->m->hp;
     attn_opts o = {.n_head = l->n_head, .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k),
-                   .softcap = h->attn_softcap, .window = l->swa ? h->n_swa : 0, .chunked = h->swa_chunked, .causal = h->causal,
+                   .softcap = h->attn_softcap, .window = l->swa ? h->n_swa : 0, .causal = h->causal,
                    .sinks = l->slots[R_ATTN_SINKS].vec, .alibi = l->priv[which]};
     attn_seg segs[ATTN_SEGS];
     size_t row = 0;

@@ -159,7 +159,6 @@ static mote_status read_experts(model *m, mote_error *err) {
     TRY(hp_u32(m, "expert_count", &h->n_expert, 0, err));
     TRY(hp_layer_u32(m, "expert_used_count", 0, &h->n_expert_used, 0, err));
     TRY(hp_layer_u32(m, "expert_feed_forward_length", 0, &h->n_ff_exp, 0, err));
-    TRY(hp_u32(m, "expert_shared_feed_forward_length", &h->n_ff_shexp, 0, err));
     TRY(hp_u32(m, "expert_group_count", &h->n_expert_groups, 0, err));
     TRY(hp_u32(m, "expert_group_used_count", &h->n_group_used, 0, err));
     TRY(hp_u32(m, "expert_gating_func", &g, 0, err));

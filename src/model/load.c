@@ -1,6 +1,8 @@
 /* load.c: opening and closing a model. */
 #include "model/bind.h"
 
+#include <sys/mman.h>
+
 
 #define MODEL_META_BYTES_MAX ((size_t)1 << 30) /* f32 copies of norms, convolutions, biases */
 
@@ -102,6 +104,31 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
     return MOTE_OK;
 }
 
+/* What the kernels read of a weight: its panels, or the file's rows. */
+static const void *resident(const weight *w, size_t *bytes) {
+    *bytes = w->packed ? w->packed_bytes : w->mat_bytes * w->n_mat;
+    return w->packed ? w->packed : (const void *)w->data;
+}
+
+/* Keeps weights from being swapped out (--mlock). What the system refuses to lock is said, and used unlocked. */
+static void lock_weights(const model *m) {
+    size_t refused = 0, bytes;
+    for (size_t i = 0; i < m->n_weights; i++) {
+        const void *p = resident(m->weights[i], &bytes);
+        if (mlock(p, bytes) != 0) refused += bytes;
+    }
+    if (refused)
+        log_line(m->opts.log, LOG_WARN, "%zu MB of weights could not be locked in memory; raise the limit with ulimit -l", refused >> 20);
+}
+
+static void unlock_weights(const model *m) {
+    size_t bytes;
+    for (size_t i = 0; i < m->n_weights; i++) {
+        const void *p = resident(m->weights[i], &bytes);
+        (void)munlock(p, bytes);
+    }
+}
+
 static void fill_info(model *m) {
     model_info *i = &m->info;
     str name = {0};
@@ -147,6 +174,7 @@ static mote_status open_parts(model *m, const char *path, pool *p, mote_error *e
     m->kern = tensor_kernels_open(mask);
     if (!m->kern) FAIL(err, MOTE_E_MEMORY, "out of memory");
     TRY(pack(m, p, err));
+    if (m->opts.mlock) lock_weights(m);
     fill_info(m);
     return MOTE_OK;
 }
@@ -169,6 +197,7 @@ mote_status model_open(model **out, const char *path, const model_opts *o, pool 
 void model_close(model **mp) {
     model *m = *mp;
     if (!m) return;
+    if (m->opts.mlock) unlock_weights(m);
     for (size_t i = 0; i < m->n_weights; i++) weight_free(m->weights[i]);
     tensor_kernels_close(&m->kern);
     model_file_close(&m->file);
