@@ -116,14 +116,16 @@ static void choose(const hparams *h, const float *bias, float *logits, int32_t *
 
 /* Assignments sorted by expert, then by row (a counting sort), by one thread for all. */
 static void sort_assignments(const fwd *f, const struct moe_mem *b) {
-    size_t k = f->m->hp.n_expert_used, ne = f->m->hp.n_expert, total = f->n * k, at = 0;
+    size_t k = f->m->hp.n_expert_used, total = f->n * k, next[EXPERTS_MAX + 1] = {0};
     if (f->t.ith != 0) return;
-    for (size_t e = 0; e < ne; e++)
-        for (size_t i = 0; i < total; i++) {
-            if (b->chosen[i] != (int32_t)e) continue;
-            b->first[at] = (expert_assign){(int32_t)e, (int32_t)(i / k), (int32_t)i};
-            b->second[at++] = (expert_assign){(int32_t)e, (int32_t)i, (int32_t)i};
-        }
+    for (size_t i = 0; i < total; i++) next[b->chosen[i] + 1]++;
+    for (size_t e = 0; e < f->m->hp.n_expert; e++) next[e + 1] += next[e];
+    for (size_t i = 0; i < total; i++) {
+        int32_t e = b->chosen[i];
+        size_t at = next[e]++;
+        b->first[at] = (expert_assign){e, (int32_t)(i / k), (int32_t)i};
+        b->second[at] = (expert_assign){e, (int32_t)i, (int32_t)i};
+    }
 }
 
 static expert_out exps_out(const slot *s, float *y, size_t ld) {

@@ -65,7 +65,8 @@ static void rope_tables(fwd *f) {
     if (h->rope == ROPE_NONE) return;
     bool long_context = f->s->opts.n_ctx > h->rope_all.n_ctx_orig;
     fwd_share(f, f->n, &from, &to);
-    for (int i = 0; i < 2; i++)
+    int n_tables = h->n_swa ? 2 : 1; /* without windows no layer reads the second */
+    for (int i = 0; i < n_tables; i++)
         for (size_t r = from; r < to; r++) rope_table_row(conf[i], long_context, f->pos[r], f->s->rope_cs[i] + r * conf[i]->n_rot);
 }
 
