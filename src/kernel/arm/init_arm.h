@@ -5,6 +5,7 @@
 #include "kernel/rungs.h"
 
 void kern_init_float_neon(kern_table *t);
+void kern_init_fmul_neon(kern_table *t);
 void kern_init_mul_neon(kern_table *t);
 void kern_init_mul_dotprod(kern_table *t);
 void kern_init_mul_i8mm(kern_table *t);

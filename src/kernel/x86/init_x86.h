@@ -10,5 +10,7 @@ void kern_init_mul_avx512(kern_table *t);
 void kern_init_mul_avx512vnni(kern_table *t);
 void kern_init_float_avx2(kern_table *t);
 void kern_init_float_avx512(kern_table *t);
+void kern_init_fmul_avx2(kern_table *t);
+void kern_init_fmul_avx512(kern_table *t);
 
 #endif

@@ -1,4 +1,4 @@
-/* v16_avx512.h: sixteen floats in one register. Every ISA's header defines for float_tmpl.h:
+/* v16_avx512.h: sixteen floats in one register. Every ISA's header defines for float_tmpl.h and fmul_tmpl.h:
  *   TILE_ROWS, TILE_VECTORS   register tile of kern_tile: rows (at most 6) × vectors
  *   FMUL_ROWS, FMUL_TOKENS    register tile of the float products, both at most 4
  *   v_load, v_store, v_set1, v_add, v_sub, v_mul, v_div, v_fma(a, b, c) = a b + c, v_neg, v_abs, v_round (to even)
