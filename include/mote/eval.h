@@ -54,6 +54,7 @@ typedef struct mote_bench_opts {
     bool no_warmup;
     int (*on_rep)(void *ctx, size_t done, size_t total); /* non-zero cancels; may be NULL */
     void *ctx;
+    bool shared_prompt; /* depth and prompt are computed once and copied to the other sequences, untimed */
 } mote_bench_opts;
 MOTE_API void mote_bench_opts_fill(mote_bench_opts *o, size_t size);
 static inline mote_bench_opts mote_bench_opts_default(void) {
@@ -62,7 +63,8 @@ static inline mote_bench_opts mote_bench_opts_default(void) {
     return o;
 }
 
-/* One repetition. Tokens per second: n_parallel · (n_prompt + n_gen) / ns · 1e9. */
+/* One repetition. Tokens per second: n_parallel · (n_prompt + n_gen) / ns · 1e9; with shared_prompt, prompt_ns is the
+ * time of one prompt. */
 typedef struct mote_bench_sample {
     uint64_t prompt_ns, gen_ns;
 } mote_bench_sample;

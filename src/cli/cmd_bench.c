@@ -1,27 +1,22 @@
 /* cmd_bench.c: tokens per second, measured and printed as llama-bench does. */
+#include "bench_view.h"
 #include "commands.h"
-#include "common.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-struct bench_options {
-    model_flags model;
-    session_flags session;
-    cli_list n_prompt, n_gen, n_depth;
-    const char *format;
-    int64_t reps, parallel;
-    bool no_warmup;
-};
-
 const cli_option bench_options[] = {
     OPT_LIST(struct bench_options, n_prompt, "n-prompt", "p", "N", "tokens to prefill; several with commas (default 512)"),
     OPT_LIST(struct bench_options, n_gen, "n-gen", "n", "N", "tokens to decode; several with commas (default 128)"),
     OPT_LIST(struct bench_options, n_depth, "n-depth", "d", "N", "tokens already in the context; several with commas (default 0)"),
-    OPT_INT(struct bench_options, reps, "repetitions", "r", "N", 1, 1000, "repetitions of each test (default 5)"),
+    OPT_INT(struct bench_options, reps, "repetitions", "r", "N", 1, 1000, "repetitions of each test (default 5; with -npl 1)"),
     OPT_INT(struct bench_options, parallel, "parallel", NULL, "N", 1, 1024, "sequences at once"),
+    OPT_LIST(struct bench_options, npl, NULL, "npl", "N", "decode so many sequences together and print llama-batched-bench's table; several with commas"),
+    OPT_LIST(struct bench_options, npp, NULL, "npp", "N", "with -npl: tokens of each sequence's prompt (default 128)"),
+    OPT_LIST(struct bench_options, ntg, NULL, "ntg", "N", "with -npl: tokens to decode of each sequence (default 128)"),
+    OPT_FLAG(struct bench_options, shared_prompt, NULL, "pps", "with -npl: one prompt, shared by all sequences"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
     OPT_CHOICE(struct bench_options, format, "output", "o", "md|json|jsonl|csv", "how to print the results"),
     MODEL_OPTIONS(struct bench_options, model),
@@ -31,39 +26,24 @@ const cli_option bench_options[] = {
 const cli_example bench_examples[] = {
     {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
     {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
+    {"mote bench -m model.gguf -c 8192 -npp 128 -ntg 128 -npl 1,4,8,16 -t 2", "1, 4, 8 and 16 sequences decoded together"},
     {0},
 };
 
-#define TESTS_MAX 64
-#define REPS_MAX 1000
-
-typedef struct numbers {
-    int64_t v[TESTS_MAX];
-    size_t n;
-} numbers;
-
 /* "128,512" of each occurrence; `otherwise` when there was none. */
-static bool parse_numbers(numbers *out, const cli_list *l, int64_t otherwise) {
+static bool parse_numbers(bench_numbers *out, const cli_list *l, int64_t otherwise) {
     out->n = 0;
     for (size_t i = 0; i < l->n; i++)
         for (const char *p = l->v[i]; *p;) {
             char *end;
             long long v = strtoll(p, &end, 10);
-            if (end == p || v < 0 || v > (1 << 24) || (*end && *end != ',') || out->n == TESTS_MAX) return false;
+            if (end == p || v < 0 || v > (1 << 24) || (*end && *end != ',') || out->n == BENCH_TESTS_MAX) return false;
             out->v[out->n++] = v;
             p = *end ? end + 1 : end;
         }
     if (l->n == 0) out->v[out->n++] = otherwise;
     return true;
 }
-
-/* One row of the result: a prefill or a decode at one depth. */
-typedef struct test {
-    int64_t n_prompt, n_gen, depth;
-    char when[32];
-    size_t n;
-    double ns[REPS_MAX], ts[REPS_MAX];
-} test;
 
 static void mean_and_deviation(const double *v, size_t n, double *mean, double *deviation) {
     double sum = 0, squares = 0;
@@ -73,38 +53,37 @@ static void mean_and_deviation(const double *v, size_t n, double *mean, double *
     *deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
 }
 
-static int measure(loaded *l, const struct bench_options *o, test *t) {
-    static mote_bench_sample samples[REPS_MAX];
+int bench_measure(loaded *l, const struct bench_options *o, bench_test *t) {
     mote_error err;
     mote_bench_opts b = mote_bench_opts_default();
     mote_session_opts so = load_session_opts(&o->session);
-    size_t parallel = (size_t)o->parallel;
     b.n_prompt = (size_t)t->n_prompt;
     b.n_gen = (size_t)t->n_gen;
     b.n_depth = (size_t)t->depth;
-    b.n_parallel = parallel;
+    b.n_parallel = (size_t)t->parallel;
     b.n_reps = (size_t)o->reps;
+    b.shared_prompt = t->shared;
     b.no_warmup = o->no_warmup;
-    if (!o->session.ctx) so.n_ctx = b.n_prompt + b.n_gen + b.n_depth;
-    so.n_seq = parallel;
+    if (!o->session.ctx || t->batched) so.n_ctx = b.n_prompt + b.n_gen + b.n_depth;
+    so.n_seq = b.n_parallel;
     so.checkpoint_every = 0;
     int code = load_session(l, &o->session, &so, o->model.verbose);
     if (code != CLI_OK) return code;
     time_t now = time(NULL);
     struct tm utc;
     (void)strftime(t->when, sizeof t->when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    if (mote_bench(l->session, &b, samples, &err) != MOTE_OK) code = cli_fail(&err);
+    if (mote_bench(l->session, &b, t->samples, &err) != MOTE_OK) code = cli_fail(&err);
     mote_session_close(&l->session);
     t->n = code == CLI_OK ? b.n_reps : 0;
     for (size_t i = 0; i < t->n; i++) {
-        t->ns[i] = (double)(samples[i].prompt_ns + samples[i].gen_ns);
-        t->ts[i] = t->ns[i] > 0 ? 1e9 * (double)(o->parallel * (t->n_prompt + t->n_gen)) / t->ns[i] : 0;
+        t->ns[i] = (double)(t->samples[i].prompt_ns + t->samples[i].gen_ns);
+        t->ts[i] = t->ns[i] > 0 ? 1e9 * (double)(t->parallel * (t->n_prompt + t->n_gen)) / t->ns[i] : 0;
     }
     return code;
 }
 
 /* llama-bench's keys, so that its readers read us. */
-static json_t *row_json(const loaded *l, const json_t *info, const struct bench_options *o, const test *t) {
+static json_t *row_json(const loaded *l, const json_t *info, const struct bench_options *o, const bench_test *t) {
     char cpu[128];
     double avg_ns, dev_ns, avg_ts, dev_ts;
     mean_and_deviation(t->ns, t->n, &avg_ns, &dev_ns);
@@ -164,8 +143,9 @@ static json_t *model_info(const mote_model *m) {
     return v;
 }
 
-static int run_tests(loaded *l, const struct bench_options *o, const numbers *depths, const numbers *prompts, const numbers *gens) {
-    static test t;
+static int run_tests(loaded *l, const struct bench_options *o, const bench_numbers *depths, const bench_numbers *prompts,
+                     const bench_numbers *gens) {
+    static bench_test t;
     json_t *info = model_info(l->model), *rows = json_array();
     int code = CLI_OK;
     size_t n_rows = 0;
@@ -173,10 +153,10 @@ static int run_tests(loaded *l, const struct bench_options *o, const numbers *de
     for (size_t d = 0; d < depths->n; d++)
         for (size_t i = 0; i < prompts->n + gens->n && code == CLI_OK; i++) {
             bool is_prompt = i < prompts->n;
-            t = (test){.depth = depths->v[d]};
+            t = (bench_test){.depth = depths->v[d], .parallel = o->parallel};
             *(is_prompt ? &t.n_prompt : &t.n_gen) = is_prompt ? prompts->v[i] : gens->v[i - prompts->n];
             if (t.n_prompt + t.n_gen == 0) continue;
-            code = measure(l, o, &t);
+            code = bench_measure(l, o, &t);
             if (code != CLI_OK) break;
             json_t *row = row_json(l, info, o, &t);
             if (all) (void)json_array_append(rows, row);
@@ -193,16 +173,27 @@ static int run_tests(loaded *l, const struct bench_options *o, const numbers *de
 }
 
 int cmd_bench(const cli_command *self, int argc, char **argv) {
-    struct bench_options o = {.format = "md", .reps = 5, .parallel = 1};
+    struct bench_options o = {.format = "md", .parallel = 1};
     cli_args args;
     int code;
     if (!cli_parse(self, &o, &args, 1, argc, argv, &code)) return code;
-    numbers prompts, gens, depths;
-    if (!parse_numbers(&prompts, &o.n_prompt, 512) || !parse_numbers(&gens, &o.n_gen, 128) || !parse_numbers(&depths, &o.n_depth, 0))
-        return cli_usage(self, "-p, -n and -d take numbers of tokens, separated by commas");
+    const bool batched = o.npl.n || o.npp.n || o.ntg.n;
+    if (o.reps == 0) o.reps = batched ? 1 : 5;
+    bench_numbers prompts, gens, depths = {0}, parallel = {0};
+    if (!parse_numbers(&prompts, batched ? &o.npp : &o.n_prompt, batched ? 128 : 512) ||
+        !parse_numbers(&gens, batched ? &o.ntg : &o.n_gen, 128) || !parse_numbers(&depths, &o.n_depth, 0) ||
+        !parse_numbers(&parallel, &o.npl, 1))
+        return cli_usage(self, "-p, -n, -d, -npp, -ntg and -npl take numbers, separated by commas");
+    for (size_t i = 0; i < parallel.n; i++)
+        if (parallel.v[i] < 1 || parallel.v[i] > 1024) return cli_usage(self, "-npl takes numbers of sequences from 1 to 1024");
+    if (batched && (o.n_prompt.n || o.n_gen.n || o.n_depth.n || o.parallel > 1))
+        return cli_usage(self, "-npl goes with -npp and -ntg, not with -p, -n, -d or --parallel");
+    if (!batched && o.shared_prompt) return cli_usage(self, "-pps shares the prompt of several sequences: it needs -npl");
+    if (batched && strcmp(o.format, "csv") == 0) return cli_usage(self, "-npl prints md, json or jsonl");
     loaded l = {0};
     code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);
-    if (code == CLI_OK) code = run_tests(&l, &o, &depths, &prompts, &gens);
+    if (code == CLI_OK)
+        code = batched ? bench_batched(&l, &o, &prompts, &gens, &parallel) : run_tests(&l, &o, &depths, &prompts, &gens);
     load_close(&l);
     return cli_done(code);
 }

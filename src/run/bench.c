@@ -11,28 +11,33 @@ typedef struct work {
     run_feed *feeds; /* [n_seq] */
 } work;
 
-static mote_status feed(work *w, size_t n, mote_error *err) {
-    for (size_t q = 0; q < w->n_seq; q++)
+/* n tokens to each of the first n_seq sequences. */
+static mote_status feed(work *w, size_t n_seq, size_t n, mote_error *err) {
+    for (size_t q = 0; q < n_seq; q++)
         w->feeds[q] = (run_feed){.seq = q, .ids = w->ids + q * w->longest, .n = n};
-    return run_feed_all(w->s, w->feeds, w->n_seq, err);
+    return run_feed_all(w->s, w->feeds, n_seq, err);
 }
 
 static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) {
+    const mote_bench_opts *o = w->o;
+    const size_t n_prompts = o->shared_prompt ? 1 : w->n_seq;
     for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
-    if (w->o->n_depth) TRY(feed(w, w->o->n_depth, err));
+    if (o->n_depth) TRY(feed(w, n_prompts, o->n_depth, err));
     uint64_t t0 = clock_ns();
-    if (w->o->n_prompt) TRY(feed(w, w->o->n_prompt, err));
+    if (o->n_prompt) TRY(feed(w, n_prompts, o->n_prompt, err));
     uint64_t t1 = clock_ns();
-    for (size_t i = 0; i < w->o->n_gen; i++) TRY(feed(w, 1, err));
+    for (size_t q = n_prompts; q < w->n_seq; q++) run_copy(w->s, q, 0);
     uint64_t t2 = clock_ns();
-    if (out) *out = (mote_bench_sample){w->o->n_prompt ? t1 - t0 : 0, w->o->n_gen ? t2 - t1 : 0};
+    for (size_t i = 0; i < o->n_gen; i++) TRY(feed(w, w->n_seq, 1, err));
+    uint64_t t3 = clock_ns();
+    *out = (mote_bench_sample){o->n_prompt ? t1 - t0 : 0, o->n_gen ? t3 - t2 : 0};
     return MOTE_OK;
 }
 
 static mote_status warm_up(work *w, mote_error *err) {
     for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
-    if (w->o->n_prompt) TRY(feed(w, MIN(w->o->n_prompt, w->s->n_batch), err));
-    return w->o->n_gen ? feed(w, 1, err) : MOTE_OK;
+    if (w->o->n_prompt) TRY(feed(w, w->n_seq, MIN(w->o->n_prompt, w->s->n_batch), err));
+    return w->o->n_gen ? feed(w, w->n_seq, 1, err) : MOTE_OK;
 }
 
 static mote_status check(const mote_session *s, const mote_bench_opts *o, size_t n_seq, mote_error *err) {

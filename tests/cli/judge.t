@@ -1,4 +1,4 @@
-# perplexity, bench, embeddings, quantize (a base file holds 16-bit log-probabilities down to e^-16: a model is
+# perplexity, embeddings, quantize (a base file holds 16-bit log-probabilities down to e^-16: a model is
 # within some 1e-6 of itself)
 needs model smollm2-135m-instruct.q4_1.gguf
 $ head -c 3000 $SHARED/oracle/text/wikitext2-test.txt > text; mote perplexity -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f text -c 128 --chunks 2 --kl-divergence-base base | tail -1
@@ -7,13 +7,6 @@ $ mote perplexity -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f text -c 128 --ch
 >~ True 2 12[68]
 $ echo short > short; mote perplexity -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f short
 ! .
-? 2
-$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 32 -n 4 -t 2 -r 1 -d 8 -o json | python3 -c 'import json,sys; print([(x["n_prompt"], x["n_gen"], x["n_depth"], x["avg_ts"] > 0, len(x["samples_ns"])) for x in json.load(sys.stdin)])'
-> [(32, 0, 8, True, 1), (0, 4, 8, True, 1)]
-$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 16 -n 0 -r 1 | tail -1
->~ \| smollm2-135m-instruct.q4_1.gguf \| \d+ \| pp16 \| .* \|
-$ mote bench -p 1,x
-! separated by commas
 ? 2
 # formats
 $ mote quantize --dry-run --allow-requantize $MODELS/smollm2-135m-instruct.q4_1.gguf Q2_K | tail -2 | head -1

@@ -523,9 +523,60 @@ static void test_bench(void **state) {
     o.n_parallel = 2;
     OK(mote_bench(s, &o, samples, &err));
     assert_true(samples[1].prompt_ns > 0 && samples[1].gen_ns > 0);
+    o.shared_prompt = true;
+    OK(mote_bench(s, &o, samples, &err));
+    assert_true(samples[1].prompt_ns > 0 && samples[1].gen_ns > 0);
     o.n_depth = 100;
     assert_int_equal(mote_bench(s, &o, samples, &err), MOTE_E_CONTEXT);
     mote_session_close(&s);
+}
+
+static int32_t likeliest(const mote_session *s, size_t seq, size_t n_vocab) {
+    const float *row = mote_session_logits(s, seq);
+    size_t best = 0;
+    assert_non_null(row);
+    for (size_t i = 1; i < n_vocab; i++)
+        if (row[i] > row[best]) best = i;
+    return (int32_t)best;
+}
+
+/* Greedy answers to several prompts, decoded together, are those that each gets alone. */
+static void test_batched_greedy(void **state) {
+    (void)state;
+    enum { SEQS = 9, STEPS = 24 };
+    mote_error err;
+    mote_model *m;
+    mote_session *together, *alone;
+    mote_session_opts o = mote_session_opts_default();
+    o.n_ctx = 64;
+    OK(mote_model_open(&m, engine, tiny_q8, NULL, &err));
+    OK(mote_session_open(&alone, m, &o, &err));
+    o.n_seq = SEQS;
+    OK(mote_session_open(&together, m, &o, &err));
+    int32_t prompt[SEQS][16], got[SEQS][STEPS];
+    mote_step steps[SEQS];
+    for (size_t q = 0; q < SEQS; q++) {
+        for (size_t i = 0; i < 16; i++) prompt[q][i] = (int32_t)(8 + (q * 37 + i * 11) % 300);
+        OK(mote_session_append(together, q, prompt[q], 4 + q, &err)); /* of different lengths */
+        got[q][0] = likeliest(together, q, TINY_VOCAB); /* a call's logits last until the next one */
+    }
+    for (size_t i = 1; i < STEPS; i++) {
+        for (size_t q = 0; q < SEQS; q++) steps[q] = (mote_step){q, got[q][i - 1]};
+        OK(mote_session_step(together, steps, SEQS, &err));
+        for (size_t q = 0; q < SEQS; q++) got[q][i] = likeliest(together, q, TINY_VOCAB);
+    }
+    for (size_t q = 0; q < SEQS; q++) {
+        OK(mote_session_clear(alone, 0, &err));
+        OK(mote_session_append(alone, 0, prompt[q], 4 + q, &err));
+        for (size_t i = 0; i < STEPS; i++) {
+            const int32_t id = likeliest(alone, 0, TINY_VOCAB);
+            assert_int_equal(id, got[q][i]);
+            OK(mote_session_append(alone, 0, &id, 1, &err));
+        }
+    }
+    mote_session_close(&together);
+    mote_session_close(&alone);
+    mote_model_close(&m);
 }
 
 static void test_model_without_tokenizer(void **state) {
@@ -584,6 +635,7 @@ int main(void) {
         cmocka_unit_test(test_perplexity),
         cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_batched_greedy),
         cmocka_unit_test(test_model_without_tokenizer),
         cmocka_unit_test(test_info),
     };

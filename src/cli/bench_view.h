@@ -1,0 +1,41 @@
+/* bench_view.h: what the files of `mote bench` share. */
+#ifndef MOTE_CLI_BENCH_VIEW_H
+#define MOTE_CLI_BENCH_VIEW_H
+
+#include "common.h"
+
+#define BENCH_TESTS_MAX 64
+#define BENCH_REPS_MAX 1000
+
+struct bench_options {
+    model_flags model;
+    session_flags session;
+    cli_list n_prompt, n_gen, n_depth, npl, npp, ntg;
+    const char *format;
+    int64_t reps, parallel;
+    bool no_warmup, shared_prompt;
+};
+
+typedef struct bench_numbers {
+    int64_t v[BENCH_TESTS_MAX];
+    size_t n;
+} bench_numbers;
+
+/* One row of a result: a prefill or a decode at one depth, or (batched) both of several sequences together. */
+typedef struct bench_test {
+    int64_t n_prompt, n_gen, depth, parallel;
+    bool batched, shared; /* batched: the session has just the positions of the test */
+    char when[32];
+    size_t n;
+    mote_bench_sample samples[BENCH_REPS_MAX];
+    double ns[BENCH_REPS_MAX], ts[BENCH_REPS_MAX];
+} bench_test;
+
+/* Opens a session of its own and measures; an exit code after a message. */
+int bench_measure(loaded *l, const struct bench_options *o, bench_test *t);
+
+/* bench_batched.c: every prompt length × every decode length × every number of sequences, as llama-batched-bench. */
+int bench_batched(loaded *l, const struct bench_options *o, const bench_numbers *prompts, const bench_numbers *gens,
+                  const bench_numbers *parallel);
+
+#endif

@@ -1,0 +1,30 @@
+# what `mote bench` prints; llama-bench's and llama-batched-bench's readers must be able to read it
+needs model smollm2-135m-instruct.q4_1.gguf
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 32 -n 4 -t 2 -r 1 -d 8 -o json | python3 -c 'import json,sys; print([(x["n_prompt"], x["n_gen"], x["n_depth"], x["avg_ts"] > 0, len(x["samples_ns"])) for x in json.load(sys.stdin)])'
+> [(32, 0, 8, True, 1), (0, 4, 8, True, 1)]
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 16 -n 0 -r 1 | tail -1
+>~ \| smollm2-135m-instruct.q4_1.gguf \| \d+ \| pp16 \| .* \|
+$ mote bench -p 1,x
+! separated by commas
+? 2
+# several sequences together
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -c 100 -npp 16,20 -ntg 4 -npl 1,2,8 -t 2 | sed 's/[0-9]*\.[0-9]*/x/g; s/ \+/ /g'
+! 8 sequences of 20 tokens do not fit -c 100
+> | PP | TG | B | N_KV | T_PP s | S_PP t/s | T_TG s | S_TG t/s | T s | S t/s |
+> |-------|--------|------|--------|----------|----------|----------|----------|----------|----------|
+> | 16 | 4 | 1 | 20 | x | x | x | x | x | x |
+> | 16 | 4 | 2 | 40 | x | x | x | x | x | x |
+> | 20 | 4 | 1 | 24 | x | x | x | x | x | x |
+> | 20 | 4 | 2 | 48 | x | x | x | x | x | x |
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -npp 16 -ntg 4 -npl 2 -pps -t 2 -o jsonl | python3 -c 'import json,sys; d = json.load(sys.stdin); print(" ".join(d)); print(d["pl"], d["n_kv"], d["is_pp_shared"], abs(d["speed_pp"] * d["t_pp"] - 16) < 1e-6, abs(d["speed_tg"] * d["t_tg"] - 8) < 1e-6)'
+> n_kv_max n_batch n_ubatch flash_attn is_pp_shared n_gpu_layers n_threads n_threads_batch pp tg pl n_kv t_pp speed_pp t_tg speed_tg t speed
+> 2 40 1 True True
+$ mote bench -npl 0
+! from 1 to 1024
+? 2
+$ mote bench -npl 2 -p 5
+! not with -p
+? 2
+$ mote bench -pps
+! needs -npl
+? 2
