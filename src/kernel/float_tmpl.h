@@ -5,28 +5,9 @@
  * have 16 partial sums on every ISA, element i in partial sum i mod 16, added pairwise from the outside in. */
 #include "kernel/generic/ref.h"
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "kernel/v16_math.h"
 
-/* ---- elementary functions ---- */
-/* e^x to 2 ulp; below -87.3 exactly 0, above 88.3 its value there. NaN stays NaN.
- * x = n ln 2 + r, |r| <= ln 2 / 2; a polynomial of degree 6 for e^r (minimax, found by Remez' method). */
-INLINE v16 v_exp(v16 x) {
-    const v16 low = v_set1(-87.3f);
-    v16 clamped = v_min(v_set1(88.3f), v_max(low, x));
-    v16 n = v_round(v_mul(clamped, v_set1(1.44269504f)));
-    v16 r = v_fma(n, v_set1(-0.693359375f), clamped);
-    r = v_fma(n, v_set1(2.12194440e-4f), r);
-    v16 p = v_set1(1.9875691500e-4f);
-    p = v_fma(p, r, v_set1(1.3981999507e-3f));
-    p = v_fma(p, r, v_set1(8.3334519073e-3f));
-    p = v_fma(p, r, v_set1(4.1665795894e-2f));
-    p = v_fma(p, r, v_set1(1.6666665459e-1f));
-    p = v_fma(p, r, v_set1(5.0000001201e-1f));
-    p = v_fma(v_mul(r, r), p, v_add(r, v_set1(1.0f)));
-    return v_zero_below(v_mul(p, v_pow2(n)), x, low);
-}
-
+/* ---- activation functions ---- */
 INLINE v16 v_sigmoid(v16 x) { return v_div(v_set1(1.0f), v_add(v_set1(1.0f), v_exp(v_neg(x)))); }
 
 /* tanh x = 1 - 2 / (e^2x + 1); near 0, where that cancels, an odd polynomial. */
@@ -170,6 +151,29 @@ static float NAME(kern_exp_sum)(float *x, float shift, size_t n) {
     return v_sum(sum);
 }
 
+static void NAME(kern_scale)(float *y, const float *x, float by, size_t n) {
+    const v16 s = v_set1(by);
+    for (size_t i = 0; i < n; i += 16) v_store_n(y + i, n - i, v_mul(v_load_n(x + i, n - i), s));
+}
+
+static void NAME(kern_mix)(float *y, float a, const float *x, float b, size_t n) {
+    const v16 va = v_set1(a), vb = v_set1(b);
+    for (size_t i = 0; i < n; i += 16)
+        v_store_n(y + i, n - i, v_add(v_mul(v_load_n(y + i, n - i), va), v_mul(v_load_n(x + i, n - i), vb)));
+}
+
+static float NAME(kern_soften)(float *s, size_t n, float *max, float *sum) {
+    const float m = fmaxf(*max, NAME(kern_max)(s, n));
+    if (m == -INFINITY) {
+        memset(s, 0, n * sizeof *s);
+        return 1.0f;
+    }
+    const float keep = *max == m ? 1.0f : expf(*max - m);
+    *sum = *sum * keep + NAME(kern_exp_sum)(s, m, n);
+    *max = m;
+    return keep;
+}
+
 /* How well levels of amax / steps fit: q = round(x · steps / amax), and the scale d that minimizes the squared error
  * for these q, sum x q / sum q². Returns what that takes away from sum x², in units of amax². */
 static inline float NAME(fit)(v16 lo, v16 hi, float amax, float steps, v16 *q_lo, v16 *q_hi, float *d) {
@@ -226,6 +230,26 @@ static void NAME(kern_widen_bf16)(float *dst, const void *src, size_t n) {
     for (; i + 16 <= n; i += 16) v_store(dst + i, v_bf16(h + i));
     if (i < n) kern_widen_bf16_ref(dst + i, h + i, n - i);
 }
+static void NAME(kern_unzip_f16)(float *even, float *odd, const void *words, size_t n) {
+    const uint16_t *h = words;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        v16 o, e = v_f16_pairs(h + 2 * i, &o);
+        v_store(even + i, e);
+        v_store(odd + i, o);
+    }
+    if (i < n) kern_unzip_f16_ref(even + i, odd + i, h + 2 * i, n - i);
+}
+static void NAME(kern_unzip_bf16)(float *even, float *odd, const void *words, size_t n) {
+    const uint16_t *h = words;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        v16 o, e = v_bf16_pairs(h + 2 * i, &o);
+        v_store(even + i, e);
+        v_store(odd + i, o);
+    }
+    if (i < n) kern_unzip_bf16_ref(even + i, odd + i, h + 2 * i, n - i);
+}
 static void NAME(kern_narrow_f16)(void *dst, const float *src, size_t n) {
     uint16_t *h = dst;
     size_t i = 0;
@@ -279,6 +303,9 @@ void NAME(kern_init_float)(kern_table *t) {
     t->dot = NAME(kern_dot);
     t->max = NAME(kern_max);
     t->exp_sum = NAME(kern_exp_sum);
+    t->scale = NAME(kern_scale);
+    t->mix = NAME(kern_mix);
+    t->soften = NAME(kern_soften);
     t->tile = NAME(kern_tile);
     t->scan = NAME(kern_scan);
     t->scan_each = NAME(kern_scan_each);
@@ -286,5 +313,7 @@ void NAME(kern_init_float)(kern_table *t) {
     t->scan_back = NAME(kern_scan_back);
     t->widen[QUANT_F16] = NAME(kern_widen_f16);
     t->widen[QUANT_BF16] = NAME(kern_widen_bf16);
+    t->unzip[QUANT_F16] = NAME(kern_unzip_f16);
+    t->unzip[QUANT_BF16] = NAME(kern_unzip_bf16);
     t->narrow[QUANT_F16] = NAME(kern_narrow_f16);
 }

@@ -124,6 +124,17 @@ typedef struct kern_tile {
     bool add;
 } kern_tile;
 
+/* The same in bf16 with f32 sums, for attention. A *pair word* holds two 16-bit floats that are summed over together,
+ * the first in its low half: C[m, n] = sum over l < k of both products of A's word [m, l] and B's word [l, n]
+ * (+ C when add), l in order, within a word the high half first. B's word of l and column j lies at
+ * b[l · ldb + j / 16 · ldv + j % 16]. */
+typedef struct kern_pairs {
+    float *c;
+    const uint32_t *a, *b;
+    size_t ldc, lda, ldb, ldv, m, n, k;
+    bool add;
+} kern_pairs;
+
 /* One token of a recurrence, on a tile of w ≤ KERN_SCAN_W channels whose state is s[n, w]. Row i of the state decays
  * by g_i = decay[i · decay_step] (step 0: one number for all), takes in[i] · x and gives out[i] · s_i:
  *   scan        s_i = g_i s_i + in_i x;                             y = sum out_i s_i
@@ -167,14 +178,32 @@ typedef struct kern_table {
     float (*max)(const float *x, size_t n); /* -inf for n 0; NaN is passed over */
     /* x[n] = exp(x - shift) in place; returns their sum. -inf gives 0. */
     float (*exp_sum)(float *x, float shift, size_t n);
+    /* y[n] = x · by, may be in place; y[n] = a y + b x */
+    void (*scale)(float *y, const float *x, float by, size_t n);
+    void (*mix)(float *y, float a, const float *x, float b, size_t n);
+    /* A step of an online softmax (FlashAttention, Dao 2022, algorithm 1): s[n] = exp(s - m), m = the larger of *max and
+     * the largest s. Returns by what the sums so far shrink, keep = exp(*max - m); *sum = *sum · keep + sum of s,
+     * *max = m. While all is -inf: zeros, and 1 is returned. n % 16 == 0. */
+    float (*soften)(float *s, size_t n, float *max, float *sum);
     void (*tile)(const kern_tile *t);
+    /* Pair words in bf16. bf16: this rung has the instructions, so that they are faster than f32. */
+    bool bf16;
+    void (*pairs)(const kern_pairs *t);
+    /* dst[n] bf16 = src · by; = f16 halves src; pair words dst[n] of a (low) and b */
+    void (*bf16_of_f32)(void *dst, const float *src, float by, size_t n);
+    void (*bf16_of_f16)(void *dst, const void *src, size_t n);
+    void (*bf16_zip)(void *dst, const float *a, const float *b, size_t n);
+    /* As soften, with the results in bf16 in p; the sum is that of the rounded ones. s may be overwritten. */
+    float (*soften_bf16)(void *p, float *s, size_t n, float *max, float *sum);
     void (*scan)(const kern_scan *a);
     void (*scan_each)(const kern_scan *a);
     void (*scan_delta)(const kern_scan *a);
     void (*scan_back)(const kern_scan *a);
     /* dst[n] f32 from a row of F32, F16, BF16; NULL for others */
     void (*widen[QUANT_TYPE_MAX])(float *dst, const void *src, size_t n);
-    /* the way back, to nearest even */
+    /* the halves of n pair words of F16 or BF16 as f32; NULL for others */
+    void (*unzip[QUANT_TYPE_MAX])(float *even, float *odd, const void *words, size_t n);
+    /* the way back from widen, to nearest even */
     void (*narrow[QUANT_TYPE_MAX])(void *dst, const float *src, size_t n);
 } kern_table;
 

@@ -87,6 +87,26 @@ static inline v16 v_bf16(const void *p) {
     const uint16_t *h = p;
     EACH(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(h + 4 * i), 16)));
 }
+static inline v16 v_f16_pairs(const void *p, v16 *odd) {
+    const uint16_t *h = p;
+    v16 even;
+    for (int i = 0; i < 4; i++) {
+        uint16x4x2_t w = vld2_u16(h + 8 * i);
+        even.q[i] = vcvt_f32_f16(vreinterpret_f16_u16(w.val[0]));
+        odd->q[i] = vcvt_f32_f16(vreinterpret_f16_u16(w.val[1]));
+    }
+    return even;
+}
+static inline v16 v_bf16_pairs(const void *p, v16 *odd) {
+    const uint16_t *h = p;
+    v16 even;
+    for (int i = 0; i < 4; i++) {
+        uint16x4x2_t w = vld2_u16(h + 8 * i);
+        even.q[i] = vreinterpretq_f32_u32(vshll_n_u16(w.val[0], 16));
+        odd->q[i] = vreinterpretq_f32_u32(vshll_n_u16(w.val[1], 16));
+    }
+    return even;
+}
 static inline void v_put_f16(void *p, v16 v) {
     uint16_t *h = p;
     for (int i = 0; i < 4; i++) vst1_u16(h + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(v.q[i])));

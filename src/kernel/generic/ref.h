@@ -20,6 +20,9 @@ void kern_narrow_f32_ref(void *dst, const float *src, size_t n);
 void kern_narrow_f16_ref(void *dst, const float *src, size_t n);
 void kern_narrow_bf16_ref(void *dst, const float *src, size_t n);
 
+void kern_unzip_f16_ref(float *even, float *odd, const void *words, size_t n);
+void kern_unzip_bf16_ref(float *even, float *odd, const void *words, size_t n);
+
 void kern_quantize_ref(void *dst, const float *x, size_t k);
 void kern_interleave_ref(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k);
 void kern_rms_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
@@ -29,6 +32,14 @@ void kern_axpy_ref(float *y, const float *x, float scale, size_t n);
 float kern_dot_ref(const float *x, const float *y, size_t n);
 float kern_max_ref(const float *x, size_t n);
 float kern_exp_sum_ref(float *x, float shift, size_t n);
+void kern_scale_ref(float *y, const float *x, float by, size_t n);
+void kern_mix_ref(float *y, float a, const float *x, float b, size_t n);
+float kern_soften_ref(float *s, size_t n, float *max, float *sum);
+float kern_soften_bf16_ref(void *p, float *s, size_t n, float *max, float *sum);
+void kern_bf16_of_f32_ref(void *dst, const float *src, float by, size_t n);
+void kern_bf16_of_f16_ref(void *dst, const void *src, size_t n);
+void kern_bf16_zip_ref(void *dst, const float *a, const float *b, size_t n);
+void kern_pairs_ref(const kern_pairs *t);
 void kern_tile_ref(const kern_tile *t);
 void kern_scan_ref(const kern_scan *a);
 void kern_scan_each_ref(const kern_scan *a);

@@ -110,6 +110,22 @@ static inline v16 v_bf16(const void *p) {
     return v_of(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h)), 16)),
                 _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(h + 1)), 16)));
 }
+static inline __m256 f16_of_words(__m256i w) { /* the low halves */
+    __m256i halves = _mm256_packus_epi32(_mm256_and_si256(w, _mm256_set1_epi32(0xffff)), _mm256_setzero_si256());
+    return _mm256_cvtph_ps(_mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08)));
+}
+static inline v16 v_f16_pairs(const void *p, v16 *odd) {
+    const __m256i *w = p;
+    __m256i a = _mm256_loadu_si256(w), b = _mm256_loadu_si256(w + 1);
+    *odd = v_of(f16_of_words(_mm256_srli_epi32(a, 16)), f16_of_words(_mm256_srli_epi32(b, 16)));
+    return v_of(f16_of_words(a), f16_of_words(b));
+}
+static inline v16 v_bf16_pairs(const void *p, v16 *odd) {
+    const __m256i *w = p, high = _mm256_set1_epi32((int)0xffff0000u);
+    __m256i a = _mm256_loadu_si256(w), b = _mm256_loadu_si256(w + 1);
+    *odd = v_of(_mm256_castsi256_ps(_mm256_and_si256(a, high)), _mm256_castsi256_ps(_mm256_and_si256(b, high)));
+    return v_of(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)));
+}
 static inline void v_put_f16(void *p, v16 v) {
     __m128i *h = p;
     _mm_storeu_si128(h, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

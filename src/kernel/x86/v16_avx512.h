@@ -10,6 +10,7 @@
  *   v_zero_below(v, x, c)     0 in the lanes where x < c, else v
  *   v_select_below(x, c, a, b) a where x < c, else b; v_copy_sign(a, b): a ≥ 0 with the sign of b
  *   v_any_nan                 whether a lane is NaN
+ *   v_f16_pairs(p, &odd), v_bf16_pairs(p, &odd)  the even and odd ones of 32 halves widened
  *   v_f16(p), v_bf16(p)       16 halves widened; v_put_f16(p, v): narrowed, to even
  *   v_put_i8(p, v)            16 values |v| ≤ 127.5 as int8, rounded to even; returns their sum */
 #ifndef MOTE_KERNEL_X86_V16_AVX512_H
@@ -65,6 +66,16 @@ static inline float v_largest(v16 v) { return _mm512_reduce_max_ps(v); }
 static inline v16 v_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline v16 v_bf16(const void *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
+static inline v16 v_f16_pairs(const void *p, v16 *odd) {
+    const __m512i w = _mm512_loadu_si512(p);
+    *odd = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(w, 16)));
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(w));
+}
+static inline v16 v_bf16_pairs(const void *p, v16 *odd) {
+    const __m512i w = _mm512_loadu_si512(p);
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000u)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
 }
 static inline void v_put_f16(void *p, v16 v) {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));

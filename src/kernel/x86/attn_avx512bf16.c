@@ -1,0 +1,108 @@
+/* attn_avx512bf16.c: attention's products in pair words of bf16, with vdpbf16ps. */
+#include "kernel/x86/v16_avx512.h"
+
+#include "kernel/x86/init_x86.h"
+
+#include "kernel/generic/ref.h"
+#include "kernel/v16_math.h"
+
+enum { ROWS = 6, VECTORS = 4 }; /* of a register tile */
+
+INLINE __m512i load_words(const uint32_t *p, size_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), p); }
+INLINE __m512 dot_pairs(__m512 acc, __m512i a, __m512i b) {
+    return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
+}
+
+/* rows [i, i + m), vectors [v0, v0 + nv), of whose last `tail` lanes count */
+INLINE void pairs_part(const kern_pairs *t, size_t i, const int m, size_t v0, const int nv, size_t tail) {
+    __m512 c[ROWS][VECTORS];
+    const uint32_t *a = t->a + i * t->lda, *b = t->b + v0 * t->ldv;
+    float *to = t->c + i * t->ldc + 16 * v0;
+    UNROLL for (int r = 0; r < m; r++) UNROLL for (int v = 0; v < nv; v++)
+        c[r][v] = t->add ? v_load_n(to + (size_t)r * t->ldc + 16 * v, v == nv - 1 ? tail : 16) : v_set1(0.0f);
+    for (size_t l = 0; l < t->k; l++, b += t->ldb) {
+        __m512i w[VECTORS];
+        UNROLL for (int v = 0; v < nv; v++) w[v] = load_words(b + (size_t)v * t->ldv, v == nv - 1 ? tail : 16);
+        UNROLL for (int r = 0; r < m; r++) {
+            const __m512i x = _mm512_set1_epi32((int)a[(size_t)r * t->lda + l]);
+            UNROLL for (int v = 0; v < nv; v++) c[r][v] = dot_pairs(c[r][v], x, w[v]);
+        }
+    }
+    UNROLL for (int r = 0; r < m; r++) UNROLL for (int v = 0; v < nv; v++)
+        v_store_n(to + (size_t)r * t->ldc + 16 * v, v == nv - 1 ? tail : 16, c[r][v]);
+}
+
+INLINE void pairs_rows(const kern_pairs *t, size_t v0, const int nv, size_t tail) {
+    size_t i = 0;
+    for (; i + ROWS <= t->m; i += ROWS) pairs_part(t, i, ROWS, v0, nv, tail);
+    for (; i + 3 <= t->m; i += 3) pairs_part(t, i, 3, v0, nv, tail);
+    for (; i < t->m; i++) pairs_part(t, i, 1, v0, nv, tail);
+}
+
+static void kern_pairs_avx512bf16(const kern_pairs *t) {
+    size_t v = 0, whole = t->n / 16;
+    for (; v + VECTORS <= whole; v += VECTORS) pairs_rows(t, v, VECTORS, 16);
+    for (; v + 2 <= whole; v += 2) pairs_rows(t, v, 2, 16);
+    for (; v < whole; v++) pairs_rows(t, v, 1, 16);
+    if (t->n % 16) pairs_rows(t, v, 1, t->n % 16);
+}
+
+INLINE __m512i narrow_two(v16 low, v16 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+
+static void kern_bf16_of_f32_avx512bf16(void *dst, const float *src, float by, size_t n) {
+    uint16_t *h = dst;
+    const v16 s = v_set1(by);
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32)
+        _mm512_storeu_si512(h + i, narrow_two(v_mul(v_load(src + i), s), v_mul(v_load(src + i + 16), s)));
+    if (i < n) kern_bf16_of_f32_ref(h + i, src + i, by, n - i);
+}
+
+static void kern_bf16_of_f16_avx512bf16(void *dst, const void *src, size_t n) {
+    uint16_t *to = dst;
+    const uint16_t *from = src;
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) _mm512_storeu_si512(to + i, narrow_two(v_f16(from + i), v_f16(from + i + 16)));
+    if (i < n) kern_bf16_of_f16_ref(to + i, from + i, n - i);
+}
+
+static void kern_bf16_zip_avx512bf16(void *dst, const float *a, const float *b, size_t n) {
+    uint16_t *h = dst;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v_load(a + i)));
+        __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v_load(b + i)));
+        _mm512_storeu_si512(h + 2 * i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+    if (i < n) kern_bf16_zip_ref(h + 2 * i, a + i, b + i, n - i);
+}
+
+static float kern_soften_bf16_avx512bf16(void *p, float *s, size_t n, float *max, float *sum) {
+    uint16_t *h = p;
+    v16 most = v_set1(-INFINITY), added = v_set1(0.0f);
+    for (size_t i = 0; i < n; i += 16) most = v_max(v_load(s + i), most); /* the second where the first is NaN */
+    const float m = fmaxf(*max, v_largest(most));
+    if (m == -INFINITY) {
+        memset(h, 0, n * sizeof *h);
+        return 1.0f;
+    }
+    const float keep = *max == m ? 1.0f : expf(*max - m);
+    const v16 shift = v_set1(m);
+    for (size_t i = 0; i < n; i += 16) {
+        const __m256i e = (__m256i)_mm512_cvtneps_pbh(v_exp(v_sub(v_load(s + i), shift)));
+        _mm256_storeu_si256((__m256i *)(void *)(h + i), e);
+        added = v_add(added, (v16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(e), 16));
+    }
+    *sum = *sum * keep + v_sum(added);
+    *max = m;
+    return keep;
+}
+
+void kern_init_attn_avx512bf16(kern_table *t) {
+    t->bf16 = true;
+    t->pairs = kern_pairs_avx512bf16;
+    t->bf16_of_f32 = kern_bf16_of_f32_avx512bf16;
+    t->bf16_of_f16 = kern_bf16_of_f16_avx512bf16;
+    t->bf16_zip = kern_bf16_zip_avx512bf16;
+    t->soften_bf16 = kern_soften_bf16_avx512bf16;
+}
