@@ -4,7 +4,10 @@
  * share the keys and values they read. Keys are taken in tiles at fixed positions; every CHUNK positions the
  * running (max, sum, output) is closed and the chunks are merged in order. So what a query yields depends on
  * its own position only, and chunks of one unit can be computed by different threads when there are too few
- * units for all (decoding). */
+ * units for all (decoding).
+ *
+ * Products are in f32, or, on the fast path of machines that have the instructions, in bf16 with f32 sums: then queries,
+ * keys, values and weights are pair words (kernel.h). */
 #include "tensor/tensor_int.h"
 
 #include <math.h>
@@ -16,13 +19,15 @@ typedef struct plan {
     const attn_opts *o;
     const attn_seg *segs;
     size_t n_segs, group; /* query heads of one KV head */
-    size_t dim_k, dim_v, n_head_kv, tile, n_queries, rows_max;
+    size_t dim_k, dim_v, n_head_kv, tile, n_queries;
+    bool pairs; /* bf16 */
 } plan;
 
 typedef struct unit {
     const attn_seg *seg;
     size_t head_kv, q0, n_q, rows; /* row = query · group + head within the group */
     size_t lo, hi;                 /* positions that any of its queries may see */
+    size_t all_lo, all_hi;         /* … that all of them see */
 } unit;
 
 /* Running state of a unit's rows. */
@@ -30,26 +35,49 @@ typedef struct running {
     float *max, *sum, *out; /* [rows], [rows], [rows, dim_v] */
 } running;
 
-/* This thread's buffers. */
+/* This thread's buffers. As f32 q: [rows, dim_k], k: [dim_k, tile], v: [tile, dim_v]; as pair words q: [rows, pairs of
+ * dim_k], k: [tile / 16][pairs of dim_k][16], v: [tile / 2, dim_v]. */
 typedef struct buffers {
-    float *q, *k, *v, *s; /* [rows, dim_k], [dim_k, tile], [tile, dim_v], [rows, tile] */
+    float *s;    /* scores [rows, tile] */
+    float *q, *k, *v;
+    uint32_t *qw, *kw, *vw, *pw; /* pw: weights [rows, tile / 2] */
+    float *wide; /* a block of keys or values */
     running total, part;
 } buffers;
 
 static size_t tile_for(size_t dim_k) { return dim_k > 128 ? 32 : TILE_MAX; }
 static size_t queries_for(size_t group) { return group >= ROWS_MAX ? 1 : ROWS_MAX / group; }
-static running running_at(float *p, size_t rows) {
-    size_t r = (rows + 15) / 16 * 16;
-    return (running){p, p + r, p + 2 * r};
-}
-static size_t running_stride(size_t rows, size_t dim_v) {
-    return (2 * ((rows + 15) / 16 * 16) + rows * dim_v + 15) / 16 * 16;
+static size_t up16(size_t n) { return (n + 15) / 16 * 16; }
+static running running_at(float *p, size_t rows) { return (running){p, p + up16(rows), p + 2 * up16(rows)}; }
+static size_t running_stride(size_t rows, size_t dim_v) { return 2 * up16(rows) + up16(rows * dim_v); }
+
+/* Cuts `mine` up; returns the floats needed. */
+static size_t lay_out(buffers *b, float *mine, size_t rows, size_t dim_k, size_t dim_v, size_t tile) {
+    size_t at = 0;
+#define TAKE(n) (at += up16(n), mine ? mine + at - up16(n) : NULL)
+    float *total = TAKE(running_stride(rows, dim_v)), *part = TAKE(running_stride(rows, dim_v));
+    b->s = TAKE(rows * tile);
+    b->q = TAKE(rows * (dim_k + 1));
+    b->k = TAKE((dim_k + 1) * tile);
+    b->v = TAKE(tile * dim_v);
+    float *weights = TAKE(rows * tile / 2);
+    b->wide = TAKE(KV_BLOCK * (MAX(dim_k, dim_v) + 1));
+#undef TAKE
+    if (!mine) return at;
+    b->qw = (uint32_t *)(void *)b->q;
+    b->kw = (uint32_t *)(void *)b->k;
+    b->vw = (uint32_t *)(void *)b->v;
+    b->pw = (uint32_t *)(void *)weights;
+    b->total = running_at(total, rows);
+    b->part = running_at(part, rows);
+    return at;
 }
 
 size_t attn_scratch_bytes(size_t n_rows, size_t n_head, size_t n_head_kv, size_t dim_k, size_t dim_v,
                           size_t kv_len_max, int nth) {
+    buffers b;
     size_t group = n_head / n_head_kv, rows = queries_for(group) * group, chunks = kv_len_max / CHUNK + 2;
-    size_t each = 2 * running_stride(rows, dim_v) + rows * dim_k + (dim_k + dim_v + rows) * TILE_MAX + 64;
+    size_t each = lay_out(&b, NULL, rows, dim_k, dim_v, TILE_MAX);
     size_t units = MIN(n_rows * n_head_kv, 4 * (size_t)nth);
     size_t part_rows = MIN(rows, n_rows * group);
     return ((size_t)nth * each + units * chunks * running_stride(part_rows, dim_v)) * sizeof(float) + 1024;
@@ -70,34 +98,49 @@ static void visible(const attn_opts *o, const attn_seg *s, size_t pos, size_t *l
 }
 
 static unit make_unit(const plan *p, const attn_seg *seg, size_t head_kv, size_t q0) {
-    unit u = {.seg = seg, .head_kv = head_kv, .q0 = q0, .n_q = MIN(p->n_queries, seg->n_q - q0), .lo = SIZE_MAX};
+    unit u = {.seg = seg, .head_kv = head_kv, .q0 = q0, .n_q = MIN(p->n_queries, seg->n_q - q0),
+              .lo = SIZE_MAX, .all_hi = SIZE_MAX};
     u.rows = u.n_q * p->group;
     for (size_t i = 0; i < u.n_q; i++) {
         size_t lo, hi;
         visible(p->o, seg, seg->pos0 + q0 + i, &lo, &hi);
         u.lo = MIN(u.lo, lo);
         u.hi = MAX(u.hi, hi);
+        u.all_lo = MAX(u.all_lo, lo);
+        u.all_hi = MIN(u.all_hi, hi);
     }
     return u;
 }
 
-static void load_queries(const plan *p, const unit *u, float *q) {
+/* The unit's queries times the scale. */
+static void load_queries(const team *t, const plan *p, const unit *u, const buffers *b) {
+    size_t pairs = (p->dim_k + 1) / 2;
     for (size_t i = 0; i < u->n_q; i++) {
         const float *src = u->seg->q + (u->q0 + i) * u->seg->ld_q + u->head_kv * p->group * p->dim_k;
-        for (size_t j = 0; j < p->group * p->dim_k; j++) *q++ = src[j] * p->o->scale;
+        if (!p->pairs) {
+            t->kern->scale(b->q + i * p->group * p->dim_k, src, p->o->scale, p->group * p->dim_k);
+            continue;
+        }
+        for (size_t h = 0; h < p->group; h++) {
+            uint32_t *row = b->qw + (i * p->group + h) * pairs;
+            row[pairs - 1] = 0; /* what an odd dimension is paired with */
+            t->kern->bf16_of_f32(row, src + h * p->dim_k, p->o->scale, p->dim_k);
+        }
     }
 }
 
 /* Scores s[row][0..n) of positions from p0: cap, bias, mask. */
 static void shape_scores(const team *t, const plan *p, const unit *u, size_t p0, size_t n, float *s) {
     const attn_opts *o = p->o;
+    bool seen = p0 >= u->all_lo && p0 + n <= u->all_hi;
+    if (seen && o->softcap <= 0 && !o->alibi) return;
     for (size_t r = 0; r < u->rows; r++, s += p->tile) {
         size_t pos = u->seg->pos0 + u->q0 + r / p->group, lo, hi;
         visible(o, u->seg, pos, &lo, &hi);
         if (o->softcap > 0) {
-            for (size_t j = 0; j < n; j++) s[j] /= o->softcap;
+            t->kern->scale(s, s, 1 / o->softcap, n);
             t->kern->act(ACT_TANH, s, s, NULL, n);
-            for (size_t j = 0; j < n; j++) s[j] *= o->softcap;
+            t->kern->scale(s, s, o->softcap, n);
         }
         if (o->alibi) {
             float slope = o->alibi[u->head_kv * p->group + r % p->group];
@@ -109,27 +152,49 @@ static void shape_scores(const team *t, const plan *p, const unit *u, size_t p0,
 }
 
 /* Turns scores into weights exp(s - max), moving the running max, sum and output along. */
-static void soften(const team *t, const plan *p, size_t rows, size_t n, float *s, running *r) {
-    for (size_t i = 0; i < rows; i++, s += p->tile) {
-        float max = fmaxf(r->max[i], t->kern->max(s, n));
-        if (max == -INFINITY) { /* nothing seen yet */
-            memset(s, 0, n * sizeof *s);
-            continue;
-        }
-        float keep = expf(r->max[i] - max);
-        r->sum[i] = r->sum[i] * keep + t->kern->exp_sum(s, max, n);
-        r->max[i] = max;
-        if (keep == 1.0f) continue;
-        float *out = r->out + i * p->dim_v;
-        for (size_t j = 0; j < p->dim_v; j++) out[j] *= keep;
+static void soften(const team *t, const plan *p, size_t rows, size_t n, const buffers *b, const running *r) {
+    for (size_t i = 0; i < rows; i++) {
+        float *s = b->s + i * p->tile, *out = r->out + i * p->dim_v;
+        float keep = p->pairs ? t->kern->soften_bf16(b->pw + i * p->tile / 2, s, n, &r->max[i], &r->sum[i])
+                              : t->kern->soften(s, n, &r->max[i], &r->sum[i]);
+        if (keep != 1.0f) t->kern->scale(out, out, keep, p->dim_v);
     }
 }
 
-/* The positions [from, to) of one chunk; r starts empty. */
-static void run_chunk(const team *t, const plan *p, const unit *u, const buffers *b, size_t from, size_t to,
-                      running *r) {
+/* One tile: the positions [first, last), of whose scores n ≥ last - first are computed. first is the beginning of a block. */
+static void run_tile_f32(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t last, size_t n,
+                         const running *r) {
     const kv_layer *c = u->seg->kv;
-    size_t n_blocks = c->cap / KV_BLOCK;
+    for (size_t j = 0; j < n; j += KV_BLOCK) {
+        size_t block = (first + j) / KV_BLOCK % (c->cap / KV_BLOCK);
+        kv_load_k(t->kern, c, u->head_kv, block, b->k + j, p->tile);
+        kv_load_v(t->kern, c, u->head_kv, block, b->v + j * p->dim_v);
+    }
+    t->kern->tile(&(kern_tile){b->s, b->q, b->k, p->tile, p->dim_k, p->tile, u->rows, n, p->dim_k, false});
+    shape_scores(t, p, u, first, n, b->s);
+    soften(t, p, u->rows, n, b, r);
+    t->kern->tile(&(kern_tile){r->out, b->s, b->v, p->dim_v, p->tile, p->dim_v, u->rows, p->dim_v, last - first, true});
+}
+
+static void run_tile_pairs(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t last, size_t n,
+                           const running *r) {
+    const kv_layer *c = u->seg->kv;
+    size_t pairs = (p->dim_k + 1) / 2;
+    for (size_t j = 0; j < n; j += KV_BLOCK) {
+        size_t block = (first + j) / KV_BLOCK % (c->cap / KV_BLOCK);
+        kv_pairs_k(t->kern, c, u->head_kv, block, b->kw + j * pairs, b->wide);
+        kv_pairs_v(t->kern, c, u->head_kv, block, MIN((size_t)KV_BLOCK, last - first - j), b->vw + j / 2 * p->dim_v, b->wide);
+    }
+    t->kern->pairs(&(kern_pairs){.c = b->s, .a = b->qw, .b = b->kw, .ldc = p->tile, .lda = pairs, .ldb = KV_BLOCK,
+                                 .ldv = pairs * KV_BLOCK, .m = u->rows, .n = n, .k = pairs});
+    shape_scores(t, p, u, first, n, b->s);
+    soften(t, p, u->rows, n, b, r);
+    t->kern->pairs(&(kern_pairs){.c = r->out, .a = b->pw, .b = b->vw, .ldc = p->dim_v, .lda = p->tile / 2, .ldb = p->dim_v,
+                                 .ldv = 16, .m = u->rows, .n = p->dim_v, .k = (last - first + 1) / 2, .add = true});
+}
+
+/* The positions [from, to) of one chunk; r starts empty. */
+static void run_chunk(const team *t, const plan *p, const unit *u, const buffers *b, size_t from, size_t to, const running *r) {
     for (size_t i = 0; i < u->rows; i++) {
         r->max[i] = -INFINITY;
         r->sum[i] = 0;
@@ -138,34 +203,25 @@ static void run_chunk(const team *t, const plan *p, const unit *u, const buffers
     for (size_t p0 = from / p->tile * p->tile; p0 < to; p0 += p->tile) {
         size_t first = MAX(p0, from / KV_BLOCK * KV_BLOCK), last = MIN(p0 + p->tile, to);
         size_t n = (last - first + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
-        for (size_t j = 0; j < n; j += KV_BLOCK) {
-            size_t block = (first + j) / KV_BLOCK % n_blocks;
-            kv_load_k(t->kern, c, u->head_kv, block, b->k + j, p->tile);
-            kv_load_v(t->kern, c, u->head_kv, block, b->v + j * p->dim_v);
-        }
-        t->kern->tile(&(kern_tile){b->s, b->q, b->k, p->tile, p->dim_k, p->tile, u->rows, n, p->dim_k, false});
-        shape_scores(t, p, u, first, n, b->s);
-        soften(t, p, u->rows, n, b->s, r);
-        t->kern->tile(&(kern_tile){r->out, b->s, b->v, p->dim_v, p->tile, p->dim_v, u->rows, p->dim_v, last - first,
-                                   true});
+        if (p->pairs) run_tile_pairs(t, p, u, b, first, last, n, r);
+        else run_tile_f32(t, p, u, b, first, last, n, r);
     }
 }
 
 /* total becomes what it would be had it also seen part's positions. */
-static void merge(const plan *p, size_t rows, running *total, const running *part) {
+static void merge(const team *t, const plan *p, size_t rows, running *total, const running *part) {
     for (size_t i = 0; i < rows; i++) {
         float max = fmaxf(total->max[i], part->max[i]);
         if (part->max[i] == -INFINITY) continue;
         float a = expf(total->max[i] - max), b = expf(part->max[i] - max);
-        float *out = total->out + i * p->dim_v, *add = part->out + i * p->dim_v;
-        for (size_t j = 0; j < p->dim_v; j++) out[j] = out[j] * a + add[j] * b;
+        t->kern->mix(total->out + i * p->dim_v, a, part->out + i * p->dim_v, b, p->dim_v);
         total->sum[i] = total->sum[i] * a + part->sum[i] * b;
         total->max[i] = max;
     }
 }
 
 /* Divides by the sums and writes the rows to the segment's output. */
-static void finish(const plan *p, const unit *u, const running *r) {
+static void finish(const team *t, const plan *p, const unit *u, const running *r) {
     for (size_t i = 0; i < u->rows; i++) {
         size_t head = u->head_kv * p->group + i % p->group;
         float *dst = u->seg->out + (u->q0 + i / p->group) * u->seg->ld_out + head * p->dim_v;
@@ -176,7 +232,7 @@ static void finish(const plan *p, const unit *u, const running *r) {
             sum = sum * keep + expf(p->o->sinks[head] - max);
         }
         float scale = sum != 0.0f ? keep / sum : 0.0f; /* no key visible: zeros */
-        for (size_t j = 0; j < p->dim_v; j++) dst[j] = r->out[i * p->dim_v + j] * scale;
+        t->kern->scale(dst, r->out + i * p->dim_v, scale, p->dim_v);
     }
 }
 
@@ -210,14 +266,14 @@ static void run_whole_units(const team *t, const plan *p, buffers *b) {
         /* 0 1 2 | 2 1 0 | …: later queries see more, so turns are taken back and forth */
         size_t n = (size_t)t->nth, place = turn % (2 * n);
         if ((place < n ? place : 2 * n - 1 - place) != (size_t)t->ith) continue;
-        load_queries(p, &u, b->q);
+        load_queries(t, p, &u, b);
         for (size_t i = 0; i < chunks_of(&u); i++) {
             size_t from, to;
             chunk_range(&u, i, &from, &to);
             run_chunk(t, p, &u, b, from, to, i == 0 ? &b->total : &b->part);
-            if (i > 0) merge(p, u.rows, &b->total, &b->part);
+            if (i > 0) merge(t, p, u.rows, &b->total, &b->part);
         }
-        finish(p, &u, &b->total);
+        finish(t, p, &u, &b->total);
     }
 }
 
@@ -229,7 +285,7 @@ static void run_chunks(team *t, const plan *p, buffers *b, float *parts, size_t 
         bool loaded = false;
         for (size_t i = 0; i < chunks_of(&u); i++, turn++) {
             if (turn % n != (size_t)t->ith) continue;
-            if (!loaded) load_queries(p, &u, b->q);
+            if (!loaded) load_queries(t, p, &u, b);
             loaded = true;
             size_t from, to;
             chunk_range(&u, i, &from, &to);
@@ -245,9 +301,9 @@ static void run_chunks(team *t, const plan *p, buffers *b, float *parts, size_t 
             running total = running_at(parts + first * stride, u.rows);
             for (size_t i = 1; i < chunks; i++) {
                 running part = running_at(parts + (first + i) * stride, u.rows);
-                merge(p, u.rows, &total, &part);
+                merge(t, p, u.rows, &total, &part);
             }
-            finish(p, &u, &total);
+            finish(t, p, &u, &total);
         }
         first += chunks;
     }
@@ -258,7 +314,7 @@ void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_se
     size_t mark = bump_mark(&t->scratch);
     const kv_layer *c = segs[0].kv;
     plan p = {.o = o, .segs = segs, .n_segs = n_segs, .group = o->n_head / c->n_head_kv, .dim_k = c->dim_k,
-              .dim_v = c->dim_v, .n_head_kv = c->n_head_kv, .tile = tile_for(c->dim_k)};
+              .dim_v = c->dim_v, .n_head_kv = c->n_head_kv, .tile = tile_for(c->dim_k), .pairs = t->fast && t->kern->bf16};
     p.n_queries = queries_for(p.group);
     size_t units = 0, chunks = 0, queries = 0, rows = p.n_queries * p.group;
     unit u;
@@ -266,14 +322,9 @@ void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_se
         chunks += chunks_of(&u);
         queries = MAX(queries, u.n_q);
     }
-    size_t stride = running_stride(rows, p.dim_v);
-    size_t each = 2 * stride + (rows * p.dim_k + (p.dim_k + p.dim_v + rows) * p.tile + 63) / 16 * 16;
-    float *mine = bump_f32(&t->scratch, (size_t)t->nth * each) + (size_t)t->ith * each;
-    buffers b = {.total = running_at(mine, rows), .part = running_at(mine + stride, rows)};
-    b.k = mine + 2 * stride;
-    b.v = b.k + p.dim_k * p.tile;
-    b.s = b.v + p.dim_v * p.tile;
-    b.q = b.s + rows * p.tile;
+    buffers b;
+    size_t each = lay_out(&b, NULL, rows, p.dim_k, p.dim_v, p.tile);
+    (void)lay_out(&b, bump_f32(&t->scratch, (size_t)t->nth * each) + (size_t)t->ith * each, rows, p.dim_k, p.dim_v, p.tile);
     if (t->nth == 1 || units >= 4 * (size_t)t->nth || chunks == units) run_whole_units(t, &p, &b);
     else {
         size_t part = running_stride(queries * p.group, p.dim_v);

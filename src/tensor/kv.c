@@ -1,19 +1,22 @@
 /* kv.c: how keys and values lie in the cache.
  *
  * Both are kept head by head, and within a head in blocks of KV_BLOCK positions.
- * K, float types: [dim][16 positions], so that a vector holds one dimension of 16 keys.
+ * K, f16 and bf16: pair words [dim/2][16 positions] of dimensions 2i (low) and 2i + 1, so that a vector holds two
+ *          dimensions of 16 keys, as 16-bit dot products take them. An odd last dimension is paired with 0.
+ * K, f32: [dim][16 positions].
  * K, q8_0: per 32 dimensions i8[32][16], then f16[16] scales.
  * K, q4_0: per 32 dimensions u8[16][16] (dimension j in the low nibbles of row j, j + 16 in the high ones;
  *          offset 8), then f16[16] scales.
- * V: a row per position, in the format's own form. */
+ * V, f16 and bf16: pair words [8][dim] of positions 2i (low) and 2i + 1.
+ * V, others: a row per position, in the format's own form. */
 #include "tensor/tensor_int.h"
 
 #include <math.h>
 
 enum { GROUP = 32 }; /* dimensions under one scale */
 
-static bool is_float(quant_type t) { return t == QUANT_F32 || t == QUANT_F16 || t == QUANT_BF16; }
-static size_t float_size(quant_type t) { return t == QUANT_F32 ? 4 : 2; }
+static bool is_paired(quant_type t) { return t == QUANT_F16 || t == QUANT_BF16; }
+enum { WORD = 4 };
 
 mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t dim_v, mote_error *err) {
     quant_type types[2] = {k_type, v_type};
@@ -21,7 +24,7 @@ mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t 
     for (int i = 0; i < 2; i++) {
         const quant_format *f = quant_get((int)types[i]);
         bool quantized = types[i] == QUANT_Q8_0 || types[i] == QUANT_Q4_0;
-        if (!f || (!is_float(types[i]) && !quantized))
+        if (!f || (types[i] != QUANT_F32 && !is_paired(types[i]) && !quantized))
             FAIL(err, MOTE_E_UNSUPPORTED, "the KV cache cannot be of type %s: choose f32, f16, bf16, q8_0 or q4_0",
                  f ? f->name : "unknown");
         if (quantized && dims[i] % GROUP != 0)
@@ -34,7 +37,8 @@ mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t 
 
 static size_t group_bytes(quant_type t) { return (t == QUANT_Q8_0 ? GROUP : GROUP / 2) * KV_BLOCK + 2 * KV_BLOCK; }
 static size_t k_block_bytes(const kv_layer *c) {
-    if (is_float(c->k_type)) return c->dim_k * KV_BLOCK * float_size(c->k_type);
+    if (is_paired(c->k_type)) return (c->dim_k + 1) / 2 * KV_BLOCK * WORD;
+    if (c->k_type == QUANT_F32) return c->dim_k * KV_BLOCK * sizeof(float);
     return c->dim_k / GROUP * group_bytes(c->k_type);
 }
 static size_t v_row_bytes(const kv_layer *c) {
@@ -47,8 +51,13 @@ size_t kv_v_bytes(const kv_layer *c) { return c->n_head_kv * c->cap * v_row_byte
 static unsigned char *k_block(const kv_layer *c, size_t head, size_t block) {
     return c->k + (head * (c->cap / KV_BLOCK) + block) * k_block_bytes(c);
 }
+/* V's row of a position, or the row of pair words it shares with its neighbour */
 static unsigned char *v_row(const kv_layer *c, size_t head, size_t slot) {
+    if (is_paired(c->v_type)) slot &= ~(size_t)1;
     return c->v + (head * c->cap + slot) * v_row_bytes(c);
+}
+static unsigned char *v_block(const kv_layer *c, size_t head, size_t block) {
+    return c->v + (head * c->cap + block * KV_BLOCK) * v_row_bytes(c);
 }
 
 /* One block of 32 values in the form of q8_0 or q4_0: to nearest, the largest value at the end of the range. */
@@ -88,18 +97,30 @@ static void get_group(quant_type t, const unsigned char *src, size_t at, float *
     quant_get((int)t)->decode(x, block, GROUP);
 }
 
+/* n floats to every second half of a paired type, `step` halves apart */
+static void put_halves(const team *t, quant_type type, uint16_t *dst, size_t step, const float *x, size_t n) {
+    uint16_t half[64];
+    for (size_t i = 0; i < n; i += COUNT_OF(half)) {
+        size_t m = MIN(COUNT_OF(half), n - i);
+        t->kern->narrow[type](half, x + i, m);
+        for (size_t j = 0; j < m; j++) dst[(i + j) * step] = half[j];
+    }
+}
+
 void kv_put_k(const team *t, const kv_layer *c, size_t head, size_t pos, const float *k) {
     size_t slot = pos % c->cap, at = slot % KV_BLOCK;
     unsigned char *block = k_block(c, head, slot / KV_BLOCK);
     if (c->k_type == QUANT_F32) {
         float *d = (float *)(void *)block + at;
         for (size_t i = 0; i < c->dim_k; i++) d[i * KV_BLOCK] = k[i];
-    } else if (is_float(c->k_type)) {
-        uint16_t half[64], *d = (uint16_t *)(void *)block + at;
-        for (size_t i = 0; i < c->dim_k; i += 64) {
-            size_t n = MIN((size_t)64, c->dim_k - i);
+    } else if (is_paired(c->k_type)) {
+        uint16_t half[64];
+        uint32_t *d = (uint32_t *)(void *)block + at;
+        for (size_t i = 0; i < c->dim_k; i += COUNT_OF(half)) {
+            size_t n = MIN(COUNT_OF(half), c->dim_k - i);
             t->kern->narrow[c->k_type](half, k + i, n);
-            for (size_t j = 0; j < n; j++) d[(i + j) * KV_BLOCK] = half[j];
+            if (n % 2) half[n++] = 0;
+            for (size_t j = 0; j < n; j += 2) d[(i + j) / 2 * KV_BLOCK] = half[j] | (uint32_t)half[j + 1] << 16;
         }
     } else {
         for (size_t i = 0; i < c->dim_k; i += GROUP, block += group_bytes(c->k_type))
@@ -108,9 +129,13 @@ void kv_put_k(const team *t, const kv_layer *c, size_t head, size_t pos, const f
 }
 
 void kv_put_v(const team *t, const kv_layer *c, size_t head, size_t pos, const float *v) {
-    unsigned char *row = v_row(c, head, pos % c->cap);
-    if (is_float(c->v_type)) t->kern->narrow[c->v_type](row, v, c->dim_v);
-    else {
+    size_t slot = pos % c->cap;
+    unsigned char *row = v_row(c, head, slot);
+    if (c->v_type == QUANT_F32) {
+        memcpy(row, v, c->dim_v * sizeof *v);
+    } else if (is_paired(c->v_type)) {
+        put_halves(t, c->v_type, (uint16_t *)(void *)row + slot % 2, 2, v, c->dim_v);
+    } else {
         size_t bytes = quant_get((int)c->v_type)->bytes;
         for (size_t i = 0; i < c->dim_v; i += GROUP) encode_block(c->v_type, row + i / GROUP * bytes, v + i);
     }
@@ -120,8 +145,11 @@ void kv_get_k(const kv_layer *c, size_t head, size_t pos, float *k) {
     size_t slot = pos % c->cap, at = slot % KV_BLOCK;
     const unsigned char *block = k_block(c, head, slot / KV_BLOCK);
     const quant_format *f = quant_get((int)c->k_type);
-    if (is_float(c->k_type)) {
-        for (size_t i = 0; i < c->dim_k; i++) f->decode(k + i, block + (i * KV_BLOCK + at) * f->bytes, 1);
+    if (c->k_type == QUANT_F32) {
+        for (size_t i = 0; i < c->dim_k; i++) memcpy(k + i, block + (i * KV_BLOCK + at) * sizeof *k, sizeof *k);
+    } else if (is_paired(c->k_type)) {
+        for (size_t i = 0; i < c->dim_k; i++)
+            f->decode(k + i, block + (i / 2 * KV_BLOCK + at) * WORD + i % 2 * f->bytes, 1);
     } else {
         for (size_t i = 0; i < c->dim_k; i += GROUP, block += group_bytes(c->k_type))
             get_group(c->k_type, block, at, k + i);
@@ -129,14 +157,25 @@ void kv_get_k(const kv_layer *c, size_t head, size_t pos, float *k) {
 }
 
 void kv_get_v(const kv_layer *c, size_t head, size_t pos, float *v) {
-    quant_get((int)c->v_type)->decode(v, v_row(c, head, pos % c->cap), c->dim_v);
+    const quant_format *f = quant_get((int)c->v_type);
+    const unsigned char *row = v_row(c, head, pos % c->cap);
+    if (!is_paired(c->v_type)) {
+        f->decode(v, row, c->dim_v);
+        return;
+    }
+    for (size_t i = 0; i < c->dim_v; i++) f->decode(v + i, row + i * WORD + pos % 2 * f->bytes, 1);
 }
 
+/* ---- blocks for attention ---- */
 void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst, size_t ld) {
     const unsigned char *src = k_block(c, head, block);
-    if (is_float(c->k_type)) {
-        size_t step = KV_BLOCK * float_size(c->k_type);
-        for (size_t i = 0; i < c->dim_k; i++, src += step) kern->widen[c->k_type](dst + i * ld, src, KV_BLOCK);
+    if (c->k_type == QUANT_F32) {
+        for (size_t i = 0; i < c->dim_k; i++) memcpy(dst + i * ld, src + i * KV_BLOCK * sizeof(float), KV_BLOCK * sizeof(float));
+        return;
+    }
+    if (is_paired(c->k_type)) {
+        for (size_t i = 0; i < c->dim_k; i += 2, src += KV_BLOCK * WORD)
+            kern->unzip[c->k_type](dst + i * ld, dst + (i + 1) * ld, src, KV_BLOCK);
         return;
     }
     size_t rows = c->k_type == QUANT_Q8_0 ? GROUP : GROUP / 2;
@@ -159,7 +198,42 @@ void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
 }
 
 void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst) {
-    const unsigned char *src = v_row(c, head, block * KV_BLOCK);
-    if (is_float(c->v_type)) kern->widen[c->v_type](dst, src, KV_BLOCK * c->dim_v);
-    else quant_get((int)c->v_type)->decode(dst, src, KV_BLOCK * c->dim_v);
+    const unsigned char *src = v_block(c, head, block);
+    if (!is_paired(c->v_type)) {
+        quant_get((int)c->v_type)->decode(dst, src, KV_BLOCK * c->dim_v);
+        return;
+    }
+    for (size_t i = 0; i < KV_BLOCK; i += 2, src += c->dim_v * WORD)
+        kern->unzip[c->v_type](dst + i * c->dim_v, dst + (i + 1) * c->dim_v, src, c->dim_v);
+}
+
+void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide) {
+    const unsigned char *src = k_block(c, head, block);
+    size_t pairs = (c->dim_k + 1) / 2;
+    if (c->k_type == QUANT_BF16) {
+        memcpy(dst, src, pairs * KV_BLOCK * WORD);
+    } else if (c->k_type == QUANT_F16) {
+        kern->bf16_of_f16(dst, src, 2 * pairs * KV_BLOCK);
+    } else {
+        kv_load_k(kern, c, head, block, wide, KV_BLOCK);
+        if (c->dim_k % 2) memset(wide + c->dim_k * KV_BLOCK, 0, KV_BLOCK * sizeof *wide);
+        for (size_t i = 0; i < pairs; i++)
+            kern->bf16_zip(dst + i * KV_BLOCK, wide + 2 * i * KV_BLOCK, wide + (2 * i + 1) * KV_BLOCK, KV_BLOCK);
+    }
+}
+
+void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, size_t n, uint32_t *dst, float *wide) {
+    const unsigned char *src = v_block(c, head, block);
+    size_t pairs = (n + 1) / 2;
+    if (c->v_type == QUANT_BF16) {
+        memcpy(dst, src, pairs * c->dim_v * WORD);
+    } else if (c->v_type == QUANT_F16) {
+        kern->bf16_of_f16(dst, src, 2 * pairs * c->dim_v);
+    } else {
+        quant_get((int)c->v_type)->decode(wide, src, n * c->dim_v);
+        if (n % 2) memset(wide + n * c->dim_v, 0, c->dim_v * sizeof *wide);
+        for (size_t i = 0; i < pairs; i++)
+            kern->bf16_zip(dst + i * c->dim_v, wide + 2 * i * c->dim_v, wide + (2 * i + 1) * c->dim_v, c->dim_v);
+    }
+    for (size_t i = 0; n % 2 && i < c->dim_v; i++) dst[(pairs - 1) * c->dim_v + i] &= 0xffff; /* may be no number at all */
 }

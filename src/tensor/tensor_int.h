@@ -10,8 +10,13 @@
 
 enum { ROWS_AT_ONCE = 16 }; /* rows of a weight that are one unit of work: a panel */
 
-/* Widens one block of KV_BLOCK positions of one head: dst[dim][16] of K (positions 16 apart), dst[16][dim] of V. */
+/* One block of KV_BLOCK positions of one head as f32: K as dst[dim][16], its rows ld apart (for an odd dim one row more
+ * is written), V as dst[16][dim]. */
 void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst, size_t ld);
 void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst);
+/* The same as pair words of bf16: K as dst[(dim + 1) / 2][16], V's first n positions as dst[(n + 1) / 2][dim].
+ * wide: room for a block as f32, one row more when a dimension is odd. */
+void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide);
+void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, size_t n, uint32_t *dst, float *wide);
 
 #endif

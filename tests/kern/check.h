@@ -103,7 +103,7 @@ static inline void verdict(const char *name, double error, double bar, double ra
 }
 
 /* ---- rungs ---- */
-static const char *const rung_names[] = {"scalar", "avx2", "avxvnni",  "avx512", "avx512vnni",
+static const char *const rung_names[] = {"scalar", "avx2", "avxvnni",  "avx512", "avx512vnni", "avx512bf16",
                                          "neon",   "dotprod", "i8mm"};
 /* The table of rung i; false when this machine cannot run it. */
 static inline bool rung_table(size_t i, kern_table *t) {

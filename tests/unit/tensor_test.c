@@ -302,19 +302,22 @@ static void check_attention(const attn_case *c) {
     if (c->sinks) o.sinks = extra;
     if (c->alibi) o.alibi = extra;
     float *first = calloc(n_q * ld_out, sizeof *first), *out = calloc(n_q * ld_out, sizeof *out);
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int turn = 0; turn < 6; turn++) {
+        int threads = 1 + turn % 3;
+        bool fast = turn < 3;
+        double bar = fast && kern.bf16 ? 3e-5 : 1e-11; /* bf16: 8 bits of queries, keys, values and weights */
         size_t scratch = attn_scratch_bytes(n_q, c->n_head, c->n_head_kv, c->dim_k, c->dim_v, c->len, threads);
         attn_call call = {&o, {&kv, q, ld_q, out, ld_out, n_q, pos0, c->len}};
-        on_team(threads, true, scratch, call_attention, &call);
+        on_team(threads, fast, scratch, call_attention, &call);
         double e = nmse(out, want, n_q * ld_out);
-        if (!(e < 1e-11)) print_error("%s: NMSE %g\n", c->name, e);
-        assert_true(e < 1e-11);
+        if (!(e < bar)) print_error("%s: NMSE %g\n", c->name, e);
+        assert_true(e < bar);
         if (threads == 1) memcpy(first, out, n_q * ld_out * sizeof *out);
         assert_memory_equal(first, out, n_q * ld_out * sizeof *out);
         for (size_t at = 0, n = 1; at < n_q; at += n, n = n % 5 + 1) { /* a few queries at a time */
             n = MIN(n, n_q - at);
             call.seg = (attn_seg){&kv, q + at * ld_q, ld_q, out, ld_out, n, pos0 + at, c->len};
-            on_team(threads, true, scratch, call_attention, &call);
+            on_team(threads, fast, scratch, call_attention, &call);
             if (memcmp(first + at * ld_out, out, n * ld_out * sizeof *out) != 0)
                 print_error("%s: query %zu of %zu differs from the batch\n", c->name, at, n_q);
             assert_memory_equal(first + at * ld_out, out, n * ld_out * sizeof *out);
