@@ -73,6 +73,36 @@ typedef struct mote_bench_sample {
 MOTE_API mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
                                 mote_error *err);
 
+/* ---- where the time of passes goes ---- */
+enum { MOTE_PROFILE_PREFILL = 0, MOTE_PROFILE_DECODE = 1, MOTE_PROFILE_PHASES = 2 };
+#define MOTE_PROFILE_ROWS_MAX 128
+
+/* What one operation took of a phase. Texts are static. */
+typedef struct mote_profile_row {
+    const char *op;     /* "linear", "attention", "barriers, waiting", … */
+    const char *tensor; /* role of the weights ("ffn_down"), what is fused ("norm, quantize"), or "" */
+    const char *format; /* of the weights ("Q4_K"), or "" */
+    const char *unit;   /* what multiplies: "int8", "bf16", "f32", or "" */
+    uint64_t calls;
+    uint64_t ns;        /* mean over the threads */
+    uint64_t bytes;     /* of weights and cache that have to be read */
+    uint64_t ops;       /* multiplications and additions */
+} mote_profile_row;
+typedef struct mote_profile_phase {
+    uint64_t passes, tokens;
+    uint64_t ns;       /* from the start of each pass to its end */
+    size_t n_rows;
+    mote_profile_row rows[MOTE_PROFILE_ROWS_MAX]; /* longest first; they add up to ns but for starting the threads */
+} mote_profile_phase;
+
+/* From now on passes of this session are profiled (a pass that gives every sequence one token counts as decode, others
+ * as prefill); a second call starts again from zero. Costs a clock reading per operation and thread. mote_bench then
+ * profiles what it times, and nothing else. */
+MOTE_API mote_status mote_profile_start(mote_session *s, mote_error *err);
+MOTE_API void mote_profile_stop(mote_session *s);
+/* phase: MOTE_PROFILE_…; MOTE_E_USAGE when the session is not profiled. */
+MOTE_API mote_status mote_profile_read(const mote_session *s, int phase, mote_profile_phase *out, mote_error *err);
+
 #ifdef __cplusplus
 }
 #endif

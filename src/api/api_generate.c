@@ -129,3 +129,16 @@ mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sam
     atomic_store(&s->cancel, 0);
     return run_bench(s, &own, samples, err);
 }
+
+mote_status mote_profile_start(mote_session *s, mote_error *err) {
+    API_NEED(s, err);
+    return run_profile_start(s, err);
+}
+
+void mote_profile_stop(mote_session *s) { run_profile_stop(s); }
+
+mote_status mote_profile_read(const mote_session *s, int phase, mote_profile_phase *out, mote_error *err) {
+    API_NEED(s, err);
+    API_NEED(out, err);
+    return run_profile_read(s, phase, out, err);
+}

@@ -17,6 +17,8 @@ const cli_option bench_options[] = {
     OPT_LIST(struct bench_options, npp, NULL, "npp", "N", "with -npl: tokens of each sequence's prompt (default 128)"),
     OPT_LIST(struct bench_options, ntg, NULL, "ntg", "N", "with -npl: tokens to decode of each sequence (default 128)"),
     OPT_FLAG(struct bench_options, shared_prompt, NULL, "pps", "with -npl: one prompt, shared by all sequences"),
+    OPT_FLAG(struct bench_options, profile, "profile", NULL, "print where the time goes: each operation of prefill and of decode"),
+    OPT_STR(struct bench_options, svg, "profile-svg", NULL, "FILE", "the same as a picture"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
     OPT_CHOICE(struct bench_options, format, "output", "o", "md|json|jsonl|csv", "how to print the results"),
     MODEL_OPTIONS(struct bench_options, model),
@@ -26,6 +28,7 @@ const cli_option bench_options[] = {
 const cli_example bench_examples[] = {
     {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
     {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
+    {"mote bench -m model.gguf -p 0 -n 64 --profile", "where the time of decoding goes"},
     {"mote bench -m model.gguf -c 8192 -npp 128 -ntg 128 -npl 1,4,8,16 -t 2", "1, 4, 8 and 16 sequences decoded together"},
     {0},
 };
@@ -72,7 +75,10 @@ int bench_measure(loaded *l, const struct bench_options *o, bench_test *t) {
     time_t now = time(NULL);
     struct tm utc;
     (void)strftime(t->when, sizeof t->when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    if (mote_bench(l->session, &b, t->samples, &err) != MOTE_OK) code = cli_fail(&err);
+    if (o->profile && mote_profile_start(l->session, &err) != MOTE_OK) code = cli_fail(&err);
+    else if (mote_bench(l->session, &b, t->samples, &err) != MOTE_OK) code = cli_fail(&err);
+    for (int i = 0; o->profile && code == CLI_OK && i < MOTE_PROFILE_PHASES; i++)
+        if (mote_profile_read(l->session, i, &t->profile[i], &err) != MOTE_OK) code = cli_fail(&err);
     mote_session_close(&l->session);
     t->n = code == CLI_OK ? b.n_reps : 0;
     for (size_t i = 0; i < t->n; i++) {
@@ -159,9 +165,15 @@ static int run_tests(loaded *l, const struct bench_options *o, const bench_numbe
             code = bench_measure(l, o, &t);
             if (code != CLI_OK) break;
             json_t *row = row_json(l, info, o, &t);
+            if (o->profile) (void)json_object_set_new(row, "profile", profile_json(t.profile));
             if (all) (void)json_array_append(rows, row);
             else print_row(o->format, row, n_rows++ == 0);
             json_decref(row);
+            if (o->profile && strcmp(o->format, "md") == 0) {
+                profile_print(t.profile);
+                n_rows = 0; /* the table begins anew */
+            }
+            if (o->svg) code = profile_svg(o->svg, l->path, t.profile);
         }
     if (all && code == CLI_OK) {
         (void)json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
@@ -189,6 +201,8 @@ int cmd_bench(const cli_command *self, int argc, char **argv) {
     if (batched && (o.n_prompt.n || o.n_gen.n || o.n_depth.n || o.parallel > 1))
         return cli_usage(self, "-npl goes with -npp and -ntg, not with -p, -n, -d or --parallel");
     if (!batched && o.shared_prompt) return cli_usage(self, "-pps shares the prompt of several sequences: it needs -npl");
+    if (o.svg) o.profile = true;
+    if (batched && o.profile) return cli_usage(self, "--profile goes with -p and -n, and --parallel for several sequences");
     if (batched && strcmp(o.format, "csv") == 0) return cli_usage(self, "-npl prints md, json or jsonl");
     loaded l = {0};
     code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);

@@ -113,8 +113,10 @@ static mote_status bind_one(model *m, const tensor_info *t, bool *known, mote_er
     case 1: return load_vec(m, t, &s->bias, &s->n_bias, err);
     case 2: return load_vec(m, t, &s->scale, &s->n_scale, err);
     case 3: return MOTE_OK; /* scale of quantized activations: ours are scaled per block of 32 */
-    default: return bind_main(m, t, s, roles[r].kind, err);
+    default: TRY(bind_main(m, t, s, roles[r].kind, err));
     }
+    if (s->mat) s->mat->role = roles[r].name;
+    return MOTE_OK;
 }
 
 mote_status bind_tensors(model *m, mote_error *err) {

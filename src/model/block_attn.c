@@ -117,6 +117,7 @@ static void finish_row(const fwd *f, const layer *l, const kv_layer *cache, cons
 
 static void clamp_rows(fwd *f, float *x, size_t n, float by) {
     size_t from, to;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, n, &from, &to);
     for (size_t i = from; i < to; i++) x[i] = x[i] > by ? by : x[i] < -by ? -by : x[i];
     team_barrier(&f->t);
@@ -125,6 +126,7 @@ static void clamp_rows(fwd *f, float *x, size_t n, float by) {
 /* Whole-row norms of queries and keys (OLMo 2): rows over threads. */
 static void norm_rows(fwd *f, const layer *l, const struct qkv *b) {
     size_t from, to;
+    team_enter(&f->t, PROF_NORM);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) {
         qk_norm_head(f, l, R_ATTN_Q_NORM, 0, l->n_head, b->q + r * b->ld_q);
@@ -155,6 +157,7 @@ static struct qkv project(fwd *f, const layer *l, const linear_in *in, float *ba
 /* Queries lie at q_step; op_attention wants them side by side when there are gates in between. */
 static void pack_queries(fwd *f, const layer *l, struct qkv *b, float *dst) {
     size_t from, to;
+    team_enter(&f->t, PROF_CACHE);
     fwd_share(f, f->n * l->n_head, &from, &to);
     for (size_t i = from; i < to; i++)
         memcpy(dst + i * l->dim_k, b->q + i / l->n_head * b->ld_q + i % l->n_head * b->q_step, l->dim_k * sizeof(float));
@@ -164,6 +167,7 @@ static void pack_queries(fwd *f, const layer *l, struct qkv *b, float *dst) {
 /* out[h] *= sigmoid(gate[h]) (Qwen3-Next). */
 static void apply_gate(fwd *f, const layer *l, const struct qkv *b, float *out) {
     size_t from, to;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * l->n_head, &from, &to);
     for (size_t i = from; i < to; i++) {
         const float *g = b->q + i / l->n_head * b->ld_q + i % l->n_head * b->q_step + l->dim_k;
@@ -197,6 +201,7 @@ static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in,
     float *packed = bump_f32(&f->mem, n * q_width(l)), *out = bump_f32(&f->mem, n * o_width(l));
     struct qkv b = project(f, l, in, base);
     if (f->m->arch->qk_norm == QKN_ALL && !f->m->arch->qk_norm_after_rope) norm_rows(f, l, &b);
+    team_enter(&f->t, PROF_CACHE);
     fwd_share(f, n * heads, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) { /* this thread's heads of this segment's rows */
         const model_seg *g = &f->b->segs[i];

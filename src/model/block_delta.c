@@ -135,6 +135,7 @@ static void gdn_project(fwd *f, const layer *l, const struct delta *p, const lin
         o[3] = slot_out(&l->slots[R_SSM_ALPHA], b->decay, nv);
     } else o[2] = slot_out(&l->slots[R_SSM_BA], b->raw, 2 * nv);
     op_linear(&f->t, in, f->n, o, p->tiled ? 4 : 3);
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * nv, &from, &to);
     for (size_t i = from; i < to; i++) {
         size_t row = i / nv, head = i % nv;
@@ -161,6 +162,7 @@ static void kda_project(fwd *f, const layer *l, const struct delta *p, const lin
     op_linear(&f->t, &low, f->n, &decay, 1);
     low = (linear_in){.x = ga, .ld = rank_g};
     op_linear(&f->t, &low, f->n, &gate, 1);
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * p->n_v, &from, &to);
     for (size_t i = from; i < to; i++) {
         size_t head = i % p->n_v;
@@ -173,6 +175,7 @@ static void kda_project(fwd *f, const layer *l, const struct delta *p, const lin
 
 static void convolve(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
     size_t ld = qkv_width(p), row = 0;
+    team_enter(&f->t, PROF_CONV);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         float *st = fwd_state(f, l, which, g->seq);
@@ -192,6 +195,7 @@ static void convolve(fwd *f, const layer *l, int which, const struct delta *p, c
 /* Queries and keys to unit length: x / sqrt(sum x² + eps); queries also / sqrt(dim_k). Decays to their exponentials. */
 static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) {
     size_t heads = 2 * p->n_k, from, to;
+    team_enter(&f->t, PROF_NORM);
     fwd_share(f, f->n * heads, &from, &to);
     for (size_t i = from; i < to; i++) {
         float *x = b->mixed + i / heads * qkv_width(p) + i % heads * p->dim_k;
@@ -199,6 +203,7 @@ static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) 
         if (i % heads < p->n_k) by /= sqrtf((float)p->dim_k);
         for (size_t c = 0; c < p->dim_k; c++) x[c] *= by;
     }
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * decay_width(p), &from, &to);
     (void)f->t.kern->exp_sum(b->decay + from, 0, to - from);
     team_barrier(&f->t);
@@ -221,6 +226,7 @@ static void scan(fwd *f, const layer *l, int which, const struct delta *p, const
     size_t from, to, row = 0, conv = 0;
     for (int i = 0; i < 3; i++)
         if (p->conv[i].w) conv += ssm_conv_floats(&p->conv[i]);
+    team_enter(&f->t, PROF_SCAN);
     fwd_share(f, p->n_v * tiles_per_head(p), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
@@ -235,6 +241,7 @@ static void scan(fwd *f, const layer *l, int which, const struct delta *p, const
 static void gated_norm(fwd *f, const layer *l, const struct delta *p, const struct delta_mem *b) {
     norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps};
     size_t from, to;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * p->n_v, &from, &to);
     for (size_t i = from; i < to; i++) {
         float *y = b->y + i * p->dim_v;

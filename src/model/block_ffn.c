@@ -32,6 +32,7 @@ static size_t ffn_mem(const model *m, const layer *l, size_t n) {
 static void divide_rows(fwd *f, const layer *l, float *h, act_fn act) {
     const float *by = l->slots[R_FFN_ACT].vec;
     size_t from, to;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++)
         for (size_t i = 0; i < l->n_ff; i++) h[r * l->n_ff + i] = act_apply(act, h[r * l->n_ff + i]) / by[i];

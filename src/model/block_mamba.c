@@ -75,6 +75,7 @@ static size_t mamba_mem_floats(const model *m, const layer *l, size_t n) {
 static void convolve(fwd *f, const layer *l, int which, const struct mamba_mem *b) {
     const struct mamba *p = l->priv[which];
     size_t d = f->m->hp.d_inner, from, to, row = 0;
+    team_enter(&f->t, PROF_CONV);
     pool_share(d, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
@@ -95,6 +96,7 @@ static void project(fwd *f, const layer *l, const struct mamba_mem *b) {
     if (h->dt_b_c_rms || has(l, R_SSM_DT_NORM)) {
         norm nb = {NORM_RMS, l->slots[R_SSM_B_NORM].vec, NULL, h->eps}, nc = nb;
         nc.w = l->slots[R_SSM_C_NORM].vec;
+        team_enter(&f->t, PROF_NORM);
         fwd_share(f, f->n, &from, &to);
         for (size_t r = from; r < to; r++) {
             float *pb = b->dbc + r * ld + h->dt_rank, *pc = pb + h->d_state;
@@ -138,6 +140,7 @@ static void scan_tile(const fwd *f, const layer *l, const struct mamba *p, float
 static void scan(fwd *f, const layer *l, int which, const struct mamba_mem *b) {
     const struct mamba *p = l->priv[which];
     size_t from, to, row = 0;
+    team_enter(&f->t, PROF_SCAN);
     pool_share(f->m->hp.d_inner, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];

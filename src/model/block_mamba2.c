@@ -69,6 +69,7 @@ static ssm_heads heads_of(const model *m, const layer *l, const struct mamba2_me
 static void convolve(fwd *f, const layer *l, int which, const ssm_heads *hs, const struct mamba2_mem *b) {
     const struct mamba2 *p = l->priv[which];
     size_t n = p->conv.n, ld = in_rows(f->m), from, to, row = 0;
+    team_enter(&f->t, PROF_CONV);
     pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
@@ -76,6 +77,7 @@ static void convolve(fwd *f, const layer *l, int which, const ssm_heads *hs, con
         ssm_conv_run(&f->t, &p->conv, fwd_state(f, l, which, g->seq), x, ld, b->xbc + row * n, n, g->n, from, to);
         row += g->n;
     }
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, hs, r);
     team_barrier(&f->t);
@@ -84,6 +86,7 @@ static void convolve(fwd *f, const layer *l, int which, const ssm_heads *hs, con
 static void scan(fwd *f, const layer *l, int which, const ssm_heads *hs) {
     const struct mamba2 *p = l->priv[which];
     size_t from, to, row = 0;
+    team_enter(&f->t, PROF_SCAN);
     fwd_share(f, ssm_heads_tiles(hs), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
@@ -98,6 +101,7 @@ static void scan(fwd *f, const layer *l, int which, const ssm_heads *hs) {
 static void gated_norm(fwd *f, const layer *l, const struct mamba2_mem *b) {
     const hparams *h = &f->m->hp;
     size_t n = h->d_inner / h->n_group, ld = in_rows(f->m), from, to;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * h->n_group, &from, &to);
     for (size_t i = from; i < to; i++) {
         size_t row = i / h->n_group, first = i % h->n_group * n;

@@ -114,6 +114,7 @@ static void assign_heads(fwd *f, const struct mla *p, const struct mla_mem *b) {
 /* Rotates queries (at `offset` inside a head) and the shared key part. */
 static void rotate(fwd *f, const layer *l, const struct mla *p, const struct mla_mem *b) {
     size_t units = p->n_head + 1, from, to;
+    team_enter(&f->t, PROF_CACHE);
     fwd_share(f, f->n * units, &from, &to);
     for (size_t i = from; i < to && l->rope; i++) {
         size_t row = i / units, h = i % units;
@@ -128,6 +129,7 @@ static void absorb_queries(fwd *f, const layer *l, const struct mla *p, const st
     expert_out o = {.w = l->slots[R_ATTN_K_B].mat, .y = b->aq, .ld = l->dim_k};
     size_t total = f->n * p->n_head, from, to;
     op_experts(&f->t, &in, total, b->heads, total, &o, 1);
+    team_enter(&f->t, PROF_CACHE);
     fwd_share(f, total, &from, &to);
     for (size_t i = from; i < to; i++) memcpy(b->aq + i * l->dim_k + p->latent, b->q + i * p->dim_q + p->nope, p->rot * sizeof(float));
     team_barrier(&f->t);
@@ -135,6 +137,7 @@ static void absorb_queries(fwd *f, const layer *l, const struct mla *p, const st
 
 static void store(fwd *f, const layer *l, const struct mla *p, const struct mla_mem *b) {
     size_t heads = l->n_head_kv, from, to, row = 0;
+    team_enter(&f->t, PROF_CACHE);
     for (size_t s = 0; s < f->b->n_segs; s++) {
         const model_seg *g = &f->b->segs[s];
         const kv_layer *cache = fwd_kv(f, l, g->seq);

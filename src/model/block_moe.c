@@ -168,6 +168,7 @@ static void run_shared(fwd *f, const layer *l, const linear_in *in, const struct
 static void combine(fwd *f, const layer *l, const struct moe_mem *b, const sink *sk) {
     size_t n_embd = f->m->hp.n_embd, k = f->m->hp.n_expert_used, from, to;
     bool shared = shared_ff(l) > 0, own = has(l, R_FFN_GATE_INP_SHEXP);
+    team_enter(&f->t, PROF_ROUTE);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) {
         float *y = sk->y + r * sk->ld, g = own ? act_apply(ACT_SIGMOID, b->sh_logit[r]) : 1;
@@ -201,10 +202,12 @@ static void moe_forward(fwd *f, const layer *l, int which, const linear_in *in, 
     struct moe_mem b = lay_out(f->m, l, f->n, &f->mem);
     if (f->router) b.logits = f->router;
     else route(f, l, in, b.logits);
+    team_enter(&f->t, PROF_ROUTE);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++)
         choose(h, l->slots[R_EXP_PROBS_B].bias, b.logits + r * h->n_expert, b.chosen + r * h->n_expert_used, b.weights + r * h->n_expert_used);
     team_barrier(&f->t);
+    team_enter(&f->t, PROF_ROUTE);
     sort_assignments(f, &b);
     team_barrier(&f->t);
     run_experts(f, l, in, &b);

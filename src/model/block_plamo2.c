@@ -60,6 +60,7 @@ static size_t plamo2_mem_floats(const model *m, const layer *l, size_t n) {
 static void convolve(fwd *f, const layer *l, int which, const struct plamo2_mem *b) {
     const struct plamo2 *p = l->priv[which];
     size_t d = f->m->hp.d_inner, dim = head_dim(f->m), from, to, row = 0;
+    team_enter(&f->t, PROF_CONV);
     fwd_share(f, f->m->hp.dt_rank, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
@@ -77,6 +78,7 @@ static void project(fwd *f, const layer *l, const struct plamo2_mem *b) {
     linear_out out = slot_out(&l->slots[R_SSM_X], b->bcd, ld);
     op_linear(&f->t, &in, f->n, &out, 1);
     norm nb = layer_norm_of(f->m, l, R_SSM_B_NORM), nc = layer_norm_of(f->m, l, R_SSM_C_NORM);
+    team_enter(&f->t, PROF_NORM);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) {
         float *pb = b->bcd + r * ld, *pc = pb + h->d_state;
@@ -95,9 +97,11 @@ static void scan(fwd *f, const layer *l, int which, const struct plamo2_mem *b) 
                     .b = b->bcd, .c = b->bcd + h->d_state, .ld_bc = x_rows(f->m), .dt = b->dt, .ld_dt = h->dt_rank, .decay = b->decay,
                     .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
     size_t from, to, row = 0;
+    team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, &hs, r);
     team_barrier(&f->t);
+    team_enter(&f->t, PROF_SCAN);
     fwd_share(f, ssm_heads_tiles(&hs), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];

@@ -22,6 +22,7 @@ static bool gated(const layer *l) { return has(l, R_TM_G1); }
  * columns of all rows, so that it alone reads and replaces its part of the state. */
 static void mix_back(fwd *f, const layer *l, int which, const float *x, size_t n, const float *mu, float *const *out, size_t n_out) {
     size_t from, to, row = 0;
+    team_enter(&f->t, PROF_CONV);
     pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
     for (size_t s = 0; s < f->b->n_segs; s++) {
         const model_seg *g = &f->b->segs[s];
@@ -203,6 +204,7 @@ static void time_forward(fwd *f, const layer *l, int which, const linear_in *in,
     fwd_input(f, in, t.x, n);
     mix_back(f, l, which, t.x, n, l->slots[R_TM_LERP].vec, t.mix, gated(l) ? MIXES : MIXES - 1);
     project(f, l, &t);
+    team_enter(&f->t, PROF_SCAN);
     fwd_share(f, n / f->m->hp.wkv_head, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];

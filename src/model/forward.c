@@ -21,6 +21,7 @@ void fwd_rope(const fwd *f, const layer *l, size_t row, float *head) {
 void fwd_input(fwd *f, const linear_in *in, float *dst, size_t cols) {
     if (in->norm.kind == NORM_NONE && in->act == ACT_NONE && !in->up) {
         size_t from, to;
+        team_enter(&f->t, PROF_INPUT);
         fwd_share(f, f->n, &from, &to);
         for (size_t r = from; r < to; r++) memcpy(dst + r * cols, in->x + r * in->ld, cols * sizeof(float));
         team_barrier(&f->t);
@@ -36,6 +37,7 @@ static void embed(fwd *f) {
     size_t n_embd = m->hp.n_embd, from, to;
     float *tmp = bump_f32(&f->mem, (size_t)f->t.nth * n_embd);
     float *row_pos = tmp + (size_t)f->t.ith * n_embd;
+    team_enter(&f->t, PROF_EMBED);
     fwd_share(f, f->n, &from, &to);
     for (size_t r = from; r < to; r++) {
         float *x = f->x + r * n_embd;
@@ -151,6 +153,7 @@ static void head(fwd *f) {
     float *rows = bump_f32(&f->mem, b->n_want * n_embd);
     size_t from, to;
     if (b->n_want == 0) return;
+    team_enter(&f->t, PROF_HEAD);
     fwd_share(f, b->n_want, &from, &to);
     for (size_t i = from; i < to; i++) {
         const float *x = f->x + (size_t)b->want[i] * n_embd;
@@ -168,6 +171,7 @@ static void head(fwd *f) {
     op_linear(&f->t, &in, b->n_want, &out, 1);
     float ls = m->hp.logit_scale, cap = m->hp.final_softcap;
     if (ls == 1 && cap == 0) return;
+    team_enter(&f->t, PROF_HEAD);
     fwd_share(f, b->n_want * n_vocab, &from, &to);
     for (size_t i = from; i < to; i++) {
         float v = b->logits[i] * ls;
@@ -178,6 +182,7 @@ static void head(fwd *f) {
 struct pass {
     state *s;
     const model_batch *b;
+    prof_phase phase;
 };
 
 static void pass(void *arg, int ith, int nth) {
@@ -187,12 +192,14 @@ static void pass(void *arg, int ith, int nth) {
              .m = s->m, .s = s, .b = p->b, .n = p->b->n, .x = s->x, .pos = s->pos, .carry = s->carry, .mem = s->mem};
     f.rope_cs[0] = s->rope_cs[0];
     f.rope_cs[1] = s->rope_cs[1];
+    if (s->prof) f.t.prof = prof_begin(s->prof, ith, p->phase);
     embed(&f);
     rope_tables(&f);
     bump_reset(&f.mem, 0);
     team_barrier(&f.t);
     for (size_t il = 0; il < s->m->hp.n_layer; il++) run_layer(&f, &s->m->layers[il]);
     head(&f);
+    if (f.t.prof) prof_end(f.t.prof);
 }
 
 static mote_status check_batch(const state *s, const model_batch *b, mote_error *err) {
@@ -225,8 +232,14 @@ mote_status model_forward(state *s, const model_batch *b, mote_error *err) {
     size_t row = 0;
     for (size_t i = 0; i < b->n_segs; i++)
         for (size_t t = 0; t < b->segs[i].n; t++) s->pos[row++] = (int32_t)(b->segs[i].pos0 + t);
-    struct pass p = {s, b};
+    struct pass p = {s, b, b->n == b->n_segs ? PROF_DECODE : PROF_PREFILL};
+    const uint64_t start = s->prof ? clock_ns() : 0;
     pool_run(s->pool, pass, &p);
+    if (s->prof) {
+        s->prof->passes[p.phase]++;
+        s->prof->tokens[p.phase] += b->n;
+        s->prof->pass_ns[p.phase] += clock_ns() - start;
+    }
     for (size_t i = 0; i < b->n_segs; i++) {
         sequence *q = &s->seqs[b->segs[i].seq];
         q->len += b->segs[i].n;

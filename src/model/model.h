@@ -11,6 +11,7 @@
 #include "format/format.h"
 
 struct kern_table;
+struct prof;
 
 typedef enum pooling { POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3, POOL_RANK = 4 } pooling;
 
@@ -78,6 +79,8 @@ typedef struct model_batch {
     float *hidden;           /* [n_want, n_embd_out]: after the final norm; or NULL */
 } model_batch;
 mote_status model_forward(state *s, const model_batch *b, mote_error *err);
+/* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
+void state_set_prof(state *s, struct prof *p);
 
 /* ---- what a sequence's caches hold ---- */
 size_t state_seq_len(const state *s, size_t seq); /* positions 0 … len-1 are cached */

@@ -165,6 +165,7 @@ void state_close(state **sp) {
     *sp = NULL;
 }
 
+void state_set_prof(state *s, prof *p) { s->prof = p; }
 state_sizes state_get_sizes(const state *s) { return s->sizes; }
 size_t state_seq_len(const state *s, size_t seq) { return s->seqs[seq].len; }
 

@@ -25,6 +25,7 @@ struct state {
     float *x, *carry;
     bump mem, scratch;    /* templates: copied into every thread's fwd */
     state_sizes sizes;
+    prof *prof;           /* of every pass from now on, or NULL; the caller's */
 };
 
 #endif

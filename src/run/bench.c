@@ -23,6 +23,7 @@ static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) 
     const size_t n_prompts = o->shared_prompt ? 1 : w->n_seq;
     for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
     if (o->n_depth) TRY(feed(w, n_prompts, o->n_depth, err));
+    state_set_prof(w->s->st, w->s->prof);
     uint64_t t0 = clock_ns();
     if (o->n_prompt) TRY(feed(w, n_prompts, o->n_prompt, err));
     uint64_t t1 = clock_ns();
@@ -30,6 +31,7 @@ static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) 
     uint64_t t2 = clock_ns();
     for (size_t i = 0; i < o->n_gen; i++) TRY(feed(w, w->n_seq, 1, err));
     uint64_t t3 = clock_ns();
+    state_set_prof(w->s->st, NULL);
     *out = (mote_bench_sample){o->n_prompt ? t1 - t0 : 0, o->n_gen ? t3 - t2 : 0};
     return MOTE_OK;
 }
@@ -65,12 +67,14 @@ mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_samp
     rng r;
     rng_seed(&r, 1, 1);
     for (size_t i = 0; i < w.longest * w.n_seq; i++) w.ids[i] = (int32_t)rng_below(&r, (uint32_t)s->n_vocab);
+    state_set_prof(s->st, NULL); /* only what is timed is profiled */
     if (!o->no_warmup) TRYG(st, warm_up(&w, err));
     for (size_t i = 0; i < o->n_reps; i++) {
         TRYG(st, repetition(&w, &samples[i], err));
         if (o->on_rep && o->on_rep(o->ctx, i + 1, o->n_reps)) FAILG(st, err, MOTE_E_CANCELLED, "cancelled");
     }
 out:
+    state_set_prof(s->st, s->prof);
     for (size_t q = 0; q < w.n_seq; q++) run_clear(s, q);
     mem_free(w.ids);
     mem_free(w.feeds);

@@ -102,6 +102,7 @@ struct mote_session {
     uint64_t ck_age;
     size_t n_shifted; /* tokens dropped by context shifts, ever */
     atomic_int cancel;
+    struct prof *prof; /* NULL: not profiled */
     int (*on_progress)(void *ctx, size_t done, size_t total); /* of the current feed; non-zero cancels */
     void *progress_ctx;
 };
@@ -154,5 +155,10 @@ mote_status run_embed(mote_session *s, const char *const *texts, const size_t *n
 mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mote_ppl_result *r,
                            mote_error *err);
 mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err);
+
+/* profile.c */
+mote_status run_profile_start(mote_session *s, mote_error *err);
+void run_profile_stop(mote_session *s);
+mote_status run_profile_read(const mote_session *s, int phase, mote_profile_phase *out, mote_error *err);
 
 #endif

@@ -95,6 +95,7 @@ out:
 
 void run_session_release(mote_session *s) {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1) return;
+    run_profile_stop(s);
     state_close(&s->st);
     void *parts[] = {s->seqs,   s->segs, s->fed,       s->feeds, s->id_mem,
                      s->logits, s->want, s->batch_ids, s->ck,    s->ck_data};

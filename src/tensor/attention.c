@@ -294,6 +294,7 @@ static void run_chunks(team *t, const plan *p, buffers *b, float *parts, size_t 
         }
     }
     team_barrier(t);
+    team_enter(t, PROF_ATTENTION);
     size_t first = 0, number = 0;
     for (cursor at = {0}; next_unit(p, &at, &u); number++) {
         size_t chunks = chunks_of(&u);
@@ -309,8 +310,29 @@ static void run_chunks(team *t, const plan *p, buffers *b, float *parts, size_t 
     }
 }
 
+/* For the profile: the keys and values that queries see, and what is multiplied with them. */
+static void count_work(const team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs) {
+    uint64_t bytes = 0, pairs = 0;
+    for (size_t i = 0; i < n_segs; i++) {
+        size_t first = SIZE_MAX, end = 0;
+        for (size_t q = 0; q < segs[i].n_q; q++) {
+            size_t lo, hi;
+            visible(o, &segs[i], segs[i].pos0 + q, &lo, &hi);
+            first = MIN(first, lo);
+            end = MAX(end, hi);
+            pairs += hi - lo;
+        }
+        const kv_layer *c = segs[i].kv;
+        if (end > first) bytes += (kv_k_bytes(c) + kv_v_bytes(c)) / c->cap * (end - first);
+    }
+    const kv_layer *c = segs[0].kv;
+    prof_count(t->prof, PROF_F32, bytes, 2 * pairs * o->n_head * (c->dim_k + c->dim_v));
+}
+
 void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs) {
     if (n_segs == 0) return;
+    team_enter(t, PROF_ATTENTION);
+    if (t->prof && t->ith == 0) count_work(t, o, segs, n_segs);
     size_t mark = bump_mark(&t->scratch);
     const kv_layer *c = segs[0].kv;
     plan p = {.o = o, .segs = segs, .n_segs = n_segs, .group = o->n_head / c->n_head_kv, .dim_k = c->dim_k,

@@ -47,6 +47,13 @@ static void fuse_row(const team *t, const linear_in *in, size_t row, float *dst,
     if (in->act != ACT_NONE || up) t->kern->act(in->act, dst, x, up, k);
 }
 
+/* For the profile. */
+static const char *what_input(const linear_in *in, bool quantized) {
+    if (in->norm.kind != NORM_NONE) return quantized ? "norm, quantize" : "norm";
+    if (in->act != ACT_NONE || in->up) return quantized ? "activation, quantize" : "activation";
+    return "quantize";
+}
+
 /* Makes the input; ends with a barrier when rows were shared out. */
 static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, bool want_q, bool want_f,
                         bool interleave) {
@@ -75,6 +82,7 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
         r.ld = ldf;
     }
     if (!want_q && !rows) return r;
+    if (t->prof) prof_enter(t->prof, PROF_INPUT, what_input(in, want_q), -1);
     size_t from = 0, to = n_rows;
     if (!private) pool_share(n_rows, step, t->ith, t->nth, &from, &to);
     for (size_t i = from; i < to; i++) {
@@ -95,6 +103,13 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
 }
 
 static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
+
+/* Rows [from, to) of w are about to be multiplied with n_x tokens. */
+static void enter_product(const team *t, prof_op op, const weight *w, size_t from, size_t to, size_t n_x) {
+    const uint64_t rows = to - from;
+    prof_enter(t->prof, op, w->role, (int)w->type);
+    prof_count(t->prof, takes_int8(t, w) ? PROF_INT8 : PROF_F32, rows * w->row_bytes, 2 * rows * w->cols * n_x);
+}
 
 /* Rows [from, to) of matrix mat of w times the n_x input rows; out.y, out.bias: those of row 0. */
 static void multiply(const team *t, const input *in, const weight *w, size_t mat, size_t from, size_t to, size_t n_x,
@@ -163,6 +178,7 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         if (a < b) {
             size_t row0 = (a - first) * ROWS_AT_ONCE, row1 = MIN((b - first) * ROWS_AT_ONCE, o->w->rows);
             float scale = o->scale == 0.0f ? 1.0f : o->scale;
+            if (t->prof) enter_product(t, PROF_LINEAR, o->w, row0, row1, n_rows);
             multiply(t, &x, o->w, o->mat, row0, row1, n_rows, (kern_index){0},
                      (kern_out){o->y, o->ld, o->bias, scale, o->add});
         }
@@ -194,7 +210,9 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
             /* whoever has the smallest share changes from product to product */
             pool_share(units_of(o->w), 1, (int)(((size_t)t->ith + turn) % (size_t)t->nth), t->nth, &from, &to);
             if (from == to) continue;
-            multiply(t, &x, o->w, e, from * ROWS_AT_ONCE, MIN(to * ROWS_AT_ONCE, o->w->rows), end - a, index,
+            const size_t row0 = from * ROWS_AT_ONCE, row1 = MIN(to * ROWS_AT_ONCE, o->w->rows);
+            if (t->prof) enter_product(t, PROF_EXPERTS, o->w, row0, row1, end - a);
+            multiply(t, &x, o->w, e, row0, row1, end - a, index,
                      (kern_out){o->y, o->ld, o->bias ? o->bias + e * o->w->rows : NULL,
                                 o->scale ? o->scale[e] : 1.0f, false});
         }

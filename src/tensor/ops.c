@@ -27,6 +27,7 @@ void norm_row_local(const team *t, const norm *nm, float *y, const float *x, siz
 
 void op_norm(team *t, const norm *nm, float *y, size_t ldy, const float *x, size_t ldx, size_t n_rows, size_t n) {
     size_t from, to;
+    team_enter(t, PROF_NORM);
     pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
     for (size_t i = from; i < to; i++) norm_row_local(t, nm, y + i * ldy, x + i * ldx, n);
     team_barrier(t);
@@ -34,6 +35,7 @@ void op_norm(team *t, const norm *nm, float *y, size_t ldy, const float *x, size
 
 void op_add(team *t, float *y, size_t ldy, const float *x, size_t ldx, float scale, size_t n_rows, size_t n) {
     size_t from, to;
+    team_enter(t, PROF_ADD);
     pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
     for (size_t i = from; i < to; i++) t->kern->axpy(y + i * ldy, x + i * ldx, scale, n);
     team_barrier(t);

@@ -17,6 +17,7 @@
 #include "base/base.h"
 #include "kernel/kernel.h" /* kern_table, act_fn */
 #include "quant/quant.h"
+#include "tensor/prof.h"
 
 /* ---- bump allocator over a session's arena: every thread bumps its own copy identically ---- */
 typedef struct bump {
@@ -36,8 +37,17 @@ typedef struct team {
     int ith, nth;
     bool fast;    /* int8 activations for quantized weights; false: f32 throughout (--activations f32) */
     bump scratch; /* temporaries of ops, shared between the threads: all compute the same addresses */
+    prof_thread *prof; /* this thread's profile, or NULL */
 } team;
-static inline void team_barrier(const team *t) { pool_barrier(t->pool); }
+/* What this thread does from here on, for the profile; what came before ends. */
+static inline void team_enter(const team *t, prof_op op) {
+    if (t->prof) prof_enter(t->prof, op, NULL, -1);
+}
+static inline void team_barrier(const team *t) {
+    team_enter(t, PROF_WAIT);
+    pool_barrier(t->pool);
+    team_enter(t, PROF_OTHER);
+}
 /* Bytes of team.scratch that one op_linear or op_experts call needs at most for T (input) rows of at most k
  * columns; op_attention: attn_scratch_bytes below. Ops give back what they take, so the larger one is enough. */
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth);
@@ -52,6 +62,7 @@ const char *tensor_kernels_rung(const struct kern_table *k);
  * (rows of row_bytes), used for row look-up; `packed` the kernel's own panels, when there are any. */
 typedef struct weight {
     const char *name; /* for messages; lives as long as the model */
+    const char *role; /* for profiles: static text, the same for all layers; or NULL */
     quant_type type;
     size_t rows, cols, n_mat;
     const unsigned char *data;

@@ -28,3 +28,11 @@ $ mote bench -npl 2 -p 5
 $ mote bench -pps
 ! needs -npl
 ? 2
+# where the time goes
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 32 -n 4 -r 1 -t 2 --profile | grep -c -e '^prefill: 1 passes, 32 tokens,' -e '^decode: 4 passes, 4 tokens,' -e '^| linear | ffn_down | q4_1 | 30 |' -e '^| attention |  |  | [36]0 |' -e '^| barriers, waiting |'
+> 8
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 0 -n 4 -r 2 -t 2 --profile-svg p.svg -o json | python3 -c 'import json,sys; import xml.dom.minidom as x; d = json.load(sys.stdin)[-1]["profile"]["decode"]; s = sum(r["ns"] for r in d["rows"]); print(d["passes"], 0.5 * d["ns"] < s <= d["ns"], sorted(d["rows"][0]), len(x.parse("p.svg").getElementsByTagName("rect")) > 20)'
+> 8 True ['bytes', 'calls', 'format', 'ns', 'op', 'ops', 'tensor', 'unit'] True
+$ mote bench -npl 2 --profile
+! goes with -p and -n
+? 2

@@ -531,6 +531,51 @@ static void test_bench(void **state) {
     mote_session_close(&s);
 }
 
+/* What a profile of a benchmark holds: every pass that was timed and no other, in rows that add up. */
+static void test_profile(void **state) {
+    (void)state;
+    mote_error err;
+    mote_session *s = open_session(64, 2, false);
+    mote_bench_sample samples[3];
+    mote_bench_opts o = mote_bench_opts_default();
+    static mote_profile_phase p;
+    assert_int_equal(mote_profile_read(s, MOTE_PROFILE_DECODE, &p, &err), MOTE_E_USAGE);
+    OK(mote_profile_start(s, &err));
+    o.n_prompt = 20;
+    o.n_gen = 5;
+    o.n_depth = 10;
+    o.n_reps = 3;
+    o.n_parallel = 2;
+    OK(mote_bench(s, &o, samples, &err));
+    OK(mote_profile_read(s, MOTE_PROFILE_PREFILL, &p, &err));
+    assert_int_equal(p.passes, 3);
+    assert_int_equal(p.tokens, 3 * 2 * 20);
+    OK(mote_profile_read(s, MOTE_PROFILE_DECODE, &p, &err));
+    assert_int_equal(p.passes, 3 * 5);
+    assert_int_equal(p.tokens, 3 * 2 * 5);
+    uint64_t ns = 0, down_ops = 0, attention = 0, waits = 0;
+    for (size_t i = 0; i < p.n_rows; i++) {
+        ns += p.rows[i].ns;
+        if (strcmp(p.rows[i].tensor, "ffn_down") == 0) down_ops = p.rows[i].ops;
+        if (strcmp(p.rows[i].op, "attention") == 0) attention = p.rows[i].calls;
+        if (strcmp(p.rows[i].op, "barriers, waiting") == 0) waits = p.rows[i].calls;
+    }
+    assert_true(ns > 0 && ns <= p.ns);
+    assert_true(waits >= p.passes);
+    assert_true(attention >= p.passes * 2); /* layers */
+    assert_true(down_ops > 0 && down_ops % (2 * p.tokens * 2) == 0);
+    OK(mote_profile_start(s, &err)); /* from zero */
+    OK(mote_profile_read(s, MOTE_PROFILE_DECODE, &p, &err));
+    assert_int_equal(p.passes + p.n_rows, 0);
+    int32_t id = 9;
+    OK(mote_session_append(s, 0, &id, 1, &err)); /* any pass, not only a benchmark's */
+    OK(mote_profile_read(s, MOTE_PROFILE_DECODE, &p, &err));
+    assert_int_equal(p.passes, 1);
+    mote_profile_stop(s);
+    OK(mote_session_append(s, 0, &id, 1, &err));
+    mote_session_close(&s);
+}
+
 static int32_t likeliest(const mote_session *s, size_t seq, size_t n_vocab) {
     const float *row = mote_session_logits(s, seq);
     size_t best = 0;
@@ -635,6 +680,7 @@ int main(void) {
         cmocka_unit_test(test_perplexity),
         cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_profile),
         cmocka_unit_test(test_batched_greedy),
         cmocka_unit_test(test_model_without_tokenizer),
         cmocka_unit_test(test_info),

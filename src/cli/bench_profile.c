@@ -1,0 +1,135 @@
+/* bench_profile.c: where the time of a test went, as a table, as JSON, as a picture. */
+#include "bench_view.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const char *const phase_names[MOTE_PROFILE_PHASES] = {"prefill", "decode"};
+
+static json_t *row_json(const mote_profile_row *r) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "op", r->op, "tensor", r->tensor, "format", r->format, "unit",
+                     r->unit, "calls", (json_int_t)r->calls, "ns", (json_int_t)r->ns, "bytes", (json_int_t)r->bytes, "ops",
+                     (json_int_t)r->ops);
+}
+
+json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
+    json_t *v = json_object();
+    for (int i = 0; i < MOTE_PROFILE_PHASES; i++) {
+        const mote_profile_phase *p = &phases[i];
+        if (p->passes == 0) continue;
+        json_t *rows = json_array();
+        for (size_t r = 0; r < p->n_rows; r++) (void)json_array_append_new(rows, row_json(&p->rows[r]));
+        (void)json_object_set_new(v, phase_names[i],
+                                  json_pack("{s:I, s:I, s:I, s:o}", "passes", (json_int_t)p->passes, "tokens", (json_int_t)p->tokens,
+                                            "ns", (json_int_t)p->ns, "rows", rows));
+    }
+    return v;
+}
+
+static void print_phase(const char *name, const mote_profile_phase *p) {
+    const double passes = (double)p->passes;
+    double sum = 0;
+    (void)printf("\n%s: %llu passes, %llu tokens, %.1f us a pass\n\n", name, (unsigned long long)p->passes,
+                 (unsigned long long)p->tokens, (double)p->ns * 1e-3 / passes);
+    (void)printf("| operation | tensor | format | calls | us | %% | GB/s | GOP/s |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |\n");
+    for (size_t i = 0; i < p->n_rows; i++) {
+        const mote_profile_row *r = &p->rows[i];
+        const double ns = (double)r->ns;
+        char bytes[32] = "", ops[32] = "";
+        if (r->bytes && r->ns) (void)snprintf(bytes, sizeof bytes, "%.1f", (double)r->bytes / ns);
+        if (r->ops && r->ns) (void)snprintf(ops, sizeof ops, "%.1f", (double)r->ops / ns);
+        sum += ns;
+        (void)printf("| %s | %s | %s | %.0f | %.1f | %.1f | %s | %s |\n", r->op, r->tensor, r->format, (double)r->calls / passes,
+                     ns * 1e-3 / passes, 100 * ns / (double)p->ns, bytes, ops);
+    }
+    const double rest = (double)p->ns > sum ? (double)p->ns - sum : 0;
+    (void)printf("| starting the threads | | | 1 | %.1f | %.1f | | |\n\n", rest * 1e-3 / passes, 100 * rest / (double)p->ns);
+}
+
+void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
+    for (int i = 0; i < MOTE_PROFILE_PHASES; i++)
+        if (phases[i].passes) print_phase(phase_names[i], &phases[i]);
+}
+
+/* ---- the picture ---- */
+enum { WIDTH = 1200, BAR = 26, LEFT = 10 };
+
+static void box(FILE *f, double x, int y, double w, int hue, const char *name, const char *more, double us, double percent) {
+    (void)fprintf(f,
+                  "<g><title>%s %s: %.1f us a pass, %.1f %%</title><rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" "
+                  "fill=\"hsl(%d,60%%,72%%)\" stroke=\"#fff\"/>",
+                  name, more, us, percent, x, y, w, BAR - 2, hue);
+    const int room = (int)(w / 6.6);
+    if (room > 3) (void)fprintf(f, "<text x=\"%.2f\" y=\"%d\">%.*s</text>", x + 3, y + 16, room, *more ? more : name);
+    (void)fprintf(f, "</g>\n");
+}
+
+static double time_of(const mote_profile_phase *p, const char *op) {
+    double ns = 0;
+    for (size_t i = 0; i < p->n_rows; i++)
+        if (strcmp(p->rows[i].op, op) == 0) ns += (double)p->rows[i].ns;
+    return ns;
+}
+
+static bool seen_before(const mote_profile_phase *p, size_t row) {
+    for (size_t i = 0; i < row; i++)
+        if (strcmp(p->rows[i].op, p->rows[row].op) == 0) return true;
+    return false;
+}
+
+/* Three bars: the phase, its operations, their tensors. */
+static void draw_phase(FILE *f, const char *name, const mote_profile_phase *p, int y) {
+    const double scale = (WIDTH - 2 * LEFT) / (double)p->ns, to_us = 1e-3 / (double)p->passes;
+    double x = LEFT;
+    int hue = 0;
+    box(f, LEFT, y, WIDTH - 2 * LEFT, 210, name, "", (double)p->ns * to_us, 100);
+    for (size_t i = 0; i < p->n_rows; i++) {
+        if (seen_before(p, i)) continue;
+        const char *op = p->rows[i].op;
+        const double ns = time_of(p, op);
+        box(f, x, y + BAR, ns * scale, hue, op, "", ns * to_us, 100 * ns / (double)p->ns);
+        for (size_t j = i; j < p->n_rows; j++) {
+            const mote_profile_row *r = &p->rows[j];
+            if (strcmp(r->op, op) != 0) continue;
+            char more[96];
+            (void)snprintf(more, sizeof more, "%s%s%s", r->tensor, *r->format ? " " : "", r->format);
+            const double mine = (double)r->ns;
+            if (*more) box(f, x, y + 2 * BAR, mine * scale, hue, op, more, mine * to_us, 100 * mine / (double)p->ns);
+            x += mine * scale;
+        }
+        hue = (hue + 47) % 360;
+    }
+}
+
+int profile_svg(const char *path, const char *title, const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
+    const char *slash = strrchr(title, '/');
+    FILE *f = fopen(path, "we");
+    if (!f) {
+        cli_say("%s: %s", path, strerror(errno));
+        return CLI_IO;
+    }
+    int height = 2 * BAR + 8;
+    for (int i = 0; i < MOTE_PROFILE_PHASES; i++)
+        if (phases[i].passes) height += 4 * BAR;
+    (void)fprintf(f,
+                  "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n"
+                  "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<text x=\"%d\" y=\"18\" font-size=\"14\">",
+                  WIDTH, height, LEFT);
+    for (const char *p = slash ? slash + 1 : title; *p; p++) { /* a file's name may hold anything */
+        if (*p == '<' || *p == '&') (void)fputs(*p == '<' ? "&lt;" : "&amp;", f);
+        else (void)fputc((unsigned char)*p < 32 ? ' ' : *p, f);
+    }
+    (void)fputs("</text>\n", f);
+    int y = BAR + 8;
+    for (int i = 0; i < MOTE_PROFILE_PHASES; i++) {
+        if (!phases[i].passes) continue;
+        draw_phase(f, phase_names[i], &phases[i], y);
+        y += 4 * BAR;
+    }
+    (void)fputs("</svg>\n", f);
+    if (ferror(f) | fclose(f)) {
+        cli_say("%s: %s", path, strerror(errno));
+        return CLI_IO;
+    }
+    return CLI_OK;
+}
