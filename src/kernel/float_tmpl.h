@@ -174,47 +174,92 @@ static float NAME(kern_soften)(float *s, size_t n, float *max, float *sum) {
     return keep;
 }
 
-/* How well levels of amax / steps fit: q = round(x · steps / amax), and the scale d that minimizes the squared error
- * for these q, sum x q / sum q². Returns what that takes away from sum x², in units of amax². */
-static inline float NAME(fit)(v16 lo, v16 hi, float amax, float steps, v16 *q_lo, v16 *q_hi, float *d) {
-    const v16 by = v_set1(steps / amax), y_lo = v_mul(lo, by), y_hi = v_mul(hi, by);
-    *q_lo = v_round(y_lo);
-    *q_hi = v_round(y_hi);
-    const float yq = v_sum(v_fma(y_hi, *q_hi, v_mul(y_lo, *q_lo)));
-    const float qq = v_sum(v_fma(*q_hi, *q_hi, v_mul(*q_lo, *q_lo))); /* exact */
-    const float ratio = yq / qq, in_amax = yq / steps;
-    *d = amax / steps * ratio;
-    return in_amax * in_amax / qq;
+/* ---- quantization of activations: QUANT_BATCH blocks at once, one lane for each block's numbers ---- */
+enum { QUANT_BATCH = 8 };
+
+/* Blocks b … b + m of a row, as lo and hi halves; zeros for the rest, and for blocks with infinities or NaN. Returns the
+ * largest |x| of each. */
+INLINE v16 load_blocks(const float *x, size_t k, size_t b, size_t m, v16 *lo, v16 *hi) {
+    v16 most[QUANT_BATCH], two[QUANT_BATCH / 2];
+    UNROLL for (size_t i = 0; i < QUANT_BATCH; i++) {
+        lo[i] = hi[i] = v_set1(0.0f);
+        if (i < m) {
+            const size_t at = (b + i) * KERN_BLOCK, left = k - at;
+            lo[i] = v_load_n(x + at, left);
+            if (left > 16) hi[i] = v_load_n(x + at + 16, left - 16);
+            /* x - x is NaN for infinities and NaN */
+            if (v_any_nan(v_add(v_sub(lo[i], lo[i]), v_sub(hi[i], hi[i])))) lo[i] = hi[i] = v_set1(0.0f);
+        }
+        most[i] = v_max(v_abs(lo[i]), v_abs(hi[i]));
+        if (i % 2) two[i / 2] = v_largest_two(most[i - 1], most[i]);
+    }
+    return v_largest_rest(two);
+}
+
+/* Scales and sums of blocks b … b + m: the sums of the blocks' halves are s0 and s1. */
+INLINE void put_sums(const kern_acts *a, size_t b, size_t m, v16 d, v16 s0, v16 s1) {
+    const v16 both = v_add(s0, s1), halves = v_zip_8(s0, s1);
+    v_store_n(a->d + b, m, d);
+    v_store_n(a->ds + b, m, v_mul(d, both));
+    v_store_n(a->ds16 + 2 * b, 2 * m, v_mul(v_zip_8(d, d), halves));
+    v_put_i32_n(a->n + b, m, v_neg(both));
+    v_put_i32_n(a->n16 + 2 * b, 2 * m, v_neg(halves));
+}
+
+INLINE void quantize_blocks(const kern_acts *a, const float *x, size_t k, size_t b, size_t m) {
+    v16 lo[QUANT_BATCH], hi[QUANT_BATCH];
+    const v16 zero = v_set1(0.0f), amax = load_blocks(x, k, b, m, lo, hi);
+    v16 inverse = v_div(v_set1(1.0f), amax);
+    /* zeros, and what is too small to divide by */
+    inverse = v_select_below(v_set1(3.4028234e38f), v_mul(inverse, v_set1(kern_steps[0])), zero, inverse);
+    v16 best = zero, best_sum = zero, best_qq = zero, best_by = zero, best_unit = zero;
+    float by[16];
+    UNROLL for (size_t s = 0; s < KERN_STEPS; s++) {
+        const v16 steps = v_mul(v_set1(kern_steps[s]), inverse), unit = v_set1(kern_steps_inverse[s]);
+        v16 yq[QUANT_BATCH / 2], qq[QUANT_BATCH / 2];
+        v_store(by, steps);
+        UNROLL for (size_t i = 0; i < QUANT_BATCH; i += 2) { /* two blocks at a time: that fits the registers */
+            v16 yq2[2], qq2[2];
+            UNROLL for (size_t j = 0; j < 2; j++) {
+                const v16 each = v_set1(by[i + j]), y_lo = v_mul(lo[i + j], each), y_hi = v_mul(hi[i + j], each);
+                const v16 q_lo = v_round(y_lo), q_hi = v_round(y_hi);
+                yq2[j] = v_fma(y_hi, q_hi, v_mul(y_lo, q_lo));
+                qq2[j] = v_fma(q_hi, q_hi, v_mul(q_lo, q_lo)); /* exact */
+            }
+            yq[i / 2] = v_sum_two(yq2[0], yq2[1]);
+            qq[i / 2] = v_sum_two(qq2[0], qq2[1]);
+        }
+        const v16 sum = v_sum_rest(yq), squares = v_sum_rest(qq), e = v_mul(sum, unit), fits = v_mul(e, e);
+        const v16 mine = v_mul(fits, best_qq), other = v_mul(best, squares);
+        if (s == 0) {
+            best = fits, best_sum = sum, best_qq = squares, best_by = steps, best_unit = unit;
+        } else {
+            best = v_select_below(other, mine, fits, best);
+            best_sum = v_select_below(other, mine, sum, best_sum);
+            best_qq = v_select_below(other, mine, squares, best_qq);
+            best_by = v_select_below(other, mine, steps, best_by);
+            best_unit = v_select_below(other, mine, unit, best_unit);
+        }
+    }
+    v16 d = v_mul(v_mul(amax, best_unit), v_div(best_sum, best_qq));
+    d = v_select_below(zero, best_by, d, zero); /* 0 / 0 where the block is 0 */
+    v_store(by, best_by);
+    v16 s0[QUANT_BATCH / 2], s1[QUANT_BATCH / 2];
+    UNROLL for (size_t i = 0; i < QUANT_BATCH; i++) {
+        lo[i] = v_round(v_mul(lo[i], v_set1(by[i])));
+        hi[i] = v_round(v_mul(hi[i], v_set1(by[i])));
+        if (i < m) v_put_i8(a->q + (b + i) * KERN_BLOCK, lo[i], hi[i]);
+        if (i % 2) s0[i / 2] = v_sum_two(lo[i - 1], lo[i]), s1[i / 2] = v_sum_two(hi[i - 1], hi[i]);
+    }
+    put_sums(a, b, m, d, v_sum_rest(s0), v_sum_rest(s1));
 }
 
 static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
     const kern_acts a = kern_acts_at(dst, k);
     const size_t nb = kern_acts_blocks(k);
-    for (size_t b = 0; b < nb; b++) {
-        const size_t left = k - b * KERN_BLOCK;
-        const float *v = x + b * KERN_BLOCK;
-        v16 lo = v_load_n(v, left), hi = left > 16 ? v_load_n(v + 16, left - 16) : v_set1(0.0f);
-        float amax = v_largest(v_max(v_abs(lo), v_abs(hi))), d = 0;
-        v16 q_lo = v_set1(0.0f), q_hi = q_lo;
-        /* x - x is NaN for infinities and NaN, which the maximum may have passed over */
-        v16 odd = v_add(v_sub(lo, lo), v_sub(hi, hi));
-        if (!v_any_nan(odd) && kern_steps[0] / amax <= 3.4028234e38f) {
-            float best = -1.0f;
-            for (size_t i = 0; i < KERN_STEPS; i++) {
-                v16 r_lo, r_hi;
-                float e, fits = NAME(fit)(lo, hi, amax, kern_steps[i], &r_lo, &r_hi, &e);
-                if (fits > best) best = fits, q_lo = r_lo, q_hi = r_hi, d = e;
-            }
-        }
-        int s0 = v_put_i8(a.q + b * KERN_BLOCK, q_lo), s1 = v_put_i8(a.q + b * KERN_BLOCK + 16, q_hi);
-        a.d[b] = d;
-        a.ds[b] = d * (float)(s0 + s1);
-        a.ds16[2 * b] = d * (float)s0;
-        a.ds16[2 * b + 1] = d * (float)s1;
-        a.n[b] = -(s0 + s1);
-        a.n16[2 * b] = -s0;
-        a.n16[2 * b + 1] = -s1;
-    }
+    size_t b = 0;
+    for (; b + QUANT_BATCH <= nb; b += QUANT_BATCH) quantize_blocks(&a, x, k, b, QUANT_BATCH);
+    if (b < nb) quantize_blocks(&a, x, k, b, nb - b);
 }
 
 /* ---- 16-bit floats ---- */

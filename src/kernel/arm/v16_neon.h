@@ -111,13 +111,38 @@ static inline void v_put_f16(void *p, v16 v) {
     uint16_t *h = p;
     for (int i = 0; i < 4; i++) vst1_u16(h + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(v.q[i])));
 }
-static inline int v_put_i8(int8_t *p, v16 v) {
+static inline int8x16_t i8_of(v16 v) {
     int32x4_t q[4];
     for (int i = 0; i < 4; i++) q[i] = vcvtnq_s32_f32(v.q[i]);
     int16x8_t low = vcombine_s16(vmovn_s32(q[0]), vmovn_s32(q[1])), high = vcombine_s16(vmovn_s32(q[2]), vmovn_s32(q[3]));
-    vst1q_s8(p, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
-    return vaddvq_s32(vaddq_s32(vaddq_s32(q[0], q[1]), vaddq_s32(q[2], q[3])));
+    return vcombine_s8(vmovn_s16(low), vmovn_s16(high));
 }
+static inline void v_put_i8(int8_t *p, v16 lo, v16 hi) {
+    vst1q_s8(p, i8_of(lo));
+    vst1q_s8(p + 16, i8_of(hi));
+}
+static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
+    int32_t all[16];
+    for (int i = 0; i < 4; i++) vst1q_s32(all + 4 * i, vcvtnq_s32_f32(v.q[i]));
+    memcpy(p, all, n * sizeof *p);
+}
+static inline v16 v_zip_8(v16 a, v16 b) {
+    return (v16){{vzip1q_f32(a.q[0], b.q[0]), vzip2q_f32(a.q[0], b.q[0]), vzip1q_f32(a.q[1], b.q[1]), vzip2q_f32(a.q[1], b.q[1])}};
+}
+/* lanes j and j + 2 of quarter 0, of a and of b: partial sums as v_sum makes them */
+#define REDUCE_8(name, op)                                                                                    \
+    static inline v16 name##_two(v16 a, v16 b) {                                                              \
+        float32x4_t x = op(op(a.q[0], a.q[2]), op(a.q[1], a.q[3])), y = op(op(b.q[0], b.q[2]), op(b.q[1], b.q[3])); \
+        float32x4_t s = op(vcombine_f32(vget_low_f32(x), vget_low_f32(y)), vcombine_f32(vget_high_f32(x), vget_high_f32(y))); \
+        return (v16){{op(vuzp1q_f32(s, s), vuzp2q_f32(s, s))}};                                               \
+    }                                                                                                         \
+    static inline v16 name##_rest(const v16 t[4]) {                                                           \
+        return (v16){{vcombine_f32(vget_low_f32(t[0].q[0]), vget_low_f32(t[1].q[0])),                         \
+                      vcombine_f32(vget_low_f32(t[2].q[0]), vget_low_f32(t[3].q[0]))}};                       \
+    }
+REDUCE_8(v_sum, vaddq_f32)
+REDUCE_8(v_largest, vmaxq_f32)
+#undef REDUCE_8
 #undef EACH
 
 #endif

@@ -11,9 +11,9 @@ static float sum16(float v[16]) {
     return v[0];
 }
 
-/* See float_tmpl.h: levels, their best scale, and how well they fit. */
-static float fit(const float v[KERN_BLOCK], float amax, float steps, float q[KERN_BLOCK], float *d) {
-    float yq[16], qq[16], by = steps / amax;
+/* One block of which the largest is amax, rounded to levels of amax / steps: sum y q and sum q². */
+static void fit(const float v[KERN_BLOCK], float by, float q[KERN_BLOCK], float *sum_yq, float *sum_qq) {
+    float yq[16], qq[16];
     for (size_t i = 0; i < 16; i++) {
         float lo = v[i] * by, hi = v[i + 16] * by;
         q[i] = rintf(lo);
@@ -21,9 +21,8 @@ static float fit(const float v[KERN_BLOCK], float amax, float steps, float q[KER
         yq[i] = fmaf(hi, q[i + 16], lo * q[i]);
         qq[i] = fmaf(q[i + 16], q[i + 16], q[i] * q[i]);
     }
-    float sum = sum16(yq), squares = sum16(qq), ratio = sum / squares, in_amax = sum / steps;
-    *d = amax / steps * ratio;
-    return in_amax * in_amax / squares;
+    *sum_yq = sum16(yq);
+    *sum_qq = sum16(qq);
 }
 
 void kern_quantize_ref(void *dst, const float *x, size_t k) {
@@ -31,22 +30,23 @@ void kern_quantize_ref(void *dst, const float *x, size_t k) {
     size_t nb = kern_acts_blocks(k);
     for (size_t b = 0; b < nb; b++) {
         size_t n = MIN(KERN_BLOCK, k - b * KERN_BLOCK);
-        float v[KERN_BLOCK] = {0}, q[KERN_BLOCK] = {0}, other[KERN_BLOCK], amax = 0, d = 0, e;
+        float v[KERN_BLOCK] = {0}, q[KERN_BLOCK] = {0}, other[KERN_BLOCK], amax = 0, d = 0;
         bool finite = true;
         for (size_t i = 0; i < n; i++) {
             v[i] = x[b * KERN_BLOCK + i];
             amax = fmaxf(amax, fabsf(v[i]));
             if (!(fabsf(v[i]) <= 3.4028234e38f)) finite = false;
         }
-        if (finite && amax > 0 && kern_steps[0] / amax <= 3.4028234e38f) {
-            float best = -1;
-            for (size_t i = 0; i < KERN_STEPS; i++) {
-                float fits = fit(v, amax, kern_steps[i], other, &e);
-                if (!(fits > best)) continue;
-                best = fits;
-                memcpy(q, other, sizeof q);
-                d = e;
-            }
+        float inverse = 1 / amax, best = 0, best_qq = 0;
+        for (size_t i = 0; i < KERN_STEPS && finite && inverse * kern_steps[0] <= 3.4028234e38f; i++) {
+            float yq, qq;
+            fit(v, kern_steps[i] * inverse, other, &yq, &qq);
+            float e = yq * kern_steps_inverse[i];
+            if (i > 0 && !(e * e * best_qq > best * qq)) continue;
+            best = e * e;
+            best_qq = qq;
+            memcpy(q, other, sizeof q);
+            d = amax * kern_steps_inverse[i] * (yq / qq);
         }
         int32_t s[2] = {0, 0};
         for (size_t i = 0; i < KERN_BLOCK; i++) {

@@ -131,15 +131,34 @@ static inline void v_put_f16(void *p, v16 v) {
     _mm_storeu_si128(h, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     _mm_storeu_si128(h + 1, _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-static inline int v_put_i8(int8_t *p, v16 v) {
-    __m256i a = _mm256_cvtps_epi32(v.a), b = _mm256_cvtps_epi32(v.b);
-    __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1));
-    _mm_storeu_si128((__m128i *)(void *)p, bytes);
-    __m256i s = _mm256_add_epi32(a, b);
-    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
-    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+static inline void v_put_i8(int8_t *p, v16 lo, v16 hi) {
+    __m256i a = _mm256_packs_epi32(_mm256_cvtps_epi32(lo.a), _mm256_cvtps_epi32(lo.b));
+    __m256i b = _mm256_packs_epi32(_mm256_cvtps_epi32(hi.a), _mm256_cvtps_epi32(hi.b));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* both packs work in halves */
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order));
 }
+static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
+    _mm256_maskstore_epi32(p, lanes_below(n), _mm256_cvtps_epi32(v.a));
+    if (n > 8) _mm256_maskstore_epi32(p + 8, lanes_below(n - 8), _mm256_cvtps_epi32(v.b));
+}
+static inline v16 v_zip_8(v16 a, v16 b) {
+    __m256 low = _mm256_unpacklo_ps(a.a, b.a), high = _mm256_unpackhi_ps(a.a, b.a);
+    return v_of(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+}
+#define REDUCE_8(name, op)                                                                                    \
+    static inline v16 name##_two(v16 a, v16 b) {                                                              \
+        __m256 x = op(a.a, a.b), y = op(b.a, b.b);                                                            \
+        return v_of(op(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31)), _mm256_setzero_ps()); \
+    }                                                                                                         \
+    static inline v16 name##_rest(const v16 t[4]) {                                                           \
+        __m256 u = op(_mm256_shuffle_ps(t[0].a, t[1].a, 0x44), _mm256_shuffle_ps(t[0].a, t[1].a, 0xee));      \
+        __m256 v = op(_mm256_shuffle_ps(t[2].a, t[3].a, 0x44), _mm256_shuffle_ps(t[2].a, t[3].a, 0xee));      \
+        __m256 w = op(_mm256_shuffle_ps(u, v, 0x88), _mm256_shuffle_ps(u, v, 0xdd)); /* 0 2 4 6 | 1 3 5 7 */  \
+        w = _mm256_permutevar8x32_ps(w, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));                           \
+        return v_of(w, _mm256_setzero_ps());                                                                  \
+    }
+REDUCE_8(v_sum, _mm256_add_ps)
+REDUCE_8(v_largest, _mm256_max_ps)
+#undef REDUCE_8
 
 #endif

@@ -12,7 +12,11 @@
  *   v_any_nan                 whether a lane is NaN
  *   v_f16_pairs(p, &odd), v_bf16_pairs(p, &odd)  the even and odd ones of 32 halves widened
  *   v_f16(p), v_bf16(p)       16 halves widened; v_put_f16(p, v): narrowed, to even
- *   v_put_i8(p, v)            16 values |v| ≤ 127.5 as int8, rounded to even; returns their sum */
+ *   v_put_i8(p, lo, hi)       32 values |v| ≤ 127.5 as int8, rounded to even
+ *   v_put_i32_n(p, n, v)      the first n ≤ 16 lanes as integers
+ *   v_zip_8(a, b)             a0 b0 a1 b1 … a7 b7
+ *   v_sum_rest(t)             t[i] = v_sum_two(v[2i], v[2i + 1]), i < 4: lane j < 8 is v_sum of v[j]; the other lanes may
+ *                             be anything. v_largest_two, v_largest_rest: likewise v_largest (no NaN) */
 #ifndef MOTE_KERNEL_X86_V16_AVX512_H
 #define MOTE_KERNEL_X86_V16_AVX512_H
 
@@ -80,10 +84,30 @@ static inline v16 v_bf16_pairs(const void *p, v16 *odd) {
 static inline void v_put_f16(void *p, v16 v) {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-static inline int v_put_i8(int8_t *p, v16 v) {
-    __m512i i = _mm512_cvtps_epi32(v);
-    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(i));
-    return _mm512_reduce_add_epi32(i);
+static inline void v_put_i8(int8_t *p, v16 lo, v16 hi) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(lo)));
+    _mm_storeu_si128((__m128i *)(void *)(p + 16), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(hi)));
 }
+static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
+    _mm512_mask_storeu_epi32(p, first_lanes(n), _mm512_cvtps_epi32(v));
+}
+static inline v16 v_zip_8(v16 a, v16 b) {
+    const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, order, b);
+}
+#define REDUCE_8(name, op)                                                                                    \
+    static inline v16 name##_two(v16 a, v16 b) {                                                              \
+        return op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));                        \
+    }                                                                                                         \
+    static inline v16 name##_rest(const v16 t[4]) {                                                           \
+        v16 u = op(_mm512_shuffle_f32x4(t[0], t[1], 0x88), _mm512_shuffle_f32x4(t[0], t[1], 0xdd));           \
+        v16 v = op(_mm512_shuffle_f32x4(t[2], t[3], 0x88), _mm512_shuffle_f32x4(t[2], t[3], 0xdd));           \
+        v16 w = op(_mm512_shuffle_ps(u, v, 0x44), _mm512_shuffle_ps(u, v, 0xee));                             \
+        w = op(_mm512_shuffle_ps(w, w, 0x88), _mm512_shuffle_ps(w, w, 0xdd)); /* j and j + 4 in quarter j */  \
+        return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0), w); \
+    }
+REDUCE_8(v_sum, _mm512_add_ps)
+REDUCE_8(v_largest, _mm512_max_ps)
+#undef REDUCE_8
 
 #endif
