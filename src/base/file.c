@@ -37,13 +37,29 @@ static void guard_remove(const void *p) {
         }
 }
 
-bool file_guard_contains(const void *addr) {
-    uintptr_t a = (uintptr_t)addr;
+/* The slot of the mapping that an address lies in; GUARD_SLOTS when in none. */
+static size_t guard_find(uintptr_t a) {
     for (size_t i = 0; i < GUARD_SLOTS; i++) {
         uintptr_t base = atomic_load(&guard[i].base);
-        if (base && a >= base && a - base < atomic_load(&guard[i].size)) return true;
+        if (base && a >= base && a - base < atomic_load(&guard[i].size)) return i;
     }
-    return false;
+    return GUARD_SLOTS;
+}
+
+bool file_guard_contains(const void *addr) { return guard_find((uintptr_t)addr) < GUARD_SLOTS; }
+
+void file_drop(const void *p, size_t n) {
+    uintptr_t from = (uintptr_t)p;
+    size_t slot = guard_find(from), page = (size_t)sysconf(_SC_PAGESIZE);
+    if (slot == GUARD_SLOTS) return;
+    uintptr_t base = atomic_load(&guard[slot].base);
+    size_t at = (from - base) / page * page; /* a page shared with what stays costs one fault */
+    n = MIN(n + (from - base - at), atomic_load(&guard[slot].size) - at);
+    union {
+        uintptr_t in;
+        void *out;
+    } first = {base + at};
+    (void)madvise(first.out, n, MADV_DONTNEED);
 }
 
 static mote_status read_whole(file_map *out, int fd, size_t n, const char *path, mote_error *err) {

@@ -23,6 +23,9 @@ mote_status file_open(file_map *out, const char *path, int how, mote_error *err)
 mote_status file_open_at(file_map *out, const char *dir, const char *name, int how, mote_error *err);
 void file_close(file_map *m); /* NULL-safe, sets everything to 0 */
 bool file_is_dir(const char *path);
+/* The n bytes at p are not needed for now: if they lie in a file_map that is mapped, their pages are given back, and are
+ * read from the file again when they are touched. Other memory is left alone. Thread: any. */
+void file_drop(const void *p, size_t n);
 
 /* Writing: a temporary file beside the target, then fsync, rename, fsync of the folder. */
 typedef struct file_writer {

@@ -259,7 +259,7 @@ static mote_status write_tensors(run *r, mote_error *err) {
         } else {
             TRY(convert_tensor(r, t, quant_get((int)r->choice[i].got), &q->nmse, err));
         }
-        if (!r->o->dry_run) model_file_drop(r->f, t);
+        if (!r->o->dry_run) file_drop(t->data, t->size);
         if (r->o->progress && !r->o->progress(r->o->progress_ctx, q, i + 1, n)) {
             FAIL(err, MOTE_E_CANCELLED, "cancelled after %zu of %zu tensors", i + 1, n);
         }

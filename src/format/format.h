@@ -66,8 +66,6 @@ const tensor_info *model_file_tensor(const model_file *f, size_t i);
 const tensor_info *model_file_find_tensor(const model_file *f, const char *name); /* hashed; NULL when absent */
 const char *model_file_path(const model_file *f);
 uint64_t model_file_bytes(const model_file *f); /* size on disk, all parts */
-/* Tells the kernel that the mapped bytes of a tensor are not needed for now (after packing). */
-void model_file_drop(const model_file *f, const tensor_info *t);
 /* The folder's tokenizer.json text for a Hugging Face folder, {NULL,0} otherwise. */
 str model_file_tokenizer_json(const model_file *f);
 /* A Hugging Face folder's tokenizer_config.json, or {NULL,0}. */

@@ -89,7 +89,7 @@ mote_status format_convert(const char *in, const char *out, const convert_opts *
         quant_type type = target(t, opts->type);
         if (type == t->type) TRYG(s, gguf_write_data(w, t->data, t->size, err));
         else TRYG(s, recode(w, t, type, err));
-        model_file_drop(f, t);
+        file_drop(t->data, t->size);
         if (opts->progress && !opts->progress(opts->ctx, i + 1, model_file_n_tensors(f), t->name.p))
             FAILG(s, err, MOTE_E_CANCELLED, "cancelled");
     }

@@ -2,7 +2,6 @@
 #include "format/format_int.h"
 
 #include <math.h>
-#include <sys/mman.h>
 
 /* With half the slots free, chains this long do not happen by chance. */
 #define PROBES_MAX 1024
@@ -153,24 +152,6 @@ const char *model_file_path(const model_file *f) { return f->path ? f->path : ""
 uint64_t model_file_bytes(const model_file *f) { return f->bytes; }
 str model_file_tokenizer_json(const model_file *f) { return f->tokenizer_json; }
 str model_file_tokenizer_config(const model_file *f) { return f->tokenizer_config; }
-
-void model_file_drop(const model_file *f, const tensor_info *t) {
-    for (size_t i = 0; i < f->n_parts; i++) model_file_drop(f->parts[i], t);
-    for (size_t i = 0; i < f->n_maps; i++) {
-        const file_map *m = &f->maps[i];
-        if (!m->mapped || t->data < m->p || t->data >= m->p + m->n) continue;
-        /* whole pages inside the tensor; the mapping itself begins on a page */
-        size_t page = 4096, from = (size_t)(t->data - m->p), to = from + t->size;
-        from = (from + page - 1) / page * page;
-        to = to / page * page;
-        union {
-            const unsigned char *in;
-            void *out;
-        } p = {m->p + from};
-        if (from < to) (void)madvise(p.out, to - from, MADV_DONTNEED);
-        return;
-    }
-}
 
 static bool is_integer(kv_type t) {
     return t != KV_F32 && t != KV_F64 && t != KV_STRING && t != KV_ARRAY;

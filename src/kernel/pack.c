@@ -6,31 +6,31 @@
 #include <string.h>
 
 static const kern_packing packings[QUANT_TYPE_MAX] = {
-    [QUANT_Q4_0] = {BITS_4, SCALES_F16, 3, 0, 1, NULL, unpack_q4_0},
-    [QUANT_Q4_1] = {BITS_4, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_1},
-    [QUANT_Q5_0] = {BITS_5, SCALES_F16, 4, 0, 1, NULL, unpack_q5_0},
-    [QUANT_Q5_1] = {BITS_5, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_1},
-    [QUANT_Q8_0] = {BITS_8, SCALES_F16, 7, 0, 1, NULL, unpack_q8_0},
-    [QUANT_Q2_K] = {BITS_2, SCALES_K_MIN16, KERN_NO_OFFSET, 0, 1, NULL, unpack_q2_k},
-    [QUANT_Q3_K] = {BITS_3, SCALES_K_16, 2, 0, 1, NULL, unpack_q3_k},
-    [QUANT_Q4_K] = {BITS_4, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_k},
-    [QUANT_Q5_K] = {BITS_5, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_k},
-    [QUANT_Q6_K] = {BITS_6, SCALES_K_16, 5, 0, 1, NULL, unpack_q6_k},
-    [QUANT_IQ4_NL] = {BITS_4T, SCALES_F16, 7, 0, 1, quant_iq4_values, unpack_iq4_nl},
-    [QUANT_IQ4_XS] = {BITS_4T, SCALES_K, 7, 0, 1, quant_iq4_values, unpack_iq4_xs},
-    [QUANT_MXFP4] = {BITS_4T, SCALES_E8M0, 7, 0, 1, quant_e2m1_values, unpack_mxfp4},
-    [QUANT_NVFP4] = {BITS_4T, SCALES_F16_16, 7, 0, 1, quant_e2m1_values, unpack_nvfp4},
-    [QUANT_IQ2_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xxs},
-    [QUANT_IQ2_XS] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xs},
-    [QUANT_IQ2_S] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_s},
-    [QUANT_IQ3_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.25f, unpack_iq3_xxs_levels, unpack_iq3_xxs},
-    [QUANT_IQ3_S] = {BITS_4T, SCALES_K, 7, 0, 1, unpack_iq3_s_levels, unpack_iq3_s},
-    [QUANT_IQ1_S] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_s},
-    [QUANT_IQ1_M] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_m},
-    [QUANT_TQ1_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq1_0},
-    [QUANT_TQ2_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq2_0},
-    [QUANT_Q1_0] = {BITS_1, SCALES_F16, 0, 2, 1, NULL, unpack_q1_0},
-    [QUANT_Q2_0] = {BITS_2, SCALES_F16, 0, 1, 1, NULL, unpack_q2_0},
+    [QUANT_Q4_0] = {BITS_4, SCALES_F16, 3, 0, 1, NULL, unpack_q4_0, pack_q4_0},
+    [QUANT_Q4_1] = {BITS_4, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_1, pack_q4_1},
+    [QUANT_Q5_0] = {BITS_5, SCALES_F16, 4, 0, 1, NULL, unpack_q5_0, pack_q5_0},
+    [QUANT_Q5_1] = {BITS_5, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_1, pack_q5_1},
+    [QUANT_Q8_0] = {BITS_8, SCALES_F16, 7, 0, 1, NULL, unpack_q8_0, pack_q8_0},
+    [QUANT_Q2_K] = {BITS_2, SCALES_K_MIN16, KERN_NO_OFFSET, 0, 1, NULL, unpack_q2_k, pack_q2_k},
+    [QUANT_Q3_K] = {BITS_3, SCALES_K_16, 2, 0, 1, NULL, unpack_q3_k, pack_q3_k},
+    [QUANT_Q4_K] = {BITS_4, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_k, pack_q4_k},
+    [QUANT_Q5_K] = {BITS_5, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_k, pack_q5_k},
+    [QUANT_Q6_K] = {BITS_6, SCALES_K_16, 5, 0, 1, NULL, unpack_q6_k, pack_q6_k},
+    [QUANT_IQ4_NL] = {BITS_4T, SCALES_F16, 7, 0, 1, quant_iq4_values, unpack_iq4_nl, pack_q4_0},
+    [QUANT_IQ4_XS] = {BITS_4T, SCALES_K, 7, 0, 1, quant_iq4_values, unpack_iq4_xs, pack_iq4_xs},
+    [QUANT_MXFP4] = {BITS_4T, SCALES_E8M0, 7, 0, 1, quant_e2m1_values, unpack_mxfp4, pack_mxfp4},
+    [QUANT_NVFP4] = {BITS_4T, SCALES_F16_16, 7, 0, 1, quant_e2m1_values, unpack_nvfp4, NULL},
+    [QUANT_IQ2_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xxs, NULL},
+    [QUANT_IQ2_XS] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xs, NULL},
+    [QUANT_IQ2_S] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_s, NULL},
+    [QUANT_IQ3_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.25f, unpack_iq3_xxs_levels, unpack_iq3_xxs, NULL},
+    [QUANT_IQ3_S] = {BITS_4T, SCALES_K, 7, 0, 1, unpack_iq3_s_levels, unpack_iq3_s, NULL},
+    [QUANT_IQ1_S] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_s, NULL},
+    [QUANT_IQ1_M] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_m, NULL},
+    [QUANT_TQ1_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq1_0, NULL},
+    [QUANT_TQ2_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq2_0, pack_tq2_0},
+    [QUANT_Q1_0] = {BITS_1, SCALES_F16, 0, 2, 1, NULL, unpack_q1_0, pack_q1_0},
+    [QUANT_Q2_0] = {BITS_2, SCALES_F16, 0, 1, 1, NULL, unpack_q2_0, pack_q2_0},
 };
 
 const kern_packing *kern_packing_of(quant_type t) {
@@ -102,6 +102,11 @@ static void put_scales(unsigned char *s, const kern_packing *p, size_t b, const 
 }
 
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k) {
+    if (p->pack) p->pack(dst, rows, k);
+    else kern_pack_panel_ref(p, dst, rows, k);
+}
+
+void kern_pack_panel_ref(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k) {
     unsigned char *panel = dst;
     kern_block block;
     for (size_t b = 0; b < k / KERN_BLOCK; b++) {

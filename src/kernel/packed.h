@@ -47,6 +47,7 @@ typedef struct kern_packing {
     float d_mul;          /* the f16 d is multiplied by this power of two */
     const int8_t *levels; /* BITS_4T: 16 of them */
     void (*unpack)(const unsigned char *const rows[KERN_PANEL], size_t block, kern_block *out);
+    void (*pack)(unsigned char *panel, const unsigned char *const *rows, size_t k); /* a faster way, or NULL */
 } kern_packing;
 enum { KERN_NO_OFFSET = 31 };
 
@@ -55,6 +56,10 @@ const kern_packing *kern_packing_of(quant_type t);
 size_t kern_panel_bytes(const kern_packing *p, size_t k);
 /* dst (kern_panel_bytes) from rows[16] of k columns in file form. Padding is left as it is: nobody reads it. */
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k);
+/* Its definition, block by block: the same bytes. */
+void kern_pack_panel_ref(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k);
+/* The way back: dst[k] = row r of a panel, with the very values the file's format decodes to. */
+void kern_panel_row(const kern_packing *p, const void *panel, size_t r, size_t k, float *dst);
 
 static inline size_t kern_level_bytes(unsigned bits) {
     static const uint16_t n[] = {64, 128, 192, 256, 256, 320, 384, 512};

@@ -33,6 +33,25 @@ UNPACKER(q1_0);
 UNPACKER(q2_0);
 #undef UNPACKER
 
+/* Whole panels (pack_fast.c): the bytes of kern_pack_panel_ref. rows: 16 of k columns. */
+#define PACKER(name) void pack_##name(unsigned char *panel, const unsigned char *const *rows, size_t k)
+PACKER(q4_0);
+PACKER(q4_1);
+PACKER(q5_0);
+PACKER(q5_1);
+PACKER(q8_0);
+PACKER(q2_k);
+PACKER(q3_k);
+PACKER(q4_k);
+PACKER(q5_k);
+PACKER(q6_k);
+PACKER(iq4_xs);
+PACKER(mxfp4);
+PACKER(tq2_0);
+PACKER(q1_0);
+PACKER(q2_0);
+#undef PACKER
+
 /* A block of one row; what a format does not have stays 0. */
 typedef struct row_block {
     uint32_t u[8];

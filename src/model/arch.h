@@ -148,6 +148,7 @@ struct model {
     arena mem;               /* vectors, names, weights */
     weight **weights;        /* all MAT tensors, for packing and freeing */
     size_t n_weights;
+    void *panels;            /* what is packed of them */
     size_t n_kv;             /* layers with a KV cache */
     size_t state_bytes;      /* recurrent state of one sequence */
     model_info info;

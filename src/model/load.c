@@ -93,15 +93,11 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
         /* looked up row by row, never multiplied */
         bool rows_only = (w == m->slots[R_TOKEN_EMBD].mat && m->slots[R_OUTPUT].info) || w == m->slots[R_POSITION_EMBD].mat ||
                          w == m->slots[R_TOKEN_TYPES].mat || (w == m->slots[R_TOKEN_EMBD].mat && !m->hp.causal);
-        if (!rows_only) TRY(weight_prepare(w, m->kern, p, err));
+        if (!rows_only) TRY(weight_plan(w, m->kern, err));
         m->info.packed_bytes += w->packed_bytes;
         m->info.weight_bytes += w->mat_bytes * w->n_mat;
-        if (w->packed && w != m->slots[R_TOKEN_EMBD].mat) {
-            const tensor_info *t = model_file_find_tensor(m->file, w->name);
-            if (t) model_file_drop(m->file, t);
-        }
     }
-    return MOTE_OK;
+    return weights_pack(m->weights, m->n_weights, &m->panels, p, err);
 }
 
 /* What the kernels read of a weight: its panels, or the file's rows. */
@@ -198,7 +194,7 @@ void model_close(model **mp) {
     model *m = *mp;
     if (!m) return;
     if (m->opts.mlock) unlock_weights(m);
-    for (size_t i = 0; i < m->n_weights; i++) weight_free(m->weights[i]);
+    mem_free_aligned(m->panels);
     tensor_kernels_close(&m->kern);
     model_file_close(&m->file);
     arena_free(&m->mem);

@@ -146,8 +146,7 @@ static void multiply(const team *t, const input *in, const weight *w, size_t mat
     float *rows = in->scratch;
     for (size_t r = from; r < to; r += ROWS_AT_ONCE) {
         size_t n = MIN((size_t)ROWS_AT_ONCE, to - r);
-        const unsigned char *src = w->data + mat * w->mat_bytes + r * w->row_bytes;
-        for (size_t i = 0; i < n; i++) quant_get((int)w->type)->decode(rows + i * ld, src + i * w->row_bytes, w->cols);
+        for (size_t i = 0; i < n; i++) weight_row_of(w, mat, r + i, rows + i * ld);
         f.w = (const unsigned char *)rows;
         f.row_bytes = ld * sizeof(float);
         f.n_rows = n;

@@ -59,7 +59,7 @@ const char *tensor_kernels_rung(const struct kern_table *k);
 
 /* ---- weights ---- */
 /* n_mat matrices (experts; else 1) of [rows, cols]: y[rows] = W x[cols]. `data` is the file's row-major form
- * (rows of row_bytes), used for row look-up; `packed` the kernel's own panels, when there are any. */
+ * (rows of row_bytes); `packed` the kernel's own panels, when there are any: then `data` is not read any more. */
 typedef struct weight {
     const char *name; /* for messages; lives as long as the model */
     const char *role; /* for profiles: static text, the same for all layers; or NULL */
@@ -67,15 +67,16 @@ typedef struct weight {
     size_t rows, cols, n_mat;
     const unsigned char *data;
     size_t row_bytes, mat_bytes;
-    void *packed;        /* owned; mem_free_aligned */
+    void *packed;        /* in the block that weights_pack made, which owns it */
     size_t packed_bytes, packed_mat_bytes;
-    const void *packing; /* how `packed` lies; NULL when it is not used */
+    const void *packing; /* how `packed` lies; NULL when the file's form is used */
 } weight;
-/* Prepares w (type, rows, cols, n_mat, data set by the caller) for kern: validates, packs where a packed form
- * is faster (work split over the pool; the file's pages may be dropped afterwards). Not needed for weights that
- * are only looked up by weight_row. */
-mote_status weight_prepare(weight *w, const struct kern_table *kern, pool *p, mote_error *err);
-void weight_free(weight *w); /* frees packed, leaves data */
+/* Checks w (type, rows, cols, n_mat, data set by the caller), and decides whether and how it will be packed for kern.
+ * Not needed for weights that are only looked up by weight_row: they stay in the file's form. */
+mote_status weight_plan(weight *w, const struct kern_table *kern, mote_error *err);
+/* Packs those of the n weights that were planned so, into one *block (the caller's, mem_free_aligned; NULL when there
+ * are none), the work split over the pool. Pages of a mapped file are dropped as they are read. Error: MOTE_E_MEMORY. */
+mote_status weights_pack(weight *const *ws, size_t n, void **block, pool *p, mote_error *err);
 /* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */
 void weight_row(const weight *w, size_t r, float *dst);
 

@@ -19,4 +19,7 @@ void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
 void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide);
 void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, size_t n, uint32_t *dst, float *wide);
 
+/* weight_row of matrix mat. */
+void weight_row_of(const weight *w, size_t mat, size_t r, float *dst);
+
 #endif

@@ -62,7 +62,10 @@ static void make_weight(weight *w, quant_type type, size_t rows, size_t cols, si
     *w = (weight){.name = "test", .type = type, .rows = rows, .cols = cols, .n_mat = n_mat, .data = data};
     pool *p;
     assert_int_equal(pool_open(&p, 2, NULL), MOTE_OK);
-    assert_int_equal(weight_prepare(w, &kern, p, NULL), MOTE_OK);
+    assert_int_equal(weight_plan(w, &kern, NULL), MOTE_OK);
+    void *block;
+    assert_int_equal(weights_pack(&w, 1, &block, p, NULL), MOTE_OK);
+    assert_ptr_equal(block, w->packed);
     pool_close(&p);
 }
 static void drop_weight(weight *w) {
@@ -71,7 +74,7 @@ static void drop_weight(weight *w) {
         void *p;
     } u = {w->data};
     free(u.p);
-    weight_free(w);
+    mem_free_aligned(w->packed);
 }
 
 typedef struct linear_call {

@@ -22,11 +22,17 @@ static unsigned level_at(const unsigned char *p, unsigned bits, size_t r, size_t
 
 void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, size_t b, size_t r, uint8_t u[32],
                           float scale[2], float min[2]) {
-    const unsigned char *levels = panel + kern_levels_at(p, b), *s = panel + kern_group_at(p, b);
+    const unsigned char *levels = panel + kern_levels_at(p, b);
     for (size_t c = 0; c < 32; c++) {
         unsigned v = level_at(levels, p->bits, r, c);
         u[c] = (uint8_t)(p->bits == BITS_4T ? (unsigned)(p->levels[v] + 128) : v);
     }
+    kern_panel_scales_ref(p, panel, b, r, scale, min);
+}
+
+void kern_panel_scales_ref(const kern_packing *p, const unsigned char *panel, size_t b, size_t r, float scale[2],
+                           float min[2]) {
+    const unsigned char *s = panel + kern_group_at(p, b);
     const uint16_t *half = (const uint16_t *)(const void *)s;
     b %= kern_group_blocks(p->scales, p->shift);
     min[0] = min[1] = 0;
@@ -34,7 +40,7 @@ void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, siz
         case SCALES_F16: scale[0] = scale[1] = quant_f16_to_f32(half[(b >> p->shift) * 16 + r]); return;
         case SCALES_F16_MIN:
             scale[0] = scale[1] = quant_f16_to_f32(half[r]);
-            min[0] = quant_f16_to_f32(half[16 + r]);
+            min[0] = min[1] = quant_f16_to_f32(half[16 + r]);
             return;
         case SCALES_F16_16:
             scale[0] = quant_f16_to_f32(half[r]);

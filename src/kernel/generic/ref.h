@@ -7,6 +7,8 @@
 /* One block of one row of a panel: levels, and scale and min of its halves. */
 void kern_panel_block_ref(const kern_packing *p, const unsigned char *panel, size_t b, size_t r, uint8_t u[32],
                           float scale[2], float min[2]);
+void kern_panel_scales_ref(const kern_packing *p, const unsigned char *panel, size_t b, size_t r, float scale[2],
+                           float min[2]);
 void kern_put_ref(const kern_out *o, size_t row, size_t r, float v);
 
 void kern_mul_ref(const kern_mul *a);
