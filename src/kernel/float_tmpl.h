@@ -352,7 +352,9 @@ void NAME(kern_init_float)(kern_table *t) {
     t->mix = NAME(kern_mix);
     t->soften = NAME(kern_soften);
     t->tile = NAME(kern_tile);
-    t->scan = NAME(kern_scan);
+    t->recall = NAME(kern_recall);
+    t->absorb = NAME(kern_absorb);
+    t->conv = NAME(kern_conv);
     t->scan_each = NAME(kern_scan_each);
     t->scan_delta = NAME(kern_scan_delta);
     t->scan_back = NAME(kern_scan_back);

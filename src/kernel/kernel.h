@@ -139,12 +139,11 @@ typedef struct kern_pairs {
 
 /* One token of a recurrence, on a tile of w ≤ KERN_SCAN_W channels whose state is s[n, w]. Row i of the state decays
  * by g_i = decay[i · decay_step] (step 0: one number for all), takes in[i] · x and gives out[i] · s_i:
- *   scan        s_i = g_i s_i + in_i x;                             y = sum out_i s_i
- *   scan_each   the same; decay is [n, w], each element its own
+ *   scan_each   s_i = g_i s_i + in_i x;  y = sum out_i s_i;  decay is [n, w], each element its own
  *   scan_delta  x' = beta (x - sum probe_i g_i s_i);  s_i = g_i s_i + in_i x';  y likewise
  *   scan_back   k = sum probe_i s_i;  s_i = g_i s_i + in_i x + back_i k;        y likewise
- * y[w] is added to when `add`. Source: Dao and Gu 2024 (Mamba-2), eq. 16; Gu and Dao 2023 (Mamba), alg. 2; Yang et
- * al. 2024 (Gated DeltaNet), eq. 10; Peng et al. 2025 (RWKV-7), §4. */
+ * y[w] is added to when `add`. Source: Gu and Dao 2023 (Mamba), alg. 2; Kimi Team 2025, §3; Peng et al. 2025
+ * (RWKV-7), §4. Recurrences with one decay per head are computed in chunks instead (kern_recall, kern_absorb). */
 enum { KERN_SCAN_W = 16 };
 typedef struct kern_scan {
     float *s;
@@ -158,6 +157,40 @@ typedef struct kern_scan {
     float *y;
     bool add;
 } kern_scan;
+
+/* The parts of a recurrence in chunks of KERN_CHUNK tokens (model/ssm.h). Rows of w columns, t = 0 … m-1 in order:
+ *   y[t] = (pre[t] read[t] + by x[t] + sum_{u < first + t} coef[t][u] past[u]) · post[t]
+ * each step fused or rounded as written, the sum in ascending u. x, past, post: NULL leaves that part out. read[t] may
+ * be y[t], and a row of past may be an earlier row of y: that is how the delta rule feeds on itself. */
+enum { KERN_CHUNK = 16 };
+typedef struct kern_recall {
+    float *y;
+    const float *read, *x, *past;
+    size_t ldy, ld_read, ldx, ld_past;
+    const float *pre, *post;    /* [m] */
+    const float *coef;          /* [m, KERN_CHUNK] */
+    float by;
+    size_t first, m, w;
+} kern_recall;
+/* s[i] = decay s[i] + sum_{u < k} in[u][i] x[u], for n rows i of w columns; u ascending, fused. */
+typedef struct kern_absorb {
+    float *s;
+    size_t n, w, ld;
+    float decay;
+    const float *const *in;     /* [k] rows of n */
+    const float *x;             /* [k, w] at stride ldx */
+    size_t ldx, k;
+} kern_absorb;
+
+/* One row of a depthwise convolution: y[n] = act(x[0] w[0] + x[1] w[1] + … (k taps, the first rounded, the others
+ * fused) + bias). x: k rows of n; w: [k, n] at stride ldw; bias may be NULL. */
+typedef struct kern_conv {
+    float *y;
+    const float *const *x;
+    const float *w, *bias;
+    size_t ldw, k, n;
+    act_fn act;
+} kern_conv;
 
 typedef struct kern_table {
     uint32_t flags;
@@ -197,7 +230,9 @@ typedef struct kern_table {
     void (*bf16_zip)(void *dst, const float *a, const float *b, size_t n);
     /* As soften, with the results in bf16 in p; the sum is that of the rounded ones. s may be overwritten. */
     float (*soften_bf16)(void *p, float *s, size_t n, float *max, float *sum);
-    void (*scan)(const kern_scan *a);
+    void (*recall)(const kern_recall *a);
+    void (*absorb)(const kern_absorb *a);
+    void (*conv)(const kern_conv *a);
     void (*scan_each)(const kern_scan *a);
     void (*scan_delta)(const kern_scan *a);
     void (*scan_back)(const kern_scan *a);

@@ -3,7 +3,8 @@
  *     S = decay · S;   d = beta · (v - k S);   S = S + k d;   y = q S / sqrt(dim_k)
  * then a gated norm per head. Source: Yang et al. 2024, "Gated Delta Networks", eq. 10; Kimi Team 2025, §3.
  *
- * Value channels are independent of each other: a head is cut into tiles of them, which the threads divide. */
+ * One decay per head: in chunks (ssm.h). Kimi's decays per channel do not factor out of a chunk's products: there a
+ * head is cut into tiles of value channels, which are independent of each other and gone through token by token. */
 #include "model/ssm.h"
 
 #include <math.h>
@@ -28,11 +29,17 @@ static struct delta *new_delta(model *m, layer *l, int which, mote_error *err) {
     return p;
 }
 
-static mote_status set_state(layer *l, int which, const struct delta *p, mote_error *err) {
-    size_t conv = 0;
+static size_t all_conv_floats(const struct delta *p) {
+    size_t n = 0;
     for (int i = 0; i < 3; i++)
-        if (p->conv[i].w) conv += ssm_conv_floats(&p->conv[i]);
-    return ssm_set_state(l, which, conv, v_width(p), p->dim_k, err);
+        if (p->conv[i].w) n += ssm_conv_floats(&p->conv[i]);
+    return n;
+}
+
+static mote_status set_state(layer *l, int which, const struct delta *p, mote_error *err) {
+    size_t conv = all_conv_floats(p);
+    if (p->per_channel) return ssm_set_state(l, which, conv, v_width(p), p->dim_k, err);
+    return ssm_set_state(l, which, conv + ssm_scan_floats(p->n_v, p->n_k, p->dim_k), v_width(p), p->dim_k + KERN_CHUNK, err);
 }
 
 static void drop_scales(layer *l, const role *r, size_t n) {
@@ -136,16 +143,16 @@ static void gdn_project(fwd *f, const layer *l, const struct delta *p, const lin
     } else o[2] = slot_out(&l->slots[R_SSM_BA], b->raw, 2 * nv);
     op_linear(&f->t, in, f->n, o, p->tiled ? 4 : 3);
     team_enter(&f->t, PROF_ACT);
-    fwd_share(f, f->n * nv, &from, &to);
-    for (size_t i = from; i < to; i++) {
-        size_t row = i / nv, head = i % nv;
-        if (!p->tiled) { /* each key head's betas, then its alphas */
+    fwd_share(f, f->n, &from, &to);
+    for (size_t row = from; row < to; row++) {
+        float *beta = b->beta + row * nv, *decay = b->decay + row * nv;
+        for (size_t head = 0; head < nv && !p->tiled; head++) { /* each key head's betas, then its alphas */
             const float *ba = b->raw + row * 2 * nv + head / per * 2 * per + head % per;
-            b->beta[i] = ba[0];
-            b->decay[i] = ba[per];
+            beta[head] = ba[0];
+            decay[head] = ba[per];
         }
-        b->beta[i] = act_apply(ACT_SIGMOID, b->beta[i]);
-        b->decay[i] = ssm_softplus(b->decay[i] + l->slots[R_SSM_DT].bias[head]) * l->slots[R_SSM_A].vec[head];
+        ssm_act(&f->t, ACT_SIGMOID, beta, beta, NULL, nv);
+        ssm_steps(&f->t, decay, decay, l->slots[R_SSM_DT].bias, l->slots[R_SSM_A].vec, nv);
     }
 }
 
@@ -167,45 +174,44 @@ static void kda_project(fwd *f, const layer *l, const struct delta *p, const lin
     for (size_t i = from; i < to; i++) {
         size_t head = i % p->n_v;
         float *g = b->decay + i * p->dim_k;
-        const float *dt = l->slots[R_SSM_DT].bias + head * p->dim_k;
-        b->beta[i] = act_apply(ACT_SIGMOID, b->beta[i]);
-        for (size_t c = 0; c < p->dim_k; c++) g[c] = ssm_softplus(g[c] + dt[c]) * l->slots[R_SSM_A].vec[head];
+        f->t.kern->axpy(g, l->slots[R_SSM_DT].bias + head * p->dim_k, 1, p->dim_k);
+        ssm_act(&f->t, ACT_SOFTPLUS, g, g, NULL, p->dim_k);
+        f->t.kern->scale(g, g, l->slots[R_SSM_A].vec[head], p->dim_k);
+        (void)f->t.kern->exp_sum(g, 0, p->dim_k);
     }
+    ssm_act(&f->t, ACT_SIGMOID, b->beta + from, b->beta + from, NULL, to - from);
 }
 
+/* First channel of unit u of the row [q heads, k heads, v heads]. */
+static size_t channel_of(const struct delta *p, size_t u) {
+    return u <= 2 * p->n_k ? u * p->dim_k : 2 * q_width(p) + (u - 2 * p->n_k) * p->dim_v;
+}
+
+/* Queries and keys to unit length: x / sqrt(sum x² + eps); queries also / sqrt(dim_k). */
+static void normalise(const fwd *f, const struct delta *p, float *x, size_t head) {
+    float by = 1 / sqrtf(f->t.kern->dot(x, x, p->dim_k) + f->m->hp.eps);
+    f->t.kern->scale(x, x, head < p->n_k ? by / sqrtf((float)p->dim_k) : by, p->dim_k);
+}
+
+/* Whole heads to a thread, which can then norm what it has convolved. */
 static void convolve(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
-    size_t ld = qkv_width(p), row = 0;
+    size_t ld = qkv_width(p), row = 0, u0, u1;
     team_enter(&f->t, PROF_CONV);
+    fwd_share(f, 2 * p->n_k + p->n_v, &u0, &u1);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         float *st = fwd_state(f, l, which, g->seq);
         size_t first = 0;
         for (int c = 0; c < 3 && p->conv[c].w; c++) {
-            size_t from, to;
-            pool_share(p->conv[c].n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+            size_t n = p->conv[c].n, from = MIN(MAX(channel_of(p, u0), first) - first, n), to = MIN(MAX(channel_of(p, u1), first) - first, n);
             ssm_conv_run(&f->t, &p->conv[c], st, b->qkv + row * ld + first, ld, b->mixed + row * ld + first, ld, g->n, from, to);
             st += ssm_conv_floats(&p->conv[c]);
-            first += p->conv[c].n;
+            first += n;
         }
+        for (size_t r = row; r < row + g->n; r++)
+            for (size_t u = u0; u < MIN(u1, 2 * p->n_k); u++) normalise(f, p, b->mixed + r * ld + u * p->dim_k, u);
         row += g->n;
     }
-    team_barrier(&f->t);
-}
-
-/* Queries and keys to unit length: x / sqrt(sum x² + eps); queries also / sqrt(dim_k). Decays to their exponentials. */
-static void normalise(fwd *f, const struct delta *p, const struct delta_mem *b) {
-    size_t heads = 2 * p->n_k, from, to;
-    team_enter(&f->t, PROF_NORM);
-    fwd_share(f, f->n * heads, &from, &to);
-    for (size_t i = from; i < to; i++) {
-        float *x = b->mixed + i / heads * qkv_width(p) + i % heads * p->dim_k;
-        float by = 1 / sqrtf(f->t.kern->dot(x, x, p->dim_k) + f->m->hp.eps);
-        if (i % heads < p->n_k) by /= sqrtf((float)p->dim_k);
-        for (size_t c = 0; c < p->dim_k; c++) x[c] *= by;
-    }
-    team_enter(&f->t, PROF_ACT);
-    fwd_share(f, f->n * decay_width(p), &from, &to);
-    (void)f->t.kern->exp_sum(b->decay + from, 0, to - from);
     team_barrier(&f->t);
 }
 
@@ -216,39 +222,40 @@ static void scan_tile(const fwd *f, const struct delta *p, const struct delta_me
     for (size_t t = row; t < row + n; t++) {
         const float *q = b->mixed + t * ld + kh * p->dim_k, *k = q + q_width(p);
         const float *v = b->mixed + t * ld + 2 * q_width(p) + head * p->dim_v + first;
-        const float *g = b->decay + t * decay_width(p) + head * (p->per_channel ? p->dim_k : 1);
-        f->t.kern->scan_delta(&(kern_scan){.s = s, .n = p->dim_k, .w = w, .decay = g, .decay_step = p->per_channel, .in = k, .out = q, .x = v, .probe = k,
+        const float *g = b->decay + t * decay_width(p) + head * p->dim_k;
+        f->t.kern->scan_delta(&(kern_scan){.s = s, .n = p->dim_k, .w = w, .decay = g, .decay_step = 1, .in = k, .out = q, .x = v, .probe = k,
                                            .beta = b->beta[t * p->n_v + head], .y = b->y + t * v_width(p) + head * p->dim_v + first});
     }
 }
 
-static void scan(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
-    size_t from, to, row = 0, conv = 0;
-    for (int i = 0; i < 3; i++)
-        if (p->conv[i].w) conv += ssm_conv_floats(&p->conv[i]);
+static void scan_tiles(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
+    norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps};
+    size_t from, to, row = 0;
     team_enter(&f->t, PROF_SCAN);
     fwd_share(f, p->n_v * tiles_per_head(p), &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
-        float *st = (float *)fwd_state(f, l, which, g->seq) + conv;
+        float *st = (float *)fwd_state(f, l, which, g->seq) + all_conv_floats(p);
         for (size_t tile = from; tile < to; tile++) scan_tile(f, p, b, st, tile, row, g->n);
         row += g->n;
     }
     team_barrier(&f->t);
-}
-
-/* y = norm(y) · act(z), head by head. */
-static void gated_norm(fwd *f, const layer *l, const struct delta *p, const struct delta_mem *b) {
-    norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps};
-    size_t from, to;
     team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n * p->n_v, &from, &to);
     for (size_t i = from; i < to; i++) {
         float *y = b->y + i * p->dim_v;
         norm_row_local(&f->t, &nm, y, y, p->dim_v);
-        ssm_act(&f->t, p->per_channel ? ACT_SIGMOID : ACT_SILU, y, b->z + i * p->dim_v, y, p->dim_v);
+        ssm_act(&f->t, ACT_SIGMOID, y, b->z + i * p->dim_v, y, p->dim_v);
     }
     team_barrier(&f->t);
+}
+
+static void scan_chunks(fwd *f, const layer *l, int which, const struct delta *p, const struct delta_mem *b) {
+    ssm_scan s = {.n_head = p->n_v, .dim = p->dim_v, .n_key = p->n_k, .n = p->dim_k, .tiled = p->tiled, .delta = true, .x = b->mixed + 2 * q_width(p),
+                  .ld = qkv_width(p), .in = b->mixed + q_width(p), .out = b->mixed, .ld_key = qkv_width(p), .decay = b->decay, .ld_decay = p->n_v,
+                  .gain = b->beta, .ld_gain = p->n_v, .y = b->y, .ld_y = v_width(p), .norm = {NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps},
+                  .gate = ACT_SILU, .z = b->z, .ld_z = v_width(p), .z_head = p->dim_v};
+    ssm_scan_run(f, l, which, all_conv_floats(p), &s);
 }
 
 static void delta_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
@@ -258,9 +265,8 @@ static void delta_forward(fwd *f, const layer *l, int which, const linear_in *in
     if (p->per_channel) kda_project(f, l, p, in, &b);
     else gdn_project(f, l, p, in, &b);
     convolve(f, l, which, p, &b);
-    normalise(f, p, &b);
-    scan(f, l, which, p, &b);
-    gated_norm(f, l, p, &b);
+    if (p->per_channel) scan_tiles(f, l, which, p, &b);
+    else scan_chunks(f, l, which, p, &b);
     linear_in oin = {.x = b.y, .ld = v_width(p)};
     linear_out o = slot_sink(&l->slots[p->per_channel ? R_ATTN_OUT : R_SSM_OUT], sk);
     op_linear(&f->t, &oin, f->n, &o, 1);

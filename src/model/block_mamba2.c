@@ -32,7 +32,8 @@ static mote_status mamba2_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(ssm_conv_bind(m, l, R_SSM_CONV, h->d_conv, conv_dim(m), &p->conv, err));
     p->conv.act = ACT_SILU;
     l->priv[which] = p;
-    return ssm_set_state(l, which, ssm_conv_floats(&p->conv), h->d_inner, h->d_state, err);
+    size_t floats = ssm_conv_floats(&p->conv) + ssm_scan_floats(h->dt_rank, h->n_group, h->d_state);
+    return ssm_set_state(l, which, floats, h->d_inner, h->d_state + KERN_CHUNK, err);
 }
 
 struct mamba2_mem {
@@ -55,60 +56,45 @@ static size_t mamba2_mem_floats(const model *m, const layer *l, size_t n) {
     return b.used / sizeof(float) + 16;
 }
 
-static ssm_heads heads_of(const model *m, const layer *l, const struct mamba2_mem *b) {
+static ssm_scan scan_of(const model *m, const layer *l, const struct mamba2_mem *b) {
     const hparams *h = &m->hp;
     const float *bs = b->xbc + h->d_inner;
-    size_t n = conv_dim(m);
-    return (ssm_heads){.n_head = h->dt_rank, .dim = h->d_inner / h->dt_rank, .n_group = h->n_group, .d_state = h->d_state,
-                       .x = b->xbc, .ld = n, .b = bs, .c = bs + h->n_group * h->d_state, .ld_bc = n,
-                       .dt = b->in + h->d_inner + n, .ld_dt = in_rows(m), .decay = b->decay, .dt_bias = l->slots[R_SSM_DT].bias,
-                       .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
+    size_t n = conv_dim(m), dim = h->d_inner / h->dt_rank;
+    return (ssm_scan){.n_head = h->dt_rank, .dim = dim, .n_key = h->n_group, .n = h->d_state, .x = b->xbc, .ld = n,
+                      .in = bs, .out = bs + h->n_group * h->d_state, .ld_key = n, .decay = b->decay, .ld_decay = h->dt_rank,
+                      .gain = b->in + h->d_inner + n, .ld_gain = in_rows(m), .skip = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner,
+                      .gate = ACT_SILU, .z = b->in, .ld_z = in_rows(m), .z_head = dim};
 }
 
 /* The convolution by channels; the heads' steps and decays by rows, which need nothing of it. */
-static void convolve(fwd *f, const layer *l, int which, const ssm_heads *hs, const struct mamba2_mem *b) {
+static void convolve(fwd *f, const layer *l, int which, const struct mamba2_mem *b) {
     const struct mamba2 *p = l->priv[which];
+    const hparams *h = &f->m->hp;
     size_t n = p->conv.n, ld = in_rows(f->m), from, to, row = 0;
     team_enter(&f->t, PROF_CONV);
     pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
-        const float *x = b->in + row * ld + f->m->hp.d_inner;
+        const float *x = b->in + row * ld + h->d_inner;
         ssm_conv_run(&f->t, &p->conv, fwd_state(f, l, which, g->seq), x, ld, b->xbc + row * n, n, g->n, from, to);
         row += g->n;
     }
     team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n, &from, &to);
-    for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, hs, r);
+    for (size_t r = from; r < to; r++)
+        ssm_steps(&f->t, b->in + r * ld + h->d_inner + n, b->decay + r * h->dt_rank, l->slots[R_SSM_DT].bias, l->slots[R_SSM_A].vec, h->dt_rank);
     team_barrier(&f->t);
 }
 
-static void scan(fwd *f, const layer *l, int which, const ssm_heads *hs) {
-    const struct mamba2 *p = l->priv[which];
-    size_t from, to, row = 0;
-    team_enter(&f->t, PROF_SCAN);
-    fwd_share(f, ssm_heads_tiles(hs), &from, &to);
-    for (size_t i = 0; i < f->b->n_segs; i++) {
-        const model_seg *g = &f->b->segs[i];
-        float *st = (float *)fwd_state(f, l, which, g->seq) + ssm_conv_floats(&p->conv);
-        for (size_t tile = from; tile < to; tile++) ssm_heads_run(&f->t, hs, st, tile, row, g->n);
-        row += g->n;
-    }
-    team_barrier(&f->t);
-}
-
-/* y = norm(y · silu(z)), each group of channels by itself. */
-static void gated_norm(fwd *f, const layer *l, const struct mamba2_mem *b) {
+/* Each group of channels by itself. */
+static void norm_groups(fwd *f, const layer *l, float *y) {
     const hparams *h = &f->m->hp;
-    size_t n = h->d_inner / h->n_group, ld = in_rows(f->m), from, to;
-    team_enter(&f->t, PROF_ACT);
+    size_t n = h->d_inner / h->n_group, from, to;
+    team_enter(&f->t, PROF_NORM);
     fwd_share(f, f->n * h->n_group, &from, &to);
     for (size_t i = from; i < to; i++) {
-        size_t row = i / h->n_group, first = i % h->n_group * n;
-        float *y = b->y + row * h->d_inner + first;
-        norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec + first, NULL, h->eps};
-        ssm_act(&f->t, ACT_SILU, y, b->in + row * ld + first, y, n);
-        norm_row_local(&f->t, &nm, y, y, n);
+        norm nm = {NORM_RMS, l->slots[R_SSM_NORM].vec + i % h->n_group * n, NULL, h->eps};
+        norm_row_local(&f->t, &nm, y + i * n, y + i * n, n);
     }
     team_barrier(&f->t);
 }
@@ -118,14 +104,13 @@ static void mamba2_forward(fwd *f, const layer *l, int which, const linear_in *i
     struct mamba2_mem b = lay_out(f->m, f->n, &f->mem);
     linear_out first = slot_out(&l->slots[R_SSM_IN], b.in, ld);
     op_linear(&f->t, in, f->n, &first, 1);
-    ssm_heads hs = heads_of(f->m, l, &b);
-    convolve(f, l, which, &hs, &b);
-    scan(f, l, which, &hs);
-    linear_in gated = {.x = b.in, .ld = ld, .act = ACT_SILU, .up = b.y, .ld_up = d};
-    if (has(l, R_SSM_NORM)) {
-        gated_norm(f, l, &b);
-        gated = (linear_in){.x = b.y, .ld = d};
-    }
+    convolve(f, l, which, &b);
+    ssm_scan scan = scan_of(f->m, l, &b);
+    const struct mamba2 *p = l->priv[which];
+    ssm_scan_run(f, l, which, ssm_conv_floats(&p->conv), &scan);
+    linear_in gated = {.x = b.y, .ld = d};
+    if (has(l, R_SSM_NORM) && f->m->hp.n_group == 1) gated.norm = (norm){NORM_RMS, l->slots[R_SSM_NORM].vec, NULL, f->m->hp.eps};
+    else if (has(l, R_SSM_NORM)) norm_groups(f, l, b.y);
     linear_out out = slot_sink(&l->slots[R_SSM_OUT], sk);
     op_linear(&f->t, &gated, f->n, &out, 1);
     bump_reset(&f->mem, mark);

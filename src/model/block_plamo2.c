@@ -30,7 +30,8 @@ static mote_status plamo2_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(ssm_conv_bind(m, l, R_SSM_CONV, h->d_conv, h->d_inner, &p->conv, err));
     p->conv.act = ACT_SILU;
     l->priv[which] = p;
-    return ssm_set_state(l, which, ssm_conv_floats(&p->conv), h->d_inner, h->d_state, err);
+    size_t floats = ssm_conv_floats(&p->conv) + ssm_scan_floats(h->dt_rank, 1, h->d_state);
+    return ssm_set_state(l, which, floats, h->d_inner, h->d_state + KERN_CHUNK, err);
 }
 
 struct plamo2_mem {
@@ -93,31 +94,15 @@ static void project(fwd *f, const layer *l, const struct plamo2_mem *b) {
 static void scan(fwd *f, const layer *l, int which, const struct plamo2_mem *b) {
     const struct plamo2 *p = l->priv[which];
     const hparams *h = &f->m->hp;
-    ssm_heads hs = {.n_head = h->dt_rank, .dim = head_dim(f->m), .n_group = 1, .d_state = h->d_state, .x = b->x, .ld = h->d_inner,
-                    .b = b->bcd, .c = b->bcd + h->d_state, .ld_bc = x_rows(f->m), .dt = b->dt, .ld_dt = h->dt_rank, .decay = b->decay,
-                    .a = l->slots[R_SSM_A].vec, .d = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner};
-    size_t from, to, row = 0;
+    size_t dim = head_dim(f->m), from, to;
+    ssm_scan s = {.n_head = h->dt_rank, .dim = dim, .n_key = 1, .n = h->d_state, .x = b->x, .ld = h->d_inner, .in = b->bcd,
+                  .out = b->bcd + h->d_state, .ld_key = x_rows(f->m), .decay = b->decay, .ld_decay = h->dt_rank, .gain = b->dt, .ld_gain = h->dt_rank,
+                  .skip = l->slots[R_SSM_D].vec, .y = b->y, .ld_y = h->d_inner, .gate = ACT_SILU, .z = b->zx, .ld_z = 2 * h->d_inner, .z_head = 2 * dim};
     team_enter(&f->t, PROF_ACT);
     fwd_share(f, f->n, &from, &to);
-    for (size_t r = from; r < to; r++) ssm_heads_prepare(&f->t, &hs, r);
+    for (size_t r = from; r < to; r++) ssm_steps(&f->t, b->dt + r * h->dt_rank, b->decay + r * h->dt_rank, NULL, l->slots[R_SSM_A].vec, h->dt_rank);
     team_barrier(&f->t);
-    team_enter(&f->t, PROF_SCAN);
-    fwd_share(f, ssm_heads_tiles(&hs), &from, &to);
-    for (size_t i = 0; i < f->b->n_segs; i++) {
-        const model_seg *g = &f->b->segs[i];
-        float *st = (float *)fwd_state(f, l, which, g->seq) + ssm_conv_floats(&p->conv);
-        for (size_t tile = from; tile < to; tile++) {
-            size_t head, first, w;
-            ssm_heads_tile(&hs, tile, &head, &first, &w);
-            ssm_heads_run(&f->t, &hs, st, tile, row, g->n);
-            for (size_t r = row; r < row + g->n; r++) { /* y · silu(z); z lies at channel + head · dim */
-                float *y = b->y + r * h->d_inner + first;
-                ssm_act(&f->t, ACT_SILU, y, b->zx + r * 2 * h->d_inner + first + head * hs.dim, y, w);
-            }
-        }
-        row += g->n;
-    }
-    team_barrier(&f->t);
+    ssm_scan_run(f, l, which, ssm_conv_floats(&p->conv), &s);
 }
 
 static void plamo2_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {

@@ -27,14 +27,14 @@ static void mix(const fwd *f, const layer *l, int which, const model_seg *g, flo
     const struct shortconv *p = l->priv[which];
     size_t n = p->conv.n, ld = 3 * n;
     for (size_t r = 0; r < g->n; r++) {
-        float *b = bcx + r * ld;
-        for (size_t i = from; i < to; i++) b[i] *= b[2 * n + i];
+        float *b = bcx + r * ld + from;
+        ssm_act(&f->t, ACT_NONE, b, b, b + 2 * n, to - from);
     }
     if (f->m->hp.causal) ssm_conv_run(&f->t, &p->conv, fwd_state(f, l, which, g->seq), bcx, ld, y, n, g->n, from, to);
     else ssm_conv_run_centered(&f->t, &p->conv, bcx, ld, y, n, g->n, from, to);
     for (size_t r = 0; r < g->n; r++) {
-        const float *c = bcx + r * ld + n;
-        for (size_t i = from; i < to; i++) y[r * n + i] *= c[i];
+        float *row = y + r * n + from;
+        ssm_act(&f->t, ACT_NONE, row, row, bcx + r * ld + n + from, to - from);
     }
 }
 
