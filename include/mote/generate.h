@@ -4,6 +4,7 @@
 
 #include "mote/sampling.h"
 #include "mote/session.h"
+#include "mote/speculate.h"
 #include "mote/tokens.h"
 
 #ifdef __cplusplus
@@ -41,6 +42,8 @@ typedef struct mote_gen_opts {
     int (*on_piece)(void *ctx, const mote_piece *p); /* non-zero ends the generation; may be NULL */
     void *ctx;
     int (*on_prompt)(void *ctx, size_t done, size_t total); /* progress; non-zero cancels; may be NULL */
+    mote_speculator *speculator; /* of the same session: several tokens per pass where that pays, the same
+                                    tokens; NULL: one by one. During on_piece the session may hold guesses */
 } mote_gen_opts;
 MOTE_API void mote_gen_opts_fill(mote_gen_opts *o, size_t size);
 static inline mote_gen_opts mote_gen_opts_default(void) {
@@ -69,6 +72,7 @@ typedef struct mote_gen_result {
     size_t n_dropped_messages;  /* chat: oldest messages that did not fit */
     double prompt_ms, generate_ms;
     size_t n_tool_calls;        /* chat: tools that the answer calls */
+    size_t n_drafted, n_accepted; /* tokens that the speculator guessed and computed; those that came true */
 } mote_gen_result;
 
 /* Continues ids. The sequence afterwards holds the prompt and the answer (all but its last token's state).

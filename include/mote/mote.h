@@ -4,6 +4,7 @@
  *
  *   generate.h   a prompt or a message in, streamed text out; embeddings
  *   session.h    caches of sequences: feed ids, read logits, reuse prefixes, save, restore
+ *   speculate.h  several tokens per pass
  *   sampling.h   logits in, a token out
  *   engine.h     threads, models, what a model file says
  *   tokens.h     text to ids and back
@@ -42,6 +43,7 @@
 #include "mote/guard.h"
 #include "mote/sampling.h"
 #include "mote/session.h"
+#include "mote/speculate.h"
 #include "mote/status.h"
 #include "mote/template.h"
 #include "mote/tokens.h"

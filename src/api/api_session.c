@@ -4,6 +4,7 @@
 
 #include "api/api_int.h"
 #include "run/run.h"
+#include "run/spec.h"
 
 /* ---- sessions ---- */
 
@@ -117,6 +118,35 @@ mote_status mote_session_load(mote_session *s, size_t seq, const char *path, mot
     TRY(begin(s, seq, err));
     API_NEED(path, err);
     return run_load(s, seq, path, err);
+}
+
+/* ---- speculation ---- */
+
+void mote_spec_opts_fill(mote_spec_opts *o, size_t size) {
+    const mote_spec_opts d = {.size = sizeof d, .ngram = true, .n_max = 16};
+    api_fill(o, size, &d, sizeof d);
+}
+
+mote_status mote_speculator_open(mote_speculator **out, mote_session *s, const mote_spec_opts *o,
+                                 mote_error *err) {
+    API_NEED(out, err);
+    *out = NULL;
+    API_NEED(s, err);
+    mote_spec_opts own = mote_spec_opts_default();
+    TRY(api_merge(&own, sizeof own, o, err));
+    return spec_open(out, s, &own, err);
+}
+
+void mote_speculator_close(mote_speculator **sp) {
+    if (!sp) return;
+    spec_close(*sp);
+    *sp = NULL;
+}
+
+void mote_speculator_get_stats(const mote_speculator *sp, mote_spec_stats *out) {
+    mote_spec_stats now;
+    spec_stats(sp, &now);
+    api_result(out, &now, sizeof now);
 }
 
 /* ---- sampling ---- */

@@ -102,11 +102,21 @@ void answer_end(answer *a) {
 
 static double per_second(size_t n, double ms) { return ms > 0 ? 1000 * (double)n / ms : 0; }
 
-void answer_print_stats(const answer *a) {
+/* How guessing went, in this answer and in all. */
+static void print_speculation(const mote_gen_result *r, const mote_speculator *sp) {
+    mote_spec_stats s = {.size = sizeof s};
+    mote_speculator_get_stats(sp, &s);
+    cli_say("speculation: %zu guesses, %zu came true; in all n-grams %zu of %zu, draft %zu of %zu, %zu tokens in %zu passes, speed-up %.2f",
+            r->n_drafted, r->n_accepted, s.n_ngram_accepted, s.n_ngram, s.n_draft_accepted, s.n_draft, s.n_tokens, s.n_passes,
+            s.spent_ms > 0 ? 1 + s.saved_ms / s.spent_ms : 1);
+}
+
+void answer_print_stats(const answer *a, const mote_speculator *sp) {
     const mote_gen_result *r = &a->result;
     cli_say("prompt %zu tokens (%zu from the cache), %.2f s, %.1f tokens/s; answer %zu tokens, %.2f s, %.1f tokens/s", r->n_prompt,
             r->n_reused, r->prompt_ms / 1000, per_second(r->n_prompt - r->n_reused, r->prompt_ms), r->n_generated, r->generate_ms / 1000,
             per_second(r->n_generated, r->generate_ms));
+    if (sp) print_speculation(r, sp);
 }
 
 void answer_print_finish(const answer *a) {

@@ -29,7 +29,7 @@ int answer_interrupt_fd(void);
 /* Installs the handler of Ctrl-C for the whole program: it cancels the running answer, if there is one. */
 void answer_install_sigint(void);
 /* One line on stderr: tokens, seconds, tokens per second. */
-void answer_print_stats(const answer *a);
+void answer_print_stats(const answer *a, const mote_speculator *sp); /* sp may be NULL */
 /* Why it ended, when that is not obvious. */
 void answer_print_finish(const answer *a);
 #endif

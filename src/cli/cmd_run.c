@@ -33,6 +33,7 @@ const cli_option run_options[] = {
     MODEL_OPTIONS(RUN, model),
     SESSION_OPTIONS(RUN, session),
     SAMPLE_OPTIONS(RUN, sample),
+    SPEC_OPTIONS(RUN, spec),
     {0},
 };
 const cli_example run_examples[] = {
@@ -41,6 +42,7 @@ const cli_example run_examples[] = {
     {"mote run -m model.gguf -f notes.txt 'Summarize this:'", "a prompt and a file"},
     {"git diff | mote run qwen2.5-coder-0.5b-instruct -f - 'Write a commit message for:'", "a prompt and a pipe"},
     {"mote run -m model.gguf -p 'Once upon a time' -n 64 --temp 0 --raw", "continue a text, always the same way"},
+    {"mote run -m big.gguf -md small.gguf --stats -f main.c 'Rename the variable n to count:'", "a small model guesses, the big one decides"},
     {"mote run -m qwen2.5-coder-0.5b-instruct --prefix 'int add(int a, int b) {' --suffix '}'", "fill in the middle"},
     {0},
 };
@@ -87,10 +89,11 @@ static int read_prompt(const struct run_options *o, char **out, size_t *n) {
 
 static int print_json(const answer *a) {
     const mote_gen_result *r = &a->result;
-    return cli_print_json(json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f}", "text", cli_json_text(a->text ? a->text : "", a->n), "finish",
+    return cli_print_json(json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:I, s:I}", "text", cli_json_text(a->text ? a->text : "", a->n), "finish",
                                     mote_finish_name(r->finish), "prompt_tokens", (json_int_t)r->n_prompt, "cached_tokens",
                                     (json_int_t)r->n_reused, "answer_tokens", (json_int_t)r->n_generated, "prompt_ms", r->prompt_ms,
-                                    "answer_ms", r->generate_ms));
+                                    "answer_ms", r->generate_ms, "drafted_tokens", (json_int_t)r->n_drafted, "accepted_tokens",
+                                    (json_int_t)r->n_accepted));
 }
 
 static mote_status generate(loaded *l, const struct run_options *o, const char *prompt, size_t n, answer *a, mote_error *err) {
@@ -110,7 +113,7 @@ static int answer_once(loaded *l, const struct run_options *o, mote_sampler *sam
     mote_error err;
     if (o->state && access(o->state, F_OK) == 0 && mote_session_load(l->session, 0, o->state, &err) != MOTE_OK)
         cli_say("%s; the prompt is computed anew", err.message);
-    answer a = {.opts = run_gen_opts(o, sampler), .stream = !o->json, .thinking_shown = run_shows_thinking(o)};
+    answer a = {.opts = run_gen_opts(o, l, sampler), .stream = !o->json, .thinking_shown = run_shows_thinking(o)};
     answer_begin(&a, l->session);
     mote_status s = generate(l, o, prompt, n, &a, &err);
     answer_end(&a);
@@ -119,7 +122,7 @@ static int answer_once(loaded *l, const struct run_options *o, mote_sampler *sam
     else if (code == CLI_OK) {
         if (!o->raw && !a.failed_write) (void)putchar('\n');
         answer_print_finish(&a);
-        if (o->stats || o->model.verbose) answer_print_stats(&a);
+        if (o->stats || o->model.verbose) answer_print_stats(&a, l->speculator);
         code = cli_done(code);
     }
     if (code == CLI_OK && o->state && mote_session_save(l->session, 0, o->state, &err) != MOTE_OK) code = cli_fail(&err);
@@ -127,10 +130,11 @@ static int answer_once(loaded *l, const struct run_options *o, mote_sampler *sam
     return code == CLI_OK && answer_interrupted() ? 128 + SIGINT : code;
 }
 
-mote_gen_opts run_gen_opts(const struct run_options *o, mote_sampler *sampler) {
+mote_gen_opts run_gen_opts(const struct run_options *o, const loaded *l, mote_sampler *sampler) {
     mote_gen_opts g = mote_gen_opts_default();
     g.n_predict = o->n_predict > 0 ? (size_t)o->n_predict : 0;
     g.sampler = sampler;
+    g.speculator = l->speculator;
     g.stops = o->stops.v;
     g.n_stops = o->stops.n;
     g.show_special = o->special;
@@ -141,7 +145,7 @@ mote_gen_opts run_gen_opts(const struct run_options *o, mote_sampler *sampler) {
 bool run_shows_thinking(const struct run_options *o) { return !o->think || strcmp(o->think, "hide") != 0; }
 
 int cmd_run(const cli_command *self, int argc, char **argv) {
-    struct run_options o = {.n_predict = -1, .keep = -1, .sample = sample_defaults};
+    struct run_options o = {.n_predict = -1, .keep = -1, .sample = sample_defaults, .spec = spec_defaults};
     cli_args args;
     int code;
     if (!cli_parse(self, &o, &args, 2, argc, argv, &code)) return code;
@@ -168,6 +172,7 @@ int cmd_run(const cli_command *self, int argc, char **argv) {
     so.context_shift = o.raw && !o.no_shift;
     if (o.keep >= 0) so.n_keep = (size_t)o.keep;
     if (code == CLI_OK) code = load_session(&l, &o.session, &so, o.model.verbose);
+    if (code == CLI_OK) code = load_speculator(&l, &o.spec);
     if (code == CLI_OK) code = load_sampler(&sampler, l.model, &o.sample);
     if (code == CLI_OK) {
         answer_install_sigint();

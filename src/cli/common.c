@@ -68,7 +68,37 @@ int load_session(loaded *l, const session_flags *f, const mote_session_opts *own
     return CLI_OK;
 }
 
+/* It mirrors mote_spec_opts_default; a test compares. */
+const spec_flags spec_defaults = {.n_max = 16};
+
+int load_speculator(loaded *l, const spec_flags *f) {
+    mote_error err;
+    mote_spec_opts o = mote_spec_opts_default();
+    char word = f->spec ? f->spec[0] : 'a';
+    if (word == 'o') return CLI_OK;
+    if (word == 'd' && !f->draft) {
+        cli_say("--spec draft needs a draft model: -md MODEL");
+        return CLI_USAGE;
+    }
+    if (f->draft && word != 'n') {
+        int code;
+        char *path = models_resolve(f->draft, &code);
+        if (!path) return code;
+        mote_status s = mote_model_open(&l->draft, l->engine, path, NULL, &err);
+        free(path);
+        if (s != MOTE_OK) return cli_fail(&err);
+    }
+    o.ngram = word != 'd';
+    o.draft = l->draft;
+    o.n_max = (size_t)f->n_max;
+    o.n_min = (size_t)f->n_min;
+    o.p_min = (float)f->p_min;
+    return mote_speculator_open(&l->speculator, l->session, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+}
+
 void load_close(loaded *l) {
+    mote_speculator_close(&l->speculator);
+    mote_model_close(&l->draft);
     mote_session_close(&l->session);
     mote_model_close(&l->model);
     mote_engine_close(&l->engine);

@@ -43,6 +43,21 @@ typedef struct session_flags {
     OPT_CHOICE(S, F.type_v, "cache-type-v", "ctv", CACHE_TYPES, "number format of the cached values"),           \
     OPT_CHOICE(S, F.activations, "activations", NULL, "f32|fast", "fast: 8-bit activations where weights are quantized; f32: exact")
 
+/* ---- speculation ---- */
+typedef struct spec_flags {
+    const char *spec, *draft;
+    int64_t n_max, n_min;
+    double p_min;
+} spec_flags;
+extern const spec_flags spec_defaults; /* the library's */
+
+#define SPEC_OPTIONS(S, F)                                                                                       \
+    OPT_CHOICE(S, F.spec, "spec", NULL, "auto|off|ngram|draft", "several tokens per pass by guessing, never other tokens: auto: n-grams of the text, and -md where given, as far as it pays"), \
+    OPT_STR(S, F.draft, "model-draft", "md", "MODEL", "a smaller model with the same tokenizer, to guess"),      \
+    OPT_INT(S, F.n_max, "draft-max", "draft", "N", 1, MOTE_SPEC_MAX, "guess at most N tokens at once"),          \
+    OPT_INT(S, F.n_min, "draft-min", NULL, "N", 0, MOTE_SPEC_MAX, "fewer guesses than N are not tried"),         \
+    OPT_NUM(S, F.p_min, "draft-p-min", NULL, "X", 0, 1, "the draft model stops guessing where it is less sure than X")
+
 /* ---- sampling ---- */
 typedef struct sample_flags {
     int64_t seed, top_k, min_keep, repeat_last_n, dry_allowed_length, dry_last_n, mirostat;
@@ -89,6 +104,8 @@ typedef struct loaded {
     mote_engine *engine;
     mote_model *model;
     mote_session *session;
+    mote_model *draft;
+    mote_speculator *speculator;
 } loaded;
 
 /* Each returns an exit code after a message. name NULL: the default model. */
@@ -96,6 +113,8 @@ int load_engine(loaded *l, const model_flags *f);
 int load_model(loaded *l, const model_flags *f, const char *name, bool no_weights);
 mote_session_opts load_session_opts(const session_flags *f);
 int load_session(loaded *l, const session_flags *f, const mote_session_opts *o, bool verbose);
+/* Opens the draft model, when there is one, and the speculator of l->session; none with --spec off. */
+int load_speculator(loaded *l, const spec_flags *f);
 void load_close(loaded *l);
 /* Opens a sampler; bad values of the less usual options are reported by the library. */
 int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f);

@@ -56,14 +56,14 @@ static mote_status again(repl *r, const char *text, mote_error *err) {
 
 static void answer_with(repl *r, speak how, const char *text) {
     mote_error err;
-    r->answer.opts = run_gen_opts(r->o, *r->sampler);
+    r->answer.opts = run_gen_opts(r->o, r->l, *r->sampler);
     answer_begin(&r->answer, r->l->session);
     mote_status s = how(r, text, &err);
     answer_end(&r->answer);
     (void)puts("\n");
     if (s != MOTE_OK) cli_say("%s", err.message);
     else answer_print_finish(&r->answer);
-    if (s == MOTE_OK && r->stats) answer_print_stats(&r->answer);
+    if (s == MOTE_OK && r->stats) answer_print_stats(&r->answer, r->l->speculator);
     (void)answer_interrupted();
 }
 
@@ -92,7 +92,7 @@ static bool do_regen(repl *r, const char *text) {
 
 static bool do_stats(repl *r, const char *text) {
     if (*text) r->stats = strcmp(text, "off") != 0;
-    else if (r->answer.result.n_prompt) answer_print_stats(&r->answer);
+    else if (r->answer.result.n_prompt) answer_print_stats(&r->answer, r->l->speculator);
     if (*text || !r->answer.result.n_prompt) (void)printf("Statistics are %s.\n", r->stats ? "on" : "off");
     return true;
 }

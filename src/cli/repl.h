@@ -8,13 +8,14 @@ struct run_options {
     model_flags model;
     session_flags session;
     sample_flags sample;
+    spec_flags spec;
     const char *prompt, *file, *system, *prefix, *suffix, *think, *template_file, *state;
     int64_t n_predict, keep;
     cli_list stops;
     bool raw, no_shift, special, json, stats, no_history;
 };
 
-mote_gen_opts run_gen_opts(const struct run_options *o, mote_sampler *sampler);
+mote_gen_opts run_gen_opts(const struct run_options *o, const loaded *l, mote_sampler *sampler);
 bool run_shows_thinking(const struct run_options *o);
 
 /* A conversation as the options describe it. */

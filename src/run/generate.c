@@ -1,5 +1,6 @@
 /* generate.c: the loop of draw, tell, feed; stop strings; fill-in-the-middle prompts. */
 #include "run/run.h"
+#include "run/spec.h"
 
 #define TEXT_RESERVE 16384 /* bytes of text that may wait: longest stop string, longest token, and room */
 
@@ -114,6 +115,17 @@ static mote_status draw(generation *g, int32_t *id, mote_error *err) {
     return MOTE_OK;
 }
 
+/* Tokens whose caches will be there when the next is fed: without what is only guessed yet. */
+static size_t length(const generation *g) {
+    return g->o->speculator ? g->o->speculator->len : g->s->seqs[g->seq].n;
+}
+
+/* The sequence goes on by a token. left: those that may be drawn after it, 0: without limit. */
+static mote_status advance(generation *g, int32_t id, size_t left, mote_error *err) {
+    if (!g->o->speculator) return run_append(g->s, g->seq, &id, 1, err);
+    return spec_advance(g->o->speculator, id, left ? left - 1 : SIZE_MAX, err);
+}
+
 static mote_status loop(generation *g, mote_error *err) {
     mote_gen_result *r = g->r;
     for (;;) {
@@ -131,12 +143,30 @@ static mote_status loop(generation *g, mote_error *err) {
             r->finish = MOTE_FINISH_LENGTH;
             return MOTE_OK;
         }
-        if (g->s->seqs[g->seq].n >= g->s->n_ctx && !g->s->o.context_shift) {
+        if (length(g) >= g->s->n_ctx && !g->s->o.context_shift) {
             r->finish = MOTE_FINISH_CONTEXT;
             return MOTE_OK;
         }
-        TRY(run_append(g->s, g->seq, &id, 1, err));
+        TRY(advance(g, id, g->o->n_predict ? g->o->n_predict - r->n_generated : 0, err));
     }
+}
+
+/* What the speculator did for this generation, from what it had done before. */
+static void tell_guesses(const mote_speculator *sp, const mote_spec_stats *before, mote_gen_result *r) {
+    mote_spec_stats now;
+    spec_stats(sp, &now);
+    r->n_drafted = now.n_ngram + now.n_draft - before->n_ngram - before->n_draft;
+    r->n_accepted = now.n_ngram_accepted + now.n_draft_accepted - before->n_ngram_accepted - before->n_draft_accepted;
+}
+
+static mote_status loop_speculating(generation *g, mote_error *err) {
+    mote_speculator *sp = g->o->speculator;
+    mote_spec_stats before;
+    spec_stats(sp, &before);
+    mote_status st = loop(g, err);
+    spec_end(sp);
+    tell_guesses(sp, &before, g->r);
+    return st;
 }
 
 static mote_status check_opts(const mote_gen_opts *o, mote_error *err) {
@@ -174,8 +204,9 @@ mote_status run_generate(mote_session *s, size_t seq, const int32_t *ids, size_t
     TRYG(st, reserve(&g.text, TEXT_RESERVE, err));
     if (g.vocab) tok_stream_init(&g.stream, g.vocab, o->show_special ? TOK_SPECIAL : 0);
     st = feed_prompt(&g, ids, n, err);
+    if (st == MOTE_OK && o->speculator) st = spec_begin(o->speculator, s, seq, o->sampler, err);
     r->prompt_ms = now_ms() - begun;
-    if (st == MOTE_OK) st = loop(&g, err);
+    if (st == MOTE_OK) st = o->speculator ? loop_speculating(&g, err) : loop(&g, err);
     if (g.vocab && !g.stopped && !g.text.failed && g.text.p) {
         tok_stream_end(&g.stream, &g.text);
         if (!g.text.failed && g.text.n) tell(&g, g.text.n, -1);

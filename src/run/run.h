@@ -74,7 +74,10 @@ typedef struct run_feed {
     const int32_t *ids;
     size_t n;
     size_t mark; /* take a checkpoint when the sequence has this length; 0: none beside the regular ones */
-    float *all;       /* [n, n_vocab]: the logits after every token; NULL: the last alone */
+    float *all;       /* [n - all_from, n_vocab]: the logits after every token from all_from on; NULL: the
+                         last alone */
+    size_t all_from;
+    bool all_kept;    /* `all` lives on: the sequence's logits are its last row, not a copy of it */
     bool no_logits;   /* not even the last's */
 } run_feed;
 typedef struct run_checkpoint {

@@ -93,6 +93,12 @@ void sampler_reset(mote_sampler *s);
 void sampler_accept(mote_sampler *s, int32_t id);
 mote_status sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err);
 
+/* sampler_twin.c: a sampler that draws what another would draw next, from other logits, without that one's
+ * noticing. of must outlive it. */
+mote_status sampler_twin_open(mote_sampler **out, const mote_sampler *of, mote_error *err);
+void sampler_twin_sync(mote_sampler *twin, const mote_sampler *of); /* random numbers and history as of's now */
+void sampler_twin_free(mote_sampler *twin); /* NULL-safe */
+
 /* The likeliest token, the lower id at equal logits; MOTE_E_OUTPUT as sampler_draw. */
 mote_status sample_argmax(const float *logits, size_t n, int32_t *id, mote_error *err);
 

@@ -210,7 +210,7 @@ static void build_pass(mote_session *s, const run_feed *feeds, size_t n_feeds, p
         s->segs[p->n_segs++] = (model_seg){f->seq, s->seqs[f->seq].n, take};
         bool last = s->fed[i] + take == f->n;
         for (size_t t = 0; t < take; t++)
-            if (f->all || (last && t == take - 1 && !f->no_logits))
+            if (f->all ? s->fed[i] + t >= f->all_from : last && t == take - 1 && !f->no_logits)
                 s->want[p->n_want++] = (int32_t)(p->n + t);
         p->n += take;
     }
@@ -229,8 +229,7 @@ static void book_pass(mote_session *s, const run_feed *feeds, const pass *p, con
         s->fed[i] += take;
         bool done = s->fed[i] == f->n;
         q->logits = NULL;
-        if (f->all) row += take;
-        else if (done && !f->no_logits) q->logits = rows + row++ * s->n_vocab;
+        if (!f->all && done && !f->no_logits) q->logits = rows + row++ * s->n_vocab;
         if (s->n_ck && (q->n % s->ck_every == 0 || q->n == f->mark)) ck_take(s, f->seq);
     }
 }
@@ -305,22 +304,23 @@ mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_
         TRY(make_room(s, feeds, n, err));
         pass p = {0};
         build_pass(s, feeds, n, &p);
-        float *dst = all ? feeds[0].all + done * s->n_vocab : s->logits + rows * s->n_vocab;
+        float *dst = (all ? feeds[0].all : s->logits) + rows * s->n_vocab;
         model_batch b = {.ids = s->batch_ids, .n = p.n, .segs = s->segs, .n_segs = p.n_segs, .want = s->want,
                          .n_want = p.n_want, .logits = p.n_want ? dst : NULL};
         TRY(run_forward(s, &b, err));
         book_pass(s, feeds, &p, dst);
         done += p.n;
-        rows += all ? 0 : p.n_want;
+        rows += p.n_want;
         mote_status st = run_check_logits(s, dst, p.n_want, err);
         if (st != MOTE_OK) {
             for (size_t i = 0; i < n; i++) s->seqs[feeds[i].seq].logits = NULL;
             return st;
         }
     }
-    if (all && total) {
-        memcpy(s->logits, feeds[0].all + (total - 1) * s->n_vocab, s->n_vocab * sizeof(float));
-        s->seqs[feeds[0].seq].logits = s->logits;
+    if (all && rows) {
+        const float *last = feeds[0].all + (rows - 1) * s->n_vocab;
+        if (!feeds[0].all_kept) last = memcpy(s->logits, last, s->n_vocab * sizeof(float));
+        s->seqs[feeds[0].seq].logits = last;
     }
     return MOTE_OK;
 }
