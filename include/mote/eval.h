@@ -2,6 +2,7 @@
 #ifndef MOTE_EVAL_H
 #define MOTE_EVAL_H
 
+#include "mote/engine.h"
 #include "mote/session.h"
 
 #ifdef __cplusplus
@@ -72,6 +73,60 @@ typedef struct mote_bench_sample {
 /* samples [n_reps]. The session must have n_depth + n_prompt + n_gen positions and n_parallel sequences. */
 MOTE_API mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
                                 mote_error *err);
+
+/* ---- what the machine can do at most ---- */
+enum { MOTE_MACHINE_MEMORY_MAX = 160, MOTE_MACHINE_LATENCY_MAX = 16, MOTE_MACHINE_PEAK_MAX = 96, MOTE_MACHINE_BARRIER_MAX = 16 };
+
+/* Bandwidth, the best of several runs. bytes: the working set of all threads together; copies count what is read and what
+ * is written. */
+typedef struct mote_machine_memory {
+    const char *access; /* "read", "read 4 streams", "copy", "write" */
+    size_t bytes;
+    int n_threads;
+    bool huge_pages;
+    double gb_s;
+} mote_machine_memory;
+/* One thread follows a chain of pointers. */
+typedef struct mote_machine_latency {
+    const char *access; /* "random lines" of 64 bytes, "random pages": one line of each page of 4 KB, which
+                           is mostly the translation of addresses */
+    size_t bytes;
+    bool huge_pages;
+    double ns;
+} mote_machine_latency;
+typedef struct mote_machine_peak {
+    const char *unit;        /* "int8", "bf16", "f32" */
+    const char *instruction; /* "vpdpbusd zmm" */
+    int n_threads;
+    double gop_s;            /* multiplications and additions */
+} mote_machine_peak;
+typedef struct mote_machine_barrier {
+    int n_threads;
+    double ns; /* from one meeting of all threads to the next */
+} mote_machine_barrier;
+
+typedef struct mote_machine {
+    size_t size; /* set by the caller */
+    char cpu[128];
+    const char *isa; /* the rung in use */
+    int n_threads;   /* the most that were measured */
+    double seconds;  /* what measuring took */
+    size_t n_memory, n_latencies, n_peaks, n_barriers;
+    mote_machine_memory memory[MOTE_MACHINE_MEMORY_MAX];
+    mote_machine_latency latencies[MOTE_MACHINE_LATENCY_MAX];
+    mote_machine_peak peaks[MOTE_MACHINE_PEAK_MAX];
+    mote_machine_barrier barriers[MOTE_MACHINE_BARRIER_MAX];
+} mote_machine;
+
+/* Measures with 1, 2, 4, … threads up to the engine's, on its instruction sets; takes up to 512 MB
+ * meanwhile, and some 5 seconds. only_limits: only
+ * what mote_machine_read_limit and mote_machine_peak_limit look up, with all threads (about a second). */
+MOTE_API mote_status mote_machine_measure(mote_engine *e, bool only_limits, mote_machine *out, mote_error *err);
+/* The fastest way to read a working set of so many bytes with all threads, GB/s: between two measured sizes on a straight
+ * line over the logarithm of the size. 0 when nothing was measured. */
+MOTE_API double mote_machine_read_limit(const mote_machine *m, double bytes);
+/* The fastest instruction of a unit with all threads, GOP/s; 0: this machine has none. */
+MOTE_API double mote_machine_peak_limit(const mote_machine *m, const char *unit);
 
 /* ---- where the time of passes goes ---- */
 enum { MOTE_PROFILE_PREFILL = 0, MOTE_PROFILE_DECODE = 1, MOTE_PROFILE_PHASES = 2 };

@@ -4,6 +4,7 @@
 
 #include "api/api_int.h"
 #include "run/run.h"
+#include "tensor/machine.h"
 
 /* ---- generation ---- */
 
@@ -129,6 +130,21 @@ mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sam
     atomic_store(&s->cancel, 0);
     return run_bench(s, &own, samples, err);
 }
+
+mote_status mote_machine_measure(mote_engine *e, bool only_limits, mote_machine *out, mote_error *err) {
+    API_NEED(e, err);
+    API_NEED(out, err);
+    mote_machine *m = MEM_NEW(mote_machine);
+    if (!m) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    m->size = sizeof *m;
+    mote_status st = run_machine(e, only_limits, m, err);
+    if (st == MOTE_OK) api_result(out, m, sizeof *m);
+    mem_free(m);
+    return st;
+}
+
+double mote_machine_read_limit(const mote_machine *m, double bytes) { return machine_read_limit(m, bytes); }
+double mote_machine_peak_limit(const mote_machine *m, const char *unit) { return machine_peak_limit(m, unit); }
 
 mote_status mote_profile_start(mote_session *s, mote_error *err) {
     API_NEED(s, err);

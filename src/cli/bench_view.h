@@ -13,7 +13,7 @@ struct bench_options {
     cli_list n_prompt, n_gen, n_depth, npl, npp, ntg;
     const char *format;
     int64_t reps, parallel;
-    bool no_warmup, shared_prompt, profile;
+    bool no_warmup, shared_prompt, profile, machine, json;
     const char *svg; /* picture of the profile */
 };
 
@@ -39,6 +39,10 @@ int bench_measure(loaded *l, const struct bench_options *o, bench_test *t);
 /* bench_batched.c: every prompt length × every decode length × every number of sequences, as llama-batched-bench. */
 int bench_batched(loaded *l, const struct bench_options *o, const bench_numbers *prompts, const bench_numbers *gens,
                   const bench_numbers *parallel);
+
+/* bench_machine.c: measures and prints; an exit code. */
+int bench_machine(const struct bench_options *o);
+json_t *machine_json(const mote_machine *m);
 
 /* bench_profile.c: where the time of a test went. */
 json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES]);

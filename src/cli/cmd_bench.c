@@ -19,6 +19,8 @@ const cli_option bench_options[] = {
     OPT_FLAG(struct bench_options, shared_prompt, NULL, "pps", "with -npl: one prompt, shared by all sequences"),
     OPT_FLAG(struct bench_options, profile, "profile", NULL, "print where the time goes: each operation of prefill and of decode"),
     OPT_STR(struct bench_options, svg, "profile-svg", NULL, "FILE", "the same as a picture"),
+    OPT_FLAG(struct bench_options, machine, "machine", NULL, "measure the machine instead: what it can read and compute at most (takes 512 MB and 5 s)"),
+    OPT_FLAG(struct bench_options, json, "json", NULL, "as -o json"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
     OPT_CHOICE(struct bench_options, format, "output", "o", "md|json|jsonl|csv", "how to print the results"),
     MODEL_OPTIONS(struct bench_options, model),
@@ -28,6 +30,7 @@ const cli_option bench_options[] = {
 const cli_example bench_examples[] = {
     {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
     {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
+    {"mote bench --machine -t 2", "bandwidths, latencies and arithmetic rates of this machine"},
     {"mote bench -m model.gguf -p 0 -n 64 --profile", "where the time of decoding goes"},
     {"mote bench -m model.gguf -c 8192 -npp 128 -ntg 128 -npl 1,4,8,16 -t 2", "1, 4, 8 and 16 sequences decoded together"},
     {0},
@@ -189,6 +192,9 @@ int cmd_bench(const cli_command *self, int argc, char **argv) {
     cli_args args;
     int code;
     if (!cli_parse(self, &o, &args, 1, argc, argv, &code)) return code;
+    if (o.json) o.format = "json";
+    else o.json = strcmp(o.format, "json") == 0;
+    if (o.machine) return cli_done(bench_machine(&o));
     const bool batched = o.npl.n || o.npp.n || o.ntg.n;
     if (o.reps == 0) o.reps = batched ? 1 : 5;
     bench_numbers prompts, gens, depths = {0}, parallel = {0};

@@ -159,6 +159,9 @@ mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mo
                            mote_error *err);
 mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err);
 
+/* limits.c */
+mote_status run_machine(mote_engine *e, bool only_limits, mote_machine *out, mote_error *err);
+
 /* profile.c */
 mote_status run_profile_start(mote_session *s, mote_error *err);
 void run_profile_stop(mote_session *s);

@@ -36,3 +36,7 @@ $ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 0 -n 4 -r 2 -t 2 --pr
 $ mote bench -npl 2 --profile
 ! goes with -p and -n
 ? 2
+# the machine's limits
+$ mote bench --machine -t 2 --json | python3 -c 'import json,sys; d = json.load(sys.stdin); print(sorted(d)); print({m["access"] for m in d["memory"]} == {"read", "read 4 streams", "copy", "write"}, {m["threads"] for m in d["memory"]}, min(m["gb_s"] for m in d["memory"]) > 0.1, [b["threads"] for b in d["barriers"]], {p["unit"] for p in d["peaks"]} >= {"int8", "f32"}, min(p["gop_s"] for p in d["peaks"]) > 0.05, len(d["latency"]) % 2)'
+> ['barriers', 'cpu', 'isa', 'latency', 'memory', 'peaks', 'seconds', 'threads']
+> True {1, 2} True [1, 2] True True 0

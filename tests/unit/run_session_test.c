@@ -576,6 +576,27 @@ static void test_profile(void **state) {
     mote_session_close(&s);
 }
 
+/* Limits between measured sizes, and beyond them. */
+static void test_machine_limits(void **state) {
+    (void)state;
+    mote_machine m = {.size = sizeof m, .n_threads = 2, .n_memory = 5, .n_peaks = 3};
+    const mote_machine_memory memory[] = {{"read", 1 << 20, 2, true, 400},
+                                          {"read", 1 << 22, 2, true, 150},
+                                          {"read 4 streams", 1 << 22, 2, false, 200}, /* the fastest way counts */
+                                          {"read", 1 << 22, 1, true, 900},            /* all threads count */
+                                          {"copy", 1 << 22, 2, true, 999}};
+    const mote_machine_peak peaks[] = {{"int8", "a", 2, 100}, {"int8", "b", 2, 300}, {"int8", "b", 1, 400}};
+    memcpy(m.memory, memory, sizeof memory);
+    memcpy(m.peaks, peaks, sizeof peaks);
+    assert_float_equal(mote_machine_read_limit(&m, 1 << 20), 400, 1e-9);
+    assert_float_equal(mote_machine_read_limit(&m, 1 << 21), 300, 1e-9);
+    assert_float_equal(mote_machine_read_limit(&m, 1 << 22), 200, 1e-9);
+    assert_float_equal(mote_machine_read_limit(&m, 5), 400, 1e-9);
+    assert_float_equal(mote_machine_read_limit(&m, 1e12), 200, 1e-9);
+    assert_float_equal(mote_machine_peak_limit(&m, "int8"), 300, 1e-9);
+    assert_float_equal(mote_machine_peak_limit(&m, "bf16"), 0, 1e-9);
+}
+
 static int32_t likeliest(const mote_session *s, size_t seq, size_t n_vocab) {
     const float *row = mote_session_logits(s, seq);
     size_t best = 0;
@@ -681,6 +702,7 @@ int main(void) {
         cmocka_unit_test(test_embeddings),
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_profile),
+        cmocka_unit_test(test_machine_limits),
         cmocka_unit_test(test_batched_greedy),
         cmocka_unit_test(test_model_without_tokenizer),
         cmocka_unit_test(test_info),

@@ -2,6 +2,7 @@
 #ifndef MOTE_KERNEL_ARM_INIT_ARM_H
 #define MOTE_KERNEL_ARM_INIT_ARM_H
 
+#include "kernel/peak.h"
 #include "kernel/rungs.h"
 
 void kern_init_float_neon(kern_table *t);
@@ -9,5 +10,8 @@ void kern_init_fmul_neon(kern_table *t);
 void kern_init_mul_neon(kern_table *t);
 void kern_init_mul_dotprod(kern_table *t);
 void kern_init_mul_i8mm(kern_table *t);
+void kern_peaks_neon(kern_peaks *p);
+void kern_peaks_dotprod(kern_peaks *p);
+void kern_peaks_i8mm(kern_peaks *p);
 
 #endif

@@ -14,3 +14,11 @@ void kern_init_isa(kern_table *t, uint32_t flags) {
     if (flags & CPU_AVX512VNNI) kern_init_mul_avx512vnni(t);
     else if (!(flags & CPU_AVXVNNI)) kern_init_mul_avx512(t); /* 256 bits of VNNI beat 512 without */
 }
+
+void kern_peaks_isa(kern_peaks *p, uint32_t flags) {
+    if (flags & CPU_AVX2) kern_peaks_avx2(p);
+    if (flags & CPU_AVXVNNI) kern_peaks_avxvnni(p);
+    if (flags & CPU_AVX512) kern_peaks_avx512(p);
+    if (flags & CPU_AVX512VNNI) kern_peaks_avx512vnni(p);
+    if (flags & CPU_AVX512BF16) kern_peaks_avx512bf16(p);
+}

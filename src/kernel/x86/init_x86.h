@@ -2,6 +2,7 @@
 #ifndef MOTE_KERNEL_X86_INIT_X86_H
 #define MOTE_KERNEL_X86_INIT_X86_H
 
+#include "kernel/peak.h"
 #include "kernel/rungs.h"
 
 void kern_init_mul_avx2(kern_table *t);
@@ -13,5 +14,10 @@ void kern_init_float_avx512(kern_table *t);
 void kern_init_fmul_avx2(kern_table *t);
 void kern_init_fmul_avx512(kern_table *t);
 void kern_init_attn_avx512bf16(kern_table *t);
+void kern_peaks_avx2(kern_peaks *p);
+void kern_peaks_avxvnni(kern_peaks *p);
+void kern_peaks_avx512(kern_peaks *p);
+void kern_peaks_avx512vnni(kern_peaks *p);
+void kern_peaks_avx512bf16(kern_peaks *p);
 
 #endif
