@@ -106,6 +106,24 @@ typedef struct kern_mul {
 typedef void kern_mul_fn(const kern_mul *a);
 size_t kern_mul_scratch(size_t k);
 
+/* The screen of a matrix in split form (split.h): for the 16 rows of each of n_panels panels s, the sum over what is
+ * read of the levels, and u ≥ what the product would give, NaN where that cannot be said. screen reads the high
+ * parts alone; refine adds the next pair of bits, from rest, to the s that screen gave (n_low 4 only). */
+struct kern_split;
+struct kern_screen_col;
+typedef struct kern_screen {
+    const struct kern_split *split;
+    const unsigned char *high, *rest; /* of the first panel; 64-byte aligned; screen does not use rest */
+    size_t n_panels, k;
+    const int8_t *q;                     /* [k] the activations */
+    const struct kern_screen_col *cols;  /* of kern_screen_x, from the level that is meant on */
+    float *s, *u;                        /* [n_panels · 16] */
+} kern_screen;
+typedef void kern_screen_fn(const kern_screen *a);
+/* The panel of which high and rest are the parts. */
+typedef void kern_merge_fn(const struct kern_split *s, unsigned char *panel, const unsigned char *high,
+                           const unsigned char *rest, size_t k);
+
 /* The same for row-major float weights and f32 activations: k in order in steps of the vector width, one
  * accumulator vector per element, a fixed tree at the end. */
 typedef struct kern_fmul {
@@ -197,6 +215,8 @@ typedef struct kern_table {
     const char *rung;
     kern_mul_fn *mul[QUANT_TYPE_MAX];   /* by weight type; NULL when it has no packed form */
     kern_fmul_fn *fmul[QUANT_TYPE_MAX]; /* F32, F16, BF16 */
+    kern_screen_fn *screen, *refine;
+    kern_merge_fn *merge;
     /* dst: a row of kern_acts made from x[k]. Non-finite x gives a zero block. */
     void (*quantize)(void *dst, const float *x, size_t k);
     /* dst: one tile from n ≤ KERN_TILE rows of kern_acts, x_bytes apart; the tokens from n on are zeros. */

@@ -1,6 +1,7 @@
 /* table.c: the scalar versions first, then the ladder. */
 #include "kernel/generic/ref.h"
 #include "kernel/rungs.h"
+#include "kernel/split.h"
 
 void kern_table_init(kern_table *t, uint32_t mask) {
     *t = (kern_table){
@@ -28,6 +29,9 @@ void kern_table_init(kern_table *t, uint32_t mask) {
         .scan_each = kern_scan_each_ref,
         .scan_delta = kern_scan_delta_ref,
         .scan_back = kern_scan_back_ref,
+        .screen = kern_screen_ref,
+        .refine = kern_refine_ref,
+        .merge = kern_merge_ref,
         .fmul = {[QUANT_F32] = kern_fmul_f32_ref, [QUANT_F16] = kern_fmul_f16_ref, [QUANT_BF16] = kern_fmul_bf16_ref},
         .widen = {[QUANT_F32] = kern_widen_f32_ref, [QUANT_F16] = kern_widen_f16_ref, [QUANT_BF16] = kern_widen_bf16_ref},
         .unzip = {[QUANT_F16] = kern_unzip_f16_ref, [QUANT_BF16] = kern_unzip_bf16_ref},

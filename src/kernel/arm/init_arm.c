@@ -6,7 +6,11 @@ void kern_init_isa(kern_table *t, uint32_t flags) {
     kern_init_float_neon(t);
     kern_init_fmul_neon(t);
     kern_init_mul_neon(t);
-    if (flags & CPU_DOTPROD) kern_init_mul_dotprod(t);
+    kern_init_screen_neon(t);
+    if (flags & CPU_DOTPROD) {
+        kern_init_mul_dotprod(t);
+        kern_init_screen_dotprod(t);
+    }
     if (flags & CPU_I8MM) kern_init_mul_i8mm(t);
 }
 

@@ -13,5 +13,7 @@ void kern_init_mul_i8mm(kern_table *t);
 void kern_peaks_neon(kern_peaks *p);
 void kern_peaks_dotprod(kern_peaks *p);
 void kern_peaks_i8mm(kern_peaks *p);
+void kern_init_screen_neon(kern_table *t);
+void kern_init_screen_dotprod(kern_table *t);
 
 #endif

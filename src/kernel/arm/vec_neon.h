@@ -17,6 +17,7 @@ static inline vi vi_of(int32x4_t v) { return vreinterpretq_u8_s32(v); }
 static inline int32x4_t vi_words(vi v) { return vreinterpretq_s32_u8(v); }
 
 static inline vi vi_load(const void *p) { return vld1q_u8(p); }
+static inline void vi_store(void *p, vi v) { vst1q_u8(p, v); }
 static inline vi vi_zero(void) { return vdupq_n_u8(0); }
 static inline vi vi_set1_8(int x) { return vdupq_n_u8((uint8_t)x); }
 static inline vi vi_set1_32(int x) { return vi_of(vdupq_n_s32(x)); }
@@ -80,6 +81,7 @@ static inline vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf vf_neg(vf a) { return vnegq_f32(a); }
+static inline vf vf_abs(vf a) { return vabsq_f32(a); }
 static inline vf vf_i32(vi v) { return vcvtq_f32_s32(vi_words(v)); }
 static inline vf vf_f16(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_e8m0(const void *p) {

@@ -13,6 +13,7 @@ typedef __m256i vi;
 typedef __m256 vf;
 
 static inline vi vi_load(const void *p) { return _mm256_loadu_si256(p); }
+static inline void vi_store(void *p, vi v) { _mm256_storeu_si256(p, v); }
 static inline vi vi_zero(void) { return _mm256_setzero_si256(); }
 static inline vi vi_set1_8(char x) { return _mm256_set1_epi8(x); }
 static inline vi vi_set1_32(int x) { return _mm256_set1_epi32(x); }
@@ -66,6 +67,7 @@ static inline vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
 static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf vf_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline vf vf_i32(vi v) { return _mm256_cvtepi32_ps(v); }
 static inline vf vf_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
 static inline vf vf_e8m0(const void *p) {

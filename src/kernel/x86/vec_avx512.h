@@ -3,13 +3,13 @@
  *   VL            32-bit lanes of a vector            vi, vf        integer and float vectors
  *   VI_SIGNED     1: levels over 127 are taken minus 128, by vi_dot_signed; 0: as they are, by vi_dot
  *   TILE_FULL     tokens of a tile at once; TILE_PART the same for a rest (both divide KERN_TILE)
- *   vi_load, vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit lanes, by a
+ *   vi_load, vi_store(p, v), vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit lanes, by a
  *                 constant), vi_sll_by (by a variable)
  *   vi_bcast(p)   the four bytes at p in every lane   vi_table, vi_lut  16 signed levels + 128, by nibbles
  *   vi_u8, vi_s8  VL bytes as 32-bit integers
  *   vi_dot(acc, u, p), vi_dot7, vi_dot_signed: acc + the products of four bytes of u (≤ 255, ≤ 127, signed) with the
  *                 four signed ones at p, lane by lane
- *   vf_zero, vf_load, vf_store, vf_bcast, vf_mul, vf_add, vf_fma(a, b, c) = a b + c, vf_neg
+ *   vf_zero, vf_load, vf_store, vf_bcast, vf_mul, vf_add, vf_fma(a, b, c) = a b + c, vf_neg, vf_abs
  *   vf_i32 (converts), vf_f16 (VL halves), vf_e8m0 (VL exponents e: 2^(e - 128)) */
 #ifndef MOTE_KERNEL_X86_VEC_AVX512_H
 #define MOTE_KERNEL_X86_VEC_AVX512_H
@@ -25,6 +25,7 @@ typedef __m512i vi;
 typedef __m512 vf;
 
 static inline vi vi_load(const void *p) { return _mm512_loadu_si512(p); }
+static inline void vi_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
 static inline vi vi_zero(void) { return _mm512_setzero_si512(); }
 static inline vi vi_set1_8(char x) { return _mm512_set1_epi8(x); }
 static inline vi vi_set1_32(int x) { return _mm512_set1_epi32(x); }
@@ -80,6 +81,7 @@ static inline vf vf_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
 static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_neg(vf a) { return _mm512_sub_ps(_mm512_set1_ps(-0.0f), a); }
+static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
 static inline vf vf_i32(vi v) { return _mm512_cvtepi32_ps(v); }
 static inline vf vf_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline vf vf_e8m0(const void *p) {

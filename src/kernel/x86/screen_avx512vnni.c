@@ -1,0 +1,7 @@
+/* screen_avx512vnni.c: the screen of split matrices with AVX-512 VNNI. */
+#include "kernel/x86/vec_avx512.h"
+
+#include "kernel/x86/init_x86.h"
+
+#define NAME(x) x##_avx512vnni
+#include "kernel/screen_tmpl.h"
