@@ -1,12 +1,14 @@
 /* split.c: from panels to split panels, and what activations contribute to a screen. */
 #include "kernel/split.h"
 
+#include "kernel/generic/ref.h"
+
 #include <math.h>
 #include <string.h>
 
 static const kern_split splits[] = {
-    {QUANT_Q8_0, {BITS_4, SCALES_F16, KERN_NO_OFFSET, 0, 1, NULL, NULL}, 128, 4},
-    {QUANT_Q6_K, {BITS_4, SCALES_K_16, KERN_NO_OFFSET, 0, 1, NULL, NULL}, 32, 2},
+    {QUANT_Q8_0, {.bits = BITS_4, .scales = SCALES_F16, .offset_log2 = KERN_NO_OFFSET, .d_mul = 1}, 128, 4},
+    {QUANT_Q6_K, {.bits = BITS_4, .scales = SCALES_K_16, .offset_log2 = KERN_NO_OFFSET, .d_mul = 1}, 32, 2},
 };
 
 const kern_split *kern_split_of(quant_type t) {
@@ -55,6 +57,21 @@ void kern_split_panel(const kern_split *s, unsigned char *high, unsigned char *r
         for (int from = s->n_low - 2, at = 0; from >= 0; from -= 2, at++)
             for (size_t half = 0; half < 2; half++)
                 put_pair(rest + (size_t)at * kern_split_pair_bytes(k) + b * 128 + half * 64, u + 4 * half, from);
+    }
+}
+
+void kern_split_row(const kern_split *s, const unsigned char *high, const unsigned char *rest, size_t r, size_t k,
+                    float *dst) {
+    for (size_t b = 0; b < kern_acts_blocks(k); b++) {
+        const unsigned char *h = high + kern_levels_at(&s->high, b) + 4 * r, *pair = rest + 128 * b + 4 * r;
+        float scale[2], min[2];
+        kern_panel_scales_ref(&s->high, high, b, r, scale, min);
+        for (size_t c = 0; c < KERN_BLOCK; c++) {
+            int u = h[64 * (c / 4 % 4) + c % 4] >> c / 16 * 4 & 15;
+            for (int i = 0; i < s->n_low / 2; i++)
+                u = u << 2 | (pair[(size_t)i * kern_split_pair_bytes(k) + 64 * (c / 16) + c % 4] >> c / 4 % 4 * 2 & 3);
+            *dst++ = (float)(u - s->offset) * scale[c / 16];
+        }
     }
 }
 

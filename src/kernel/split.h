@@ -44,6 +44,10 @@ static inline size_t kern_split_rest_bytes(const kern_split *s, size_t k) {
 void kern_split_panel(const kern_split *s, unsigned char *high, unsigned char *rest, const unsigned char *panel,
                       size_t k);
 
+/* dst[k] = row r of a panel, with the very values the file's format decodes to. */
+void kern_split_row(const kern_split *s, const unsigned char *high, const unsigned char *rest, size_t r, size_t k,
+                    float *dst);
+
 /* What the activations contribute to a block, or to half of one, at one level of the screen. */
 typedef struct kern_screen_col {
     float step;   /* dx times the weight of the levels that are read */

@@ -143,42 +143,6 @@ static void run_layer(fwd *f, const layer *l) {
     bump_reset(&f->mem, mark);
 }
 
-/* Logits and hidden rows of the wanted tokens. */
-static void head(fwd *f) {
-    const model *m = f->m;
-    const model_batch *b = f->b;
-    size_t n_embd = m->hp.n_embd, n_vocab = m->hp.n_vocab;
-    const slot *on = &m->slots[R_OUTPUT_NORM];
-    norm nm = on->info || m->arch->norm_bare ? (norm){m->hp.norm, on->vec, on->bias, m->hp.eps} : (norm){0};
-    float *rows = bump_f32(&f->mem, b->n_want * n_embd);
-    size_t from, to;
-    if (b->n_want == 0) return;
-    team_enter(&f->t, PROF_HEAD);
-    fwd_share(f, b->n_want, &from, &to);
-    for (size_t i = from; i < to; i++) {
-        const float *x = f->x + (size_t)b->want[i] * n_embd;
-        if (nm.kind != NORM_NONE) norm_row_local(&f->t, &nm, rows + i * n_embd, x, n_embd);
-        else memcpy(rows + i * n_embd, x, n_embd * sizeof(float));
-        if (b->hidden) memcpy(b->hidden + i * n_embd, rows + i * n_embd, n_embd * sizeof(float));
-    }
-    team_barrier(&f->t);
-    if (!b->logits) return;
-    const slot *os = m->slots[R_OUTPUT].info ? &m->slots[R_OUTPUT] : &m->slots[R_TOKEN_EMBD];
-    linear_in in = {.x = rows, .ld = n_embd};
-    linear_out out = slot_out(os, b->logits, n_vocab);
-    if (os != &m->slots[R_OUTPUT]) out.bias = m->slots[R_OUTPUT].bias;
-    if (m->arch->output_unbiased) out.bias = NULL;
-    op_linear(&f->t, &in, b->n_want, &out, 1);
-    float ls = m->hp.logit_scale, cap = m->hp.final_softcap;
-    if (ls == 1 && cap == 0) return;
-    team_enter(&f->t, PROF_HEAD);
-    fwd_share(f, b->n_want * n_vocab, &from, &to);
-    for (size_t i = from; i < to; i++) {
-        float v = b->logits[i] * ls;
-        b->logits[i] = cap > 0 ? cap * tanhf(v / cap) : v;
-    }
-}
-
 struct pass {
     state *s;
     const model_batch *b;
@@ -198,7 +162,7 @@ static void pass(void *arg, int ith, int nth) {
     bump_reset(&f.mem, 0);
     team_barrier(&f.t);
     for (size_t il = 0; il < s->m->hp.n_layer; il++) run_layer(&f, &s->m->layers[il]);
-    head(&f);
+    fwd_head(&f);
     if (f.t.prof) prof_end(f.t.prof);
 }
 
@@ -222,6 +186,7 @@ static mote_status check_batch(const state *s, const model_batch *b, mote_error 
     const weight *pos = s->m->slots[R_POSITION_EMBD].mat;
     for (size_t i = 0; pos && i < b->n_segs; i++)
         if (b->segs[i].pos0 + b->segs[i].n > pos->rows) FAIL(err, MOTE_E_CONTEXT, "this model has positions for %zu tokens", pos->rows);
+    if (b->query && (b->n_want != 1 || !b->logits || !b->found)) FAIL(err, MOTE_E_USAGE, "a query is for one wanted row with room for its logits");
     for (size_t i = 0; i < b->n_want; i++)
         if (b->want[i] < 0 || (size_t)b->want[i] >= b->n || (i && b->want[i] <= b->want[i - 1])) FAIL(err, MOTE_E_RANGE, "wanted row %d of %zu", b->want[i], b->n);
     return MOTE_OK;
@@ -234,7 +199,9 @@ mote_status model_forward(state *s, const model_batch *b, mote_error *err) {
         for (size_t t = 0; t < b->segs[i].n; t++) s->pos[row++] = (int32_t)(b->segs[i].pos0 + t);
     struct pass p = {s, b, b->n == b->n_segs ? PROF_DECODE : PROF_PREFILL};
     const uint64_t start = s->prof ? clock_ns() : 0;
+    head_begin(s, b);
     pool_run(s->pool, pass, &p);
+    head_end(s, b);
     if (s->prof) {
         s->prof->passes[p.phase]++;
         s->prof->tokens[p.phase] += b->n;

@@ -93,6 +93,7 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
         /* looked up row by row, never multiplied */
         bool rows_only = (w == m->slots[R_TOKEN_EMBD].mat && m->slots[R_OUTPUT].info) || w == m->slots[R_POSITION_EMBD].mat ||
                          w == m->slots[R_TOKEN_TYPES].mat || (w == m->slots[R_TOKEN_EMBD].mat && !m->hp.causal);
+        w->head = w == m->slots[m->slots[R_OUTPUT].info ? R_OUTPUT : R_TOKEN_EMBD].mat && m->hp.causal;
         if (!rows_only) TRY(weight_plan(w, m->kern, err));
         m->info.packed_bytes += w->packed_bytes;
         m->info.weight_bytes += w->mat_bytes * w->n_mat;

@@ -77,8 +77,15 @@ typedef struct model_batch {
     size_t n_want;
     float *logits;           /* [n_want, n_vocab] or NULL */
     float *hidden;           /* [n_want, n_embd_out]: after the final norm; or NULL */
+    /* With n_want 1: only these of the logits are needed, and found (of which nothing is read) may hold them instead
+     * of `logits`: found->ok says where they are. In found, y are the logits themselves, k, gap and ids as the model
+     * gives them. See tensor.h. */
+    const struct head_query *query;
+    struct head_found *found;
 } model_batch;
 mote_status model_forward(state *s, const model_batch *b, mote_error *err);
+/* The logits [n, n_vocab] that model_forward would have given with these hidden rows: the very same bits. */
+void model_logits(state *s, const float *hidden, size_t n, float *logits);
 /* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
 void state_set_prof(state *s, struct prof *p);
 

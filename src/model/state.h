@@ -11,6 +11,16 @@ typedef struct sequence {
     unsigned char *rec;  /* recurrent state, m->state_bytes */
 } sequence;
 
+/* logits.c: whether to look for the greatest logits alone, and where they may be. */
+typedef struct head_policy {
+    bool screen, timed;          /* in this pass */
+    uint64_t begin_ns, end_ns;
+    double full_ns, screen_ns;   /* running means; 0: not known */
+    unsigned skip, wait, since_full; /* tokens */
+    size_t n_recent;
+    int32_t recent[HEAD_SEEDS], seeds[HEAD_SEEDS]; /* panels: the latest first; ascending */
+} head_policy;
+
 struct state {
     const model *m;
     pool *pool;
@@ -25,7 +35,13 @@ struct state {
     float *x, *carry;
     bump mem, scratch;    /* templates: copied into every thread's fwd */
     state_sizes sizes;
+    head_policy head;
     prof *prof;           /* of every pass from now on, or NULL; the caller's */
 };
+
+/* logits.c: before a pass, at its end by every thread, after it. */
+void head_begin(state *s, const model_batch *b);
+void fwd_head(fwd *f);
+void head_end(state *s, const model_batch *b);
 
 #endif

@@ -15,13 +15,20 @@ typedef struct input {
     const float *f; /* rows of f32, or NULL */
     size_t ld;
     size_t k;
-    void *scratch; /* this thread's: kern_mul_scratch(k), or ROWS_AT_ONCE decoded rows */
+    void *scratch; /* this thread's: kern_mul_scratch(k) and a merged panel, or ROWS_AT_ONCE decoded rows */
 } input;
 
 static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
+/* The largest panel that is merged from its parts. */
+static size_t split_panel_bytes(size_t k) {
+    size_t most = 0;
+    for (int i = 0; i < QUANT_TYPE_MAX; i++)
+        if (kern_split_of((quant_type)i)) most = MAX(most, kern_panel_bytes(kern_packing_of((quant_type)i), k));
+    return most;
+}
 static size_t thread_bytes(size_t k) {
     size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
-    return (MAX(rows, kern_mul_scratch(k)) + 63) / 64 * 64;
+    return (MAX(rows, kern_mul_scratch(k) + split_panel_bytes(k)) + 63) / 64 * 64;
 }
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
@@ -111,19 +118,27 @@ static void enter_product(const team *t, prof_op op, const weight *w, size_t fro
     prof_count(t->prof, takes_int8(t, w) ? PROF_INT8 : PROF_F32, rows * w->row_bytes, 2 * rows * w->cols * n_x);
 }
 
+void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m) {
+    m.panels = merged;
+    for (; from < to; from += m.n_rows) {
+        split_panel p = split_panel_at(w, from / KERN_PANEL);
+        m.n_rows = MIN((size_t)KERN_PANEL, to - from);
+        t->kern->merge(w->split, merged, p.high, p.rest, w->cols);
+        t->kern->mul[w->type](&m);
+        m.out.y += m.n_rows;
+        if (m.out.bias) m.out.bias += m.n_rows;
+    }
+}
+
 /* Rows [from, to) of matrix mat of w times the n_x input rows; out.y, out.bias: those of row 0. */
 static void multiply(const team *t, const input *in, const weight *w, size_t mat, size_t from, size_t to, size_t n_x,
                      kern_index index, kern_out out) {
     out.y += from;
     if (out.bias) out.bias += from;
     if (takes_int8(t, w)) {
-        size_t panel_bytes = kern_panel_bytes(w->packing, w->cols);
-        const unsigned char *packed = w->packed;
-        t->kern->mul[w->type](&(kern_mul){
+        kern_mul m = {
             .pk = w->packing,
-            .panels = packed + mat * w->packed_mat_bytes + from / KERN_PANEL * panel_bytes,
-            .panel_bytes = panel_bytes,
-            .n_rows = to - from,
+            .panel_bytes = kern_panel_bytes(w->packing, w->cols),
             .k = w->cols,
             .x = in->q,
             .x_bytes = in->q_bytes,
@@ -132,7 +147,14 @@ static void multiply(const team *t, const input *in, const weight *w, size_t mat
             .index = index,
             .out = out,
             .scratch = in->scratch,
-        });
+        };
+        if (w->split) {
+            split_multiply(t, w, from, to, (unsigned char *)in->scratch + kern_mul_scratch(w->cols), m);
+            return;
+        }
+        m.panels = (const unsigned char *)w->packed + mat * w->packed_mat_bytes + from / KERN_PANEL * m.panel_bytes;
+        m.n_rows = to - from;
+        t->kern->mul[w->type](&m);
         return;
     }
     kern_fmul f = {w->data + mat * w->mat_bytes + from * w->row_bytes, w->row_bytes, to - from, w->cols, in->f,

@@ -70,6 +70,8 @@ typedef struct weight {
     void *packed;        /* in the block that weights_pack made, which owns it */
     size_t packed_bytes, packed_mat_bytes;
     const void *packing; /* how `packed` lies; NULL when the file's form is used */
+    bool head;           /* set by the caller: op_head reads it, so that its leading bits should lie together */
+    const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
 } weight;
 /* Checks w (type, rows, cols, n_mat, data set by the caller), and decides whether and how it will be packed for kern.
  * Not needed for weights that are only looked up by weight_row: they stay in the file's form. */
@@ -114,6 +116,37 @@ typedef struct linear_out {
 /* All outputs share the input, which is normed, activated and quantized once. T rows. Barrier.
  * The input may not overlap an output. */
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
+
+/* ---- the head: the greatest of the logits of one token, without reading all of the matrix (head.c) ---- */
+enum { HEAD_K_MAX = 256, HEAD_FORCED_MAX = 512, HEAD_FOUND_MAX = 2048, HEAD_SEEDS = 32 };
+/* Wanted are the rows whose y is among the k greatest and no further than gap below the greatest (ties at the end
+ * included), and those of `forced`, which do not count when the greatest are found. */
+typedef struct head_query {
+    size_t k;              /* ≤ HEAD_K_MAX; 0: no such limit, then gap is one */
+    float gap;             /* > 0; INFINITY: no such limit */
+    const int32_t *forced; /* [n_forced ≤ HEAD_FORCED_MAX] ascending, distinct, < rows */
+    size_t n_forced;
+} head_query;
+/* All that are wanted, and perhaps more, by ascending row; y are the very bits that op_linear would give. */
+typedef struct head_found {
+    int32_t ids[HEAD_FOUND_MAX];
+    float y[HEAD_FOUND_MAX];
+    size_t n;
+    uint64_t read_bytes; /* of the weight */
+    bool ok;             /* false: it did not work out (too many, a y that is no number); everything has to be computed */
+} head_found;
+/* y = scale · (W x), scale > 0, x[cols] as op_linear takes it without norm. w: in split form. Values v are passed on as
+ * cap · tanh(v / cap) where cap > 0: it only widens what counts as tied. seeds: panels that may well hold the greatest
+ * (ascending, distinct, at most HEAD_SEEDS). Fast activations only. Barrier. */
+typedef struct head_in {
+    const weight *w;
+    const float *x;
+    float scale, cap;
+    const int32_t *seeds;
+    size_t n_seeds;
+} head_in;
+void op_head(team *t, const head_in *in, const head_query *q, head_found *out);
+size_t head_scratch_bytes(size_t k, int nth);
 
 /* Mixture of experts. n_assign assignments sorted by expert: assignment a sends input row xrow[a] through
  * matrix expert[a] and writes output row yrow[a]: y = scale[e] · (W_e x) + bias[e]. Each distinct yrow occurs once.

@@ -3,6 +3,7 @@
 #define MOTE_TENSOR_TENSOR_INT_H
 
 #include "kernel/packed.h"
+#include "kernel/split.h"
 #include "tensor/tensor.h"
 
 #include <assert.h>
@@ -18,6 +19,19 @@ void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
  * wide: room for a block as f32, one row more when a dimension is odd. */
 void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide);
 void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, size_t n, uint32_t *dst, float *wide);
+
+/* Panel i of matrix 0 of a weight in split form. */
+typedef struct split_panel {
+    unsigned char *high, *rest;
+} split_panel;
+static inline split_panel split_panel_at(const weight *w, size_t i) {
+    size_t high = kern_split_high_bytes(w->split, w->cols), rest = kern_split_rest_bytes(w->split, w->cols);
+    unsigned char *p = w->packed;
+    return (split_panel){p + i * high, p + (w->rows + KERN_PANEL - 1) / KERN_PANEL * high + i * rest};
+}
+
+/* The product of rows [from, to) of it; m says all but the panels and their number. merged: room for a panel. */
+void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m);
 
 /* weight_row of matrix mat. */
 void weight_row_of(const weight *w, size_t mat, size_t r, float *dst);

@@ -14,17 +14,14 @@ void kern_init_float_avx512(kern_table *t);
 void kern_init_fmul_avx2(kern_table *t);
 void kern_init_fmul_avx512(kern_table *t);
 void kern_init_attn_avx512bf16(kern_table *t);
-<<<<<<< HEAD
 void kern_peaks_avx2(kern_peaks *p);
 void kern_peaks_avxvnni(kern_peaks *p);
 void kern_peaks_avx512(kern_peaks *p);
 void kern_peaks_avx512vnni(kern_peaks *p);
 void kern_peaks_avx512bf16(kern_peaks *p);
-=======
 void kern_init_screen_avx2(kern_table *t);
 void kern_init_screen_avxvnni(kern_table *t);
 void kern_init_screen_avx512(kern_table *t);
 void kern_init_screen_avx512vnni(kern_table *t);
->>>>>>> b11f3cd (kernel: 8- and 6-bit matrices have a split form whose leading bits are read alone, with bounds of the products)
 
 #endif
