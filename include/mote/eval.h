@@ -128,6 +128,19 @@ MOTE_API double mote_machine_read_limit(const mote_machine *m, double bytes);
 /* The fastest instruction of a unit with all threads, GOP/s; 0: this machine has none. */
 MOTE_API double mote_machine_peak_limit(const mote_machine *m, const char *unit);
 
+/* What the machine allows a benchmark: every pass takes as long as reading its weights and cache, or as its arithmetic,
+ * whichever is longer. Matrix products of quantized weights count as int8, the rest (attention) as bf16 or f32, whichever
+ * is faster; norms, sampling, synchronization count nothing. */
+typedef struct mote_bench_limit {
+    size_t size;              /* set by the caller */
+    double prompt_ns, gen_ns; /* of one repetition at least; 0 where nothing was asked for */
+    double prompt_ops, gen_ops, prompt_bytes, gen_bytes; /* in all */
+    double gen_read_gb_s;     /* the bandwidth that was taken for decoding's working set */
+    bool prompt_by_reading, gen_by_reading; /* reading is what limits, in most passes */
+} mote_bench_limit;
+MOTE_API mote_status mote_bench_limits(const mote_session *s, const mote_bench_opts *o, const mote_machine *m, mote_bench_limit *out,
+                                       mote_error *err);
+
 /* ---- where the time of passes goes ---- */
 enum { MOTE_PROFILE_PREFILL = 0, MOTE_PROFILE_DECODE = 1, MOTE_PROFILE_PHASES = 2 };
 #define MOTE_PROFILE_ROWS_MAX 128

@@ -143,6 +143,18 @@ mote_status mote_machine_measure(mote_engine *e, bool only_limits, mote_machine 
     return st;
 }
 
+mote_status mote_bench_limits(const mote_session *s, const mote_bench_opts *o, const mote_machine *m, mote_bench_limit *out,
+                              mote_error *err) {
+    API_NEED(s, err);
+    API_NEED(m, err);
+    mote_bench_opts own = mote_bench_opts_default();
+    mote_bench_limit limit = {.size = sizeof limit};
+    TRY(api_merge(&own, sizeof own, o, err));
+    run_bench_limits(s, &own, m, &limit);
+    api_result(out, &limit, sizeof limit);
+    return MOTE_OK;
+}
+
 double mote_machine_read_limit(const mote_machine *m, double bytes) { return machine_read_limit(m, bytes); }
 double mote_machine_peak_limit(const mote_machine *m, const char *unit) { return machine_peak_limit(m, unit); }
 

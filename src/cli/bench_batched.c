@@ -40,38 +40,48 @@ static json_t *row_json(const loaded *l, const struct bench_options *o, const fi
     return v;
 }
 
-static void print_head(void) {
+/* The shortest possible time as a share of the time it took. */
+static double share_of(double limit_ns, double seconds) { return seconds > 0 ? limit_ns * 1e-9 / seconds : 0; }
+
+static void print_head(bool limits) {
     static const char dashes[] = "--------";
-    (void)printf("|%6s | %6s | %4s | %6s | %8s | %8s | %8s | %8s | %8s | %8s |\n", "PP", "TG", "B", "N_KV", "T_PP s",
+    (void)printf("|%6s | %6s | %4s | %6s | %8s | %8s | %8s | %8s | %8s | %8s |", "PP", "TG", "B", "N_KV", "T_PP s",
                  "S_PP t/s", "T_TG s", "S_TG t/s", "T s", "S t/s");
-    (void)printf("|%.6s-|-%.6s-|-%.4s-|-%.6s-|-%s-|-%s-|-%s-|-%s-|-%s-|-%s-|\n", dashes, dashes, dashes, dashes, dashes,
+    (void)puts(limits ? " limit PP | limit TG |" : "");
+    (void)printf("|%.6s-|-%.6s-|-%.4s-|-%.6s-|-%s-|-%s-|-%s-|-%s-|-%s-|-%s-|", dashes, dashes, dashes, dashes, dashes,
                  dashes, dashes, dashes, dashes, dashes);
+    (void)puts(limits ? "----------|----------|" : "");
 }
 
-static void print_row(const figures *f) {
-    (void)printf("|%6lld | %6lld | %4lld | %6lld | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f |\n", (long long)f->pp,
+static void print_row(const figures *f, const mote_bench_limit *limit) {
+    (void)printf("|%6lld | %6lld | %4lld | %6lld | %8.3f | %8.2f | %8.3f | %8.2f | %8.3f | %8.2f |", (long long)f->pp,
                  (long long)f->tg, (long long)f->pl, (long long)f->n_kv, f->t_pp, f->speed_pp, f->t_tg, f->speed_tg, f->t,
                  f->speed);
+    if (limit) (void)printf(" %6.1f %% | %6.1f %% |", 100 * share_of(limit->prompt_ns, f->t_pp), 100 * share_of(limit->gen_ns, f->t_tg));
+    (void)putchar('\n');
     (void)fflush(stdout);
 }
 
-static int one_test(loaded *l, const struct bench_options *o, bench_test *t, json_t *rows, size_t n_rows) {
+static int one_test(loaded *l, const struct bench_options *o, const mote_machine *m, bench_test *t, json_t *rows, size_t n_rows) {
     const int64_t n_kv_max = o->session.ctx ? o->session.ctx : t->parallel * (t->n_prompt + t->n_gen);
-    int code = bench_measure(l, o, t);
+    int code = bench_measure(l, o, m, t);
     if (code != CLI_OK) return code;
     const figures f = figures_of(t);
     if (strcmp(o->format, "md") == 0) {
-        if (n_rows == 0) print_head();
-        print_row(&f);
+        if (n_rows == 0) print_head(m != NULL);
+        print_row(&f, m ? &t->limit : NULL);
         return CLI_OK;
     }
     json_t *row = row_json(l, o, &f, n_kv_max);
+    if (m && row)
+        (void)json_object_update_new(row, json_pack("{s:f, s:f}", "share_pp", share_of(t->limit.prompt_ns, f.t_pp), "share_tg",
+                                                    share_of(t->limit.gen_ns, f.t_tg)));
     if (strcmp(o->format, "jsonl") == 0) return cli_print_json(row);
     (void)json_array_append_new(rows, row);
     return CLI_OK;
 }
 
-int bench_batched(loaded *l, const struct bench_options *o, const bench_numbers *prompts, const bench_numbers *gens,
+int bench_batched(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *prompts, const bench_numbers *gens,
                   const bench_numbers *parallel) {
     static bench_test t;
     json_t *rows = json_array();
@@ -89,7 +99,7 @@ int bench_batched(loaded *l, const struct bench_options *o, const bench_numbers 
                             (long long)(t.n_prompt + t.n_gen), (long long)o->session.ctx);
                     continue;
                 }
-                code = one_test(l, o, &t, rows, n_rows++);
+                code = one_test(l, o, m, &t, rows, n_rows++);
             }
     if (code == CLI_OK && strcmp(o->format, "json") == 0) {
         (void)json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -6,19 +6,35 @@
 
 static const char *const phase_names[MOTE_PROFILE_PHASES] = {"prefill", "decode"};
 
+/* The least time an operation could take, ns: its bytes at the bandwidth of what one pass reads, its arithmetic at its
+ * unit's rate. 0: neither is known. */
+static double least_ns(const mote_profile_phase *p, const mote_profile_row *r, const mote_machine *m) {
+    double bytes = 0;
+    for (size_t i = 0; i < p->n_rows; i++) bytes += (double)p->rows[i].bytes;
+    const double read = mote_machine_read_limit(m, bytes / (double)p->passes), peak = mote_machine_peak_limit(m, r->unit);
+    const double reading = read > 0 ? (double)r->bytes / read : 0, computing = peak > 0 ? (double)r->ops / peak : 0;
+    return reading > computing ? reading : computing;
+}
+
 static json_t *row_json(const mote_profile_row *r) {
     return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "op", r->op, "tensor", r->tensor, "format", r->format, "unit",
                      r->unit, "calls", (json_int_t)r->calls, "ns", (json_int_t)r->ns, "bytes", (json_int_t)r->bytes, "ops",
                      (json_int_t)r->ops);
 }
 
-json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
+json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m) {
     json_t *v = json_object();
     for (int i = 0; i < MOTE_PROFILE_PHASES; i++) {
         const mote_profile_phase *p = &phases[i];
         if (p->passes == 0) continue;
         json_t *rows = json_array();
-        for (size_t r = 0; r < p->n_rows; r++) (void)json_array_append_new(rows, row_json(&p->rows[r]));
+        for (size_t r = 0; r < p->n_rows; r++) {
+            const mote_profile_row *row = &p->rows[r];
+            json_t *v_row = row_json(row);
+            if (m && row->ns && least_ns(p, row, m) > 0)
+                (void)json_object_set_new(v_row, "share", json_real(least_ns(p, row, m) / (double)row->ns));
+            (void)json_array_append_new(rows, v_row);
+        }
         (void)json_object_set_new(v, phase_names[i],
                                   json_pack("{s:I, s:I, s:I, s:o}", "passes", (json_int_t)p->passes, "tokens", (json_int_t)p->tokens,
                                             "ns", (json_int_t)p->ns, "rows", rows));
@@ -26,12 +42,13 @@ json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
     return v;
 }
 
-static void print_phase(const char *name, const mote_profile_phase *p) {
+static void print_phase(const char *name, const mote_profile_phase *p, const mote_machine *m) {
     const double passes = (double)p->passes;
     double sum = 0;
     (void)printf("\n%s: %llu passes, %llu tokens, %.1f us a pass\n\n", name, (unsigned long long)p->passes,
                  (unsigned long long)p->tokens, (double)p->ns * 1e-3 / passes);
-    (void)printf("| operation | tensor | format | calls | us | %% | GB/s | GOP/s |\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |\n");
+    (void)printf("| operation | tensor | format | calls | us | %% | GB/s | GOP/s |%s\n| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |%s\n",
+                 m ? " of limit |" : "", m ? " ---: |" : "");
     for (size_t i = 0; i < p->n_rows; i++) {
         const mote_profile_row *r = &p->rows[i];
         const double ns = (double)r->ns;
@@ -39,16 +56,20 @@ static void print_phase(const char *name, const mote_profile_phase *p) {
         if (r->bytes && r->ns) (void)snprintf(bytes, sizeof bytes, "%.1f", (double)r->bytes / ns);
         if (r->ops && r->ns) (void)snprintf(ops, sizeof ops, "%.1f", (double)r->ops / ns);
         sum += ns;
-        (void)printf("| %s | %s | %s | %.0f | %.1f | %.1f | %s | %s |\n", r->op, r->tensor, r->format, (double)r->calls / passes,
+        (void)printf("| %s | %s | %s | %.0f | %.1f | %.1f | %s | %s |", r->op, r->tensor, r->format, (double)r->calls / passes,
                      ns * 1e-3 / passes, 100 * ns / (double)p->ns, bytes, ops);
+        const double least = m && r->ns ? least_ns(p, r, m) : 0;
+        if (least > 0) (void)printf(" %.0f %% |", 100 * least / ns);
+        else if (m) (void)printf(" |");
+        (void)putchar('\n');
     }
     const double rest = (double)p->ns > sum ? (double)p->ns - sum : 0;
-    (void)printf("| starting the threads | | | 1 | %.1f | %.1f | | |\n\n", rest * 1e-3 / passes, 100 * rest / (double)p->ns);
+    (void)printf("| starting the threads | | | 1 | %.1f | %.1f | | |%s\n\n", rest * 1e-3 / passes, 100 * rest / (double)p->ns, m ? " |" : "");
 }
 
-void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
+void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m) {
     for (int i = 0; i < MOTE_PROFILE_PHASES; i++)
-        if (phases[i].passes) print_phase(phase_names[i], &phases[i]);
+        if (phases[i].passes) print_phase(phase_names[i], &phases[i], m);
 }
 
 /* ---- the picture ---- */

@@ -13,7 +13,7 @@ struct bench_options {
     cli_list n_prompt, n_gen, n_depth, npl, npp, ntg;
     const char *format;
     int64_t reps, parallel;
-    bool no_warmup, shared_prompt, profile, machine, json;
+    bool no_warmup, shared_prompt, profile, machine, json, limits;
     const char *svg; /* picture of the profile */
 };
 
@@ -30,14 +30,16 @@ typedef struct bench_test {
     size_t n;
     mote_bench_sample samples[BENCH_REPS_MAX];
     double ns[BENCH_REPS_MAX], ts[BENCH_REPS_MAX];
+    double limit_ts; /* with --limits */
+    mote_bench_limit limit;
     mote_profile_phase profile[MOTE_PROFILE_PHASES]; /* with --profile */
 } bench_test;
 
-/* Opens a session of its own and measures; an exit code after a message. */
-int bench_measure(loaded *l, const struct bench_options *o, bench_test *t);
+/* Opens a session of its own and measures; an exit code after a message. m: the machine's limits, or NULL. */
+int bench_measure(loaded *l, const struct bench_options *o, const mote_machine *m, bench_test *t);
 
 /* bench_batched.c: every prompt length × every decode length × every number of sequences, as llama-batched-bench. */
-int bench_batched(loaded *l, const struct bench_options *o, const bench_numbers *prompts, const bench_numbers *gens,
+int bench_batched(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *prompts, const bench_numbers *gens,
                   const bench_numbers *parallel);
 
 /* bench_machine.c: measures and prints; an exit code. */
@@ -45,8 +47,9 @@ int bench_machine(const struct bench_options *o);
 json_t *machine_json(const mote_machine *m);
 
 /* bench_profile.c: where the time of a test went. */
-json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES]);
-void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES]);
+/* m: the machine's limits, or NULL. */
+json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m);
+void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m);
 /* A picture: for each phase its operations, below them the tensors, as wide as the time they take. An exit code. */
 int profile_svg(const char *path, const char *title, const mote_profile_phase phases[MOTE_PROFILE_PHASES]);
 

@@ -19,6 +19,7 @@ const cli_option bench_options[] = {
     OPT_FLAG(struct bench_options, shared_prompt, NULL, "pps", "with -npl: one prompt, shared by all sequences"),
     OPT_FLAG(struct bench_options, profile, "profile", NULL, "print where the time goes: each operation of prefill and of decode"),
     OPT_STR(struct bench_options, svg, "profile-svg", NULL, "FILE", "the same as a picture"),
+    OPT_FLAG(struct bench_options, limits, "limits", NULL, "measure first what the machine allows, and print results as shares of it"),
     OPT_FLAG(struct bench_options, machine, "machine", NULL, "measure the machine instead: what it can read and compute at most (takes 512 MB and 5 s)"),
     OPT_FLAG(struct bench_options, json, "json", NULL, "as -o json"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
@@ -30,6 +31,7 @@ const cli_option bench_options[] = {
 const cli_example bench_examples[] = {
     {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
     {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
+    {"mote bench -m model.gguf --limits", "how near that is to what the machine can do"},
     {"mote bench --machine -t 2", "bandwidths, latencies and arithmetic rates of this machine"},
     {"mote bench -m model.gguf -p 0 -n 64 --profile", "where the time of decoding goes"},
     {"mote bench -m model.gguf -c 8192 -npp 128 -ntg 128 -npl 1,4,8,16 -t 2", "1, 4, 8 and 16 sequences decoded together"},
@@ -59,7 +61,7 @@ static void mean_and_deviation(const double *v, size_t n, double *mean, double *
     *deviation = n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
 }
 
-int bench_measure(loaded *l, const struct bench_options *o, bench_test *t) {
+int bench_measure(loaded *l, const struct bench_options *o, const mote_machine *m, bench_test *t) {
     mote_error err;
     mote_bench_opts b = mote_bench_opts_default();
     mote_session_opts so = load_session_opts(&o->session);
@@ -82,12 +84,16 @@ int bench_measure(loaded *l, const struct bench_options *o, bench_test *t) {
     else if (mote_bench(l->session, &b, t->samples, &err) != MOTE_OK) code = cli_fail(&err);
     for (int i = 0; o->profile && code == CLI_OK && i < MOTE_PROFILE_PHASES; i++)
         if (mote_profile_read(l->session, i, &t->profile[i], &err) != MOTE_OK) code = cli_fail(&err);
+    t->limit.size = sizeof t->limit;
+    if (m && code == CLI_OK && mote_bench_limits(l->session, &b, m, &t->limit, &err) != MOTE_OK) code = cli_fail(&err);
     mote_session_close(&l->session);
     t->n = code == CLI_OK ? b.n_reps : 0;
     for (size_t i = 0; i < t->n; i++) {
         t->ns[i] = (double)(t->samples[i].prompt_ns + t->samples[i].gen_ns);
         t->ts[i] = t->ns[i] > 0 ? 1e9 * (double)(t->parallel * (t->n_prompt + t->n_gen)) / t->ns[i] : 0;
     }
+    const double limit_ns = t->limit.prompt_ns + t->limit.gen_ns;
+    t->limit_ts = limit_ns > 0 ? 1e9 * (double)(t->parallel * (t->n_prompt + t->n_gen)) / limit_ns : 0;
     return code;
 }
 
@@ -115,6 +121,15 @@ static json_t *row_json(const loaded *l, const json_t *info, const struct bench_
                                                   (json_int_t)t->n_prompt, "n_gen", (json_int_t)t->n_gen, "n_depth", (json_int_t)t->depth,
                                                   "test_time", t->when, "avg_ns", (json_int_t)avg_ns, "stddev_ns", (json_int_t)dev_ns,
                                                   "avg_ts", avg_ts, "stddev_ts", dev_ts, "samples_ns", ns, "samples_ts", ts));
+    if (v && t->limit_ts > 0) {
+        const bool is_prompt = t->n_prompt > 0;
+        const double tokens = (double)(t->parallel * (t->n_prompt + t->n_gen));
+        (void)json_object_update_new(
+            v, json_pack("{s:f, s:f, s:s, s:f, s:f}", "limit_ts", t->limit_ts, "share", avg_ts / t->limit_ts, "limit_by",
+                         (is_prompt ? t->limit.prompt_by_reading : t->limit.gen_by_reading) ? "reading" : "computing", "token_bytes",
+                         (is_prompt ? t->limit.prompt_bytes : t->limit.gen_bytes) / tokens, "token_ops",
+                         (is_prompt ? t->limit.prompt_ops : t->limit.gen_ops) / tokens));
+    }
     return v;
 }
 
@@ -135,8 +150,13 @@ static void print_row(const char *format, json_t *row, bool first) {
         char what[64], depth[32] = "";
         if (d) (void)snprintf(depth, sizeof depth, " @ d%lld", d);
         (void)snprintf(what, sizeof what, "%s%lld%s", p ? "pp" : "tg", p ? p : g, depth);
-        if (first) (void)printf("| model | threads | test | t/s |\n| --- | ---: | ---: | ---: |\n");
-        (void)printf("| %s | %lld | %s | %.2f ± %.2f |\n", name, threads, what, ts, dev);
+        const double limit = json_real_value(json_object_get(row, "limit_ts"));
+        if (first)
+            (void)printf("| model | threads | test | t/s |%s\n| --- | ---: | ---: | ---: |%s\n", limit > 0 ? " limit | share |" : "",
+                         limit > 0 ? " ---: | ---: |" : "");
+        (void)printf("| %s | %lld | %s | %.2f ± %.2f |", name, threads, what, ts, dev);
+        if (limit > 0) (void)printf(" %.0f | %.1f %% |", limit, 100 * ts / limit);
+        (void)putchar('\n');
     }
     (void)fflush(stdout);
 }
@@ -152,7 +172,7 @@ static json_t *model_info(const mote_model *m) {
     return v;
 }
 
-static int run_tests(loaded *l, const struct bench_options *o, const bench_numbers *depths, const bench_numbers *prompts,
+static int run_tests(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *depths, const bench_numbers *prompts,
                      const bench_numbers *gens) {
     static bench_test t;
     json_t *info = model_info(l->model), *rows = json_array();
@@ -165,15 +185,15 @@ static int run_tests(loaded *l, const struct bench_options *o, const bench_numbe
             t = (bench_test){.depth = depths->v[d], .parallel = o->parallel};
             *(is_prompt ? &t.n_prompt : &t.n_gen) = is_prompt ? prompts->v[i] : gens->v[i - prompts->n];
             if (t.n_prompt + t.n_gen == 0) continue;
-            code = bench_measure(l, o, &t);
+            code = bench_measure(l, o, m, &t);
             if (code != CLI_OK) break;
             json_t *row = row_json(l, info, o, &t);
-            if (o->profile) (void)json_object_set_new(row, "profile", profile_json(t.profile));
+            if (o->profile) (void)json_object_set_new(row, "profile", profile_json(t.profile, m));
             if (all) (void)json_array_append(rows, row);
             else print_row(o->format, row, n_rows++ == 0);
             json_decref(row);
             if (o->profile && strcmp(o->format, "md") == 0) {
-                profile_print(t.profile);
+                profile_print(t.profile, m);
                 n_rows = 0; /* the table begins anew */
             }
             if (o->svg) code = profile_svg(o->svg, l->path, t.profile);
@@ -184,6 +204,14 @@ static int run_tests(loaded *l, const struct bench_options *o, const bench_numbe
     }
     json_decref(rows);
     json_decref(info);
+    return code;
+}
+
+static int measure_limits(loaded *l, const model_flags *f, mote_machine *m) {
+    mote_error err;
+    int code = load_engine(l, f);
+    m->size = sizeof *m;
+    if (code == CLI_OK && mote_machine_measure(l->engine, true, m, &err) != MOTE_OK) code = cli_fail(&err);
     return code;
 }
 
@@ -211,9 +239,12 @@ int cmd_bench(const cli_command *self, int argc, char **argv) {
     if (batched && o.profile) return cli_usage(self, "--profile goes with -p and -n, and --parallel for several sequences");
     if (batched && strcmp(o.format, "csv") == 0) return cli_usage(self, "-npl prints md, json or jsonl");
     loaded l = {0};
-    code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);
+    static mote_machine machine;
+    const mote_machine *m = o.limits ? &machine : NULL;
+    code = m ? measure_limits(&l, &o.model, &machine) : CLI_OK;
+    if (code == CLI_OK) code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);
     if (code == CLI_OK)
-        code = batched ? bench_batched(&l, &o, &prompts, &gens, &parallel) : run_tests(&l, &o, &depths, &prompts, &gens);
+        code = batched ? bench_batched(&l, &o, m, &prompts, &gens, &parallel) : run_tests(&l, &o, m, &depths, &prompts, &gens);
     load_close(&l);
     return cli_done(code);
 }

@@ -89,6 +89,16 @@ void model_logits(state *s, const float *hidden, size_t n, float *logits);
 /* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
 void state_set_prof(state *s, struct prof *p);
 
+/* What a pass has to read and to compute at least: every weight once (of experts those that are likely to be met), the
+ * cached keys and values that are seen, recurrent states; multiplications and additions of matrix products and
+ * attention. Nothing else is counted. */
+typedef struct model_work {
+    double weight_bytes, cache_bytes;
+    double int8_ops, float_ops;
+} model_work;
+/* A pass that gives each of n_seq sequences n tokens from position pos0 on, with the logits of the last. */
+void model_pass_work(const state *s, size_t n_seq, size_t n, size_t pos0, model_work *out);
+
 /* ---- what a sequence's caches hold ---- */
 size_t state_seq_len(const state *s, size_t seq); /* positions 0 … len-1 are cached */
 void state_seq_clear(state *s, size_t seq);

@@ -160,6 +160,7 @@ mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mo
 mote_status run_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples, mote_error *err);
 
 /* limits.c */
+void run_bench_limits(const mote_session *s, const mote_bench_opts *o, const mote_machine *m, mote_bench_limit *out);
 mote_status run_machine(mote_engine *e, bool only_limits, mote_machine *out, mote_error *err);
 
 /* profile.c */

@@ -326,7 +326,7 @@ static void count_work(const team *t, const attn_opts *o, const attn_seg *segs, 
         if (end > first) bytes += (kv_k_bytes(c) + kv_v_bytes(c)) / c->cap * (end - first);
     }
     const kv_layer *c = segs[0].kv;
-    prof_count(t->prof, PROF_F32, bytes, 2 * pairs * o->n_head * (c->dim_k + c->dim_v));
+    prof_count(t->prof, t->fast && t->kern->bf16 ? PROF_BF16 : PROF_F32, bytes, 2 * pairs * o->n_head * (c->dim_k + c->dim_v));
 }
 
 void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_segs) {

@@ -40,3 +40,14 @@ $ mote bench -npl 2 --profile
 $ mote bench --machine -t 2 --json | python3 -c 'import json,sys; d = json.load(sys.stdin); print(sorted(d)); print({m["access"] for m in d["memory"]} == {"read", "read 4 streams", "copy", "write"}, {m["threads"] for m in d["memory"]}, min(m["gb_s"] for m in d["memory"]) > 0.1, [b["threads"] for b in d["barriers"]], {p["unit"] for p in d["peaks"]} >= {"int8", "f32"}, min(p["gop_s"] for p in d["peaks"]) > 0.05, len(d["latency"]) % 2)'
 > ['barriers', 'cpu', 'isa', 'latency', 'memory', 'peaks', 'seconds', 'threads']
 > True {1, 2} True [1, 2] True True 0
+# shares of what the machine allows
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 32 -n 4 -r 1 -t 2 --limits --profile -o json | python3 -c 'import json,sys; d = json.load(sys.stdin); print([(r["limit_by"] in ("reading", "computing"), 0 < r["share"] < 3, abs(r["share"] * r["limit_ts"] / r["avg_ts"] - 1) < 1e-6) for r in d]); print(abs(d[1]["token_bytes"] / 95e6 - 1) < 0.1, abs(d[0]["token_ops"] / 214e6 - 1) < 0.1); print([0 < x["share"] < 5 for x in d[1]["profile"]["decode"]["rows"] if x["tensor"] == "ffn_down"])'
+> [(True, True, True), (True, True, True)]
+> True True
+> [True]
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 0 -n 4 -r 1 -t 2 --limits
+> | model | threads | test | t/s | limit | share |
+> | --- | ---: | ---: | ---: | ---: | ---: |
+>~ \| smollm2-135m-instruct.q4_1.gguf \| 2 \| tg4 \| .* \| \d+ \| [\d.]+ % \|
+$ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -npp 8 -ntg 4 -npl 2 -t 2 --limits | head -1
+> |    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | limit PP | limit TG |

@@ -597,6 +597,52 @@ static void test_machine_limits(void **state) {
     assert_float_equal(mote_machine_peak_limit(&m, "bf16"), 0, 1e-9);
 }
 
+/* What limits are computed from is what a profile of the same passes counts; from there to times by hand. */
+static void test_bench_limits(void **state) {
+    (void)state;
+    enum { REPS = 2 };
+    mote_error err;
+    mote_session *s = open_session(64, 2, false);
+    mote_bench_sample samples[REPS];
+    static mote_profile_phase p;
+    static mote_machine m = {.size = sizeof m, .n_threads = 2, .n_memory = 1, .n_peaks = 2};
+    m.memory[0] = (mote_machine_memory){"read", 1 << 20, 2, true, 4};
+    m.peaks[0] = (mote_machine_peak){"int8", "x", 2, 7};
+    m.peaks[1] = (mote_machine_peak){"f32", "y", 2, 1e9};
+    mote_bench_opts o = mote_bench_opts_default();
+    o.n_prompt = 20;
+    o.n_gen = 5;
+    o.n_depth = 10;
+    o.n_reps = REPS;
+    o.n_parallel = 2;
+    OK(mote_profile_start(s, &err));
+    OK(mote_bench(s, &o, samples, &err));
+    mote_bench_limit limit = {.size = sizeof limit};
+    OK(mote_bench_limits(s, &o, &m, &limit, &err));
+    for (int phase = 0; phase < MOTE_PROFILE_PHASES; phase++) {
+        double ops = 0, bytes = 0;
+        OK(mote_profile_read(s, phase, &p, &err));
+        for (size_t i = 0; i < p.n_rows; i++) {
+            ops += (double)p.rows[i].ops / REPS;
+            bytes += (double)p.rows[i].bytes / REPS;
+        }
+        const double expected = phase == MOTE_PROFILE_DECODE ? limit.gen_ops : limit.prompt_ops;
+        assert_true(fabs(ops - expected) < 1);
+        if (phase == MOTE_PROFILE_DECODE) assert_true(fabs(bytes - limit.gen_bytes) < 1);
+    }
+    assert_true(fabs(limit.gen_ns - limit.gen_bytes / 4) < 1);
+    assert_true(limit.gen_by_reading && limit.prompt_by_reading);
+    m.peaks[1].gop_s = 1e-3;
+    OK(mote_bench_limits(s, &o, &m, &limit, &err));
+    assert_true(fabs(limit.prompt_ns / (limit.prompt_ops * 1e3) - 1) < 1e-6); /* float weights: nothing is int8 */
+    assert_false(limit.gen_by_reading || limit.prompt_by_reading);
+    const double one_prompt = limit.prompt_ns / 2;
+    o.shared_prompt = true;
+    OK(mote_bench_limits(s, &o, &m, &limit, &err));
+    assert_true(fabs(limit.prompt_ns / one_prompt - 1) < 1e-6);
+    mote_session_close(&s);
+}
+
 static int32_t likeliest(const mote_session *s, size_t seq, size_t n_vocab) {
     const float *row = mote_session_logits(s, seq);
     size_t best = 0;
@@ -703,6 +749,7 @@ int main(void) {
         cmocka_unit_test(test_bench),
         cmocka_unit_test(test_profile),
         cmocka_unit_test(test_machine_limits),
+        cmocka_unit_test(test_bench_limits),
         cmocka_unit_test(test_batched_greedy),
         cmocka_unit_test(test_model_without_tokenizer),
         cmocka_unit_test(test_info),
