@@ -162,7 +162,7 @@ typedef struct kern_pairs {
  *   scan_back   k = sum probe_i s_i;  s_i = g_i s_i + in_i x + back_i k;        y likewise
  * y[w] is added to when `add`. Source: Gu and Dao 2023 (Mamba), alg. 2; Kimi Team 2025, §3; Peng et al. 2025
  * (RWKV-7), §4. Recurrences with one decay per head are computed in chunks instead (kern_recall, kern_absorb). */
-enum { KERN_SCAN_W = 16 };
+enum { KERN_SCAN_W = 64 };
 typedef struct kern_scan {
     float *s;
     size_t n, w;

@@ -10,67 +10,82 @@ INLINE void scan_store(float *p, const size_t w, v16 v) {
     else v_store_n(p, w, v);
 }
 
+/* Columns [j, j + 16 nv), of which the last vector has `tail`. */
+struct scan_part {
+    const kern_scan *a;
+    size_t j, tail;
+    int nv;
+};
+INLINE v16 scan_vector(const struct scan_part *p, const float *row, int v) {
+    return scan_load(row + p->j + 16 * (size_t)v, v == p->nv - 1 ? p->tail : 16);
+}
+
 /* What the state answers to a->probe: sum of probe[i] · decay[i] · s[i], or of probe[i] · s[i]. */
-INLINE v16 scan_probe(const kern_scan *a, const size_t w, const bool decayed) {
-    v16 sum[2] = {v_set1(0.0f), v_set1(0.0f)};
+INLINE void scan_probe(const struct scan_part *p, const bool decayed, v16 known[4]) {
+    const kern_scan *a = p->a;
+    v16 sum[2][4];
+    UNROLL for (int v = 0; v < p->nv; v++) sum[0][v] = sum[1][v] = v_set1(0.0f);
     size_t i = 0;
-    for (; i + 2 <= a->n; i += 2)
-        UNROLL for (size_t j = 0; j < 2; j++) {
-            v16 s = scan_load(a->s + (i + j) * w, w);
-            if (decayed) s = v_mul(s, v_set1(a->decay[(i + j) * a->decay_step]));
-            sum[j] = v_fma(s, v_set1(a->probe[i + j]), sum[j]);
+    for (; i < a->n; i += 2)
+        UNROLL for (size_t k = 0; k < 2; k++) {
+            if (k && i + 1 == a->n) break;
+            const v16 probe = v_set1(a->probe[i + k]), decay = v_set1(decayed ? a->decay[(i + k) * a->decay_step] : 1.0f);
+            UNROLL for (int v = 0; v < p->nv; v++) {
+                v16 s = scan_vector(p, a->s + (i + k) * a->w, v);
+                sum[k][v] = v_fma(decayed ? v_mul(s, decay) : s, probe, sum[k][v]);
+            }
         }
-    if (i < a->n) {
-        v16 s = scan_load(a->s + i * w, w);
-        if (decayed) s = v_mul(s, v_set1(a->decay[i * a->decay_step]));
-        sum[0] = v_fma(s, v_set1(a->probe[i]), sum[0]);
-    }
-    return v_add(sum[0], sum[1]);
+    UNROLL for (int v = 0; v < p->nv; v++) known[v] = v_add(sum[0][v], sum[1][v]);
 }
 
 enum scan_kind { SCAN_ROWS, SCAN_EACH, SCAN_BACK };
 
-/* Row i: decay, then what comes in; returns its part of y. */
-INLINE v16 scan_row(const kern_scan *a, const size_t w, const enum scan_kind kind, size_t i, v16 x, v16 known, v16 sum) {
-    v16 decay = kind == SCAN_EACH ? scan_load(a->decay + i * w, w) : v_set1(a->decay[i * a->decay_step]);
-    v16 s = v_fma(v_set1(a->in[i]), x, v_mul(scan_load(a->s + i * w, w), decay));
-    if (kind == SCAN_BACK) s = v_fma(v_set1(a->back[i]), known, s);
-    scan_store(a->s + i * w, w, s);
-    return v_fma(s, v_set1(a->out[i]), sum);
+/* Every row: decay, then what comes in; and its part of y. */
+INLINE void scan_step(const struct scan_part *p, const enum scan_kind kind, const v16 x[4], const v16 known[4]) {
+    const kern_scan *a = p->a;
+    v16 sum[2][4];
+    UNROLL for (int v = 0; v < p->nv; v++) sum[0][v] = sum[1][v] = v_set1(0.0f);
+    for (size_t i = 0; i < a->n; i += 2)
+        UNROLL for (size_t k = 0; k < 2; k++) {
+            if (k && i + 1 == a->n) break;
+            const size_t r = i + k;
+            const v16 in = v_set1(a->in[r]), out = v_set1(a->out[r]), back = v_set1(kind == SCAN_BACK ? a->back[r] : 0.0f);
+            const v16 all = v_set1(kind == SCAN_EACH ? 0.0f : a->decay[r * a->decay_step]);
+            UNROLL for (int v = 0; v < p->nv; v++) {
+                const v16 decay = kind == SCAN_EACH ? scan_vector(p, a->decay + r * a->w, v) : all;
+                v16 s = v_fma(in, x[v], v_mul(scan_vector(p, a->s + r * a->w, v), decay));
+                if (kind == SCAN_BACK) s = v_fma(back, known[v], s);
+                scan_store(a->s + r * a->w + p->j + 16 * (size_t)v, v == p->nv - 1 ? p->tail : 16, s);
+                sum[k][v] = v_fma(s, out, sum[k][v]);
+            }
+        }
+    UNROLL for (int v = 0; v < p->nv; v++) {
+        v16 y = v_add(sum[0][v], sum[1][v]);
+        if (a->add) y = v_add(scan_vector(p, a->y, v), y);
+        scan_store(a->y + p->j + 16 * (size_t)v, v == p->nv - 1 ? p->tail : 16, y);
+    }
 }
 
-INLINE void scan_step(const kern_scan *a, const size_t w, const enum scan_kind kind, v16 x, v16 known) {
-    v16 sum[2] = {v_set1(0.0f), v_set1(0.0f)};
-    size_t i = 0;
-    for (; i + 2 <= a->n; i += 2)
-        UNROLL for (size_t j = 0; j < 2; j++) sum[j] = scan_row(a, w, kind, i + j, x, known, sum[j]);
-    if (i < a->n) sum[0] = scan_row(a, w, kind, i, x, known, sum[0]);
-    v16 y = v_add(sum[0], sum[1]);
-    if (a->add) y = v_add(scan_load(a->y, w), y);
-    scan_store(a->y, w, y);
+INLINE void scan_columns(const kern_scan *a, const enum scan_kind kind, const bool delta, size_t j, const int nv, const size_t tail) {
+    const struct scan_part p = {a, j, tail, nv};
+    v16 x[4], known[4];
+    UNROLL for (int v = 0; v < nv; v++) known[v] = x[v] = scan_vector(&p, a->x, v);
+    if (delta || kind == SCAN_BACK) scan_probe(&p, delta, known);
+    if (delta)
+        UNROLL for (int v = 0; v < nv; v++) x[v] = v_mul(v_sub(x[v], known[v]), v_set1(a->beta));
+    scan_step(&p, kind, x, known);
 }
 
-INLINE void scan_delta(const kern_scan *a, const size_t w) {
-    v16 missing = v_sub(scan_load(a->x, w), scan_probe(a, w, true));
-    scan_step(a, w, SCAN_ROWS, v_mul(missing, v_set1(a->beta)), missing);
+INLINE void scan_tile(const kern_scan *a, const enum scan_kind kind, const bool delta) {
+    size_t j = 0;
+    for (; j + 64 <= a->w; j += 64) scan_columns(a, kind, delta, j, 4, 16);
+    for (; j + 16 <= a->w; j += 16) scan_columns(a, kind, delta, j, 1, 16);
+    if (j < a->w) scan_columns(a, kind, delta, j, 1, a->w - j);
 }
 
-static void NAME(kern_scan_each)(const kern_scan *a) {
-    const v16 x = scan_load(a->x, a->w);
-    if (a->w == 16) scan_step(a, 16, SCAN_EACH, x, x);
-    else scan_step(a, a->w, SCAN_EACH, x, x);
-}
-
-static void NAME(kern_scan_delta)(const kern_scan *a) {
-    if (a->w == 16) scan_delta(a, 16);
-    else scan_delta(a, a->w);
-}
-
-static void NAME(kern_scan_back)(const kern_scan *a) {
-    const v16 x = scan_load(a->x, a->w);
-    if (a->w == 16) scan_step(a, 16, SCAN_BACK, x, scan_probe(a, 16, false));
-    else scan_step(a, a->w, SCAN_BACK, x, scan_probe(a, a->w, false));
-}
+static void NAME(kern_scan_each)(const kern_scan *a) { scan_tile(a, SCAN_EACH, false); }
+static void NAME(kern_scan_delta)(const kern_scan *a) { scan_tile(a, SCAN_ROWS, true); }
+static void NAME(kern_scan_back)(const kern_scan *a) { scan_tile(a, SCAN_BACK, false); }
 
 /* ---- in chunks ---- */
 /* Columns [j, j + 16 nv) of row t; the last vector has `tail`. */
@@ -150,6 +165,7 @@ INLINE void conv_row(const kern_conv *a, const size_t k, const act_fn f) {
 
 static void NAME(kern_conv)(const kern_conv *a) {
     if (a->act == ACT_SILU && a->k == 4) conv_row(a, 4, ACT_SILU);
+    else if (a->act == ACT_NONE && a->k == 2) conv_row(a, 2, ACT_NONE);
     else if (a->act == ACT_NONE && a->k == 3) conv_row(a, 3, ACT_NONE);
     else {
         conv_row(a, a->k, ACT_NONE);

@@ -76,7 +76,7 @@ static void convolve(fwd *f, const layer *l, int which, const struct mamba_mem *
     const struct mamba *p = l->priv[which];
     size_t d = f->m->hp.d_inner, from, to, row = 0;
     team_enter(&f->t, PROF_CONV);
-    pool_share(d, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+    pool_share(d, SSM_STEP, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         ssm_conv_run(&f->t, &p->conv, fwd_state(f, l, which, g->seq), b->xz + row * 2 * d, 2 * d, b->x + row * d, d, g->n, from, to);

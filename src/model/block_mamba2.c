@@ -72,7 +72,7 @@ static void convolve(fwd *f, const layer *l, int which, const struct mamba2_mem 
     const hparams *h = &f->m->hp;
     size_t n = p->conv.n, ld = in_rows(f->m), from, to, row = 0;
     team_enter(&f->t, PROF_CONV);
-    pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+    pool_share(n, SSM_STEP, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         const float *x = b->in + row * ld + h->d_inner;

@@ -5,32 +5,53 @@
  * Source: Peng et al. 2025, "RWKV-7 Goose with Expressive Dynamic State Evolution", §4:
  * weight preparation, the WKV state evolution, the MLP.
  *
- * A head's state is kept in tiles of SSM_TILE values, [key][value], so that every sum runs over whole vectors. */
+ * A head's state is kept in tiles of SSM_TILE values, [key][value], so that every sum runs over whole vectors. All that
+ * is done element by element runs over a thread's heads at once. */
 #include "model/ssm.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { HEAD_MAX = 256, MIX_R = 0, MIX_W, MIX_K, MIX_V, MIX_A, MIX_G, MIXES };
+enum { HEAD_MAX = 256, ROWS_AT_ONCE = 32, MIX_R = 0, MIX_W, MIX_K, MIX_V, MIX_A, MIX_G, MIXES };
 #define DECAY_SCALE (-0.60653066f) /* -e^-0.5: the decay never falls below 0.545 */
 #define HEAD_NORM_EPS 64e-5f
 
 static bool gated(const layer *l) { return has(l, R_TM_G1); }
 
 /* ---- looking one token back ---- */
-/* out[i][t] = x_t + (x_{t-1} - x_t) ⊙ mu[i] for all rows; st[n] holds the last token's x. This thread does
- * columns of all rows, so that it alone reads and replaces its part of the state. */
-static void mix_back(fwd *f, const layer *l, int which, const float *x, size_t n, const float *mu, float *const *out, size_t n_out) {
-    size_t from, to, row = 0;
+/* out[i][t] = x_t + (x_{t-1} - x_t) ⊙ mu[i], as a convolution of width two with taps mu[i] and 1 - mu[i]. */
+struct look_back {
+    const float *taps; /* [count, 2, n] */
+    size_t count;
+};
+
+static mote_status bind_look_back(model *m, layer *l, role r, size_t count, struct look_back *b, mote_error *err) {
+    size_t n = m->hp.n_embd;
+    TRY(bind_vec(l, r, count * n, true, err));
+    float *taps = ARENA_NEW_N(&m->mem, float, 2 * count * n);
+    if (!taps) FAIL(err, MOTE_E_MEMORY, "out of memory for layer %zu", l->index);
+    for (size_t i = 0; i < count * n; i++) {
+        float mu = l->slots[r].vec[i];
+        taps[(i / n * 2) * n + i % n] = mu;
+        taps[(i / n * 2 + 1) * n + i % n] = 1 - mu;
+    }
+    *b = (struct look_back){taps, count};
+    return MOTE_OK;
+}
+
+/* For all rows; st[n] holds the last token's x. This thread does columns of all rows, so that it alone reads and
+ * replaces its part of the state. */
+static void look_back(fwd *f, const layer *l, int which, const struct look_back *b, const float *x, float *const *out) {
+    size_t n = f->m->hp.n_embd, from, to, row = 0;
     team_enter(&f->t, PROF_CONV);
-    pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+    pool_share(n, SSM_STEP, f->t.ith, f->t.nth, &from, &to);
     for (size_t s = 0; s < f->b->n_segs; s++) {
         const model_seg *g = &f->b->segs[s];
         float *st = fwd_state(f, l, which, g->seq);
         for (size_t r = row; r < row + g->n; r++) {
-            const float *now = x + r * n, *back = r == row ? st : now - n;
-            for (size_t i = 0; i < n_out; i++)
-                for (size_t c = from; c < to; c++) out[i][r * n + c] = (back[c] - now[c]) * mu[i * n + c] + now[c];
+            const float *now = x + r * n + from, *in[2] = {r == row ? st + from : now - n, now};
+            for (size_t i = 0; i < b->count; i++)
+                f->t.kern->conv(&(kern_conv){.y = out[i] + r * n + from, .x = in, .w = b->taps + 2 * i * n + from, .ldw = n, .k = 2, .n = to - from});
         }
         row += g->n;
         if (to > from) memcpy(st + from, x + (row - 1) * n + from, (to - from) * sizeof(float));
@@ -56,7 +77,10 @@ static mote_status time_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(bind_lora(l, R_TM_W1, R_TM_W2, n, h->lora_decay, err));
     TRY(bind_lora(l, R_TM_A1, R_TM_A2, n, h->lora_iclr, err));
     if (gated(l)) TRY(bind_lora(l, R_TM_G1, R_TM_G2, n, h->lora_gate, err));
-    TRY(bind_vec(l, R_TM_LERP, (gated(l) ? MIXES : MIXES - 1) * n, true, err));
+    struct look_back *back = ARENA_NEW(&m->mem, struct look_back);
+    if (!back) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    TRY(bind_look_back(m, l, R_TM_LERP, gated(l) ? MIXES : MIXES - 1, back, err));
+    l->priv[which] = back;
     if (l->index == 0) { /* it has no earlier values to mix in; files may carry unused tensors for it */
         l->slots[R_TM_V0].used = l->slots[R_TM_V1].used = l->slots[R_TM_V2].used = true;
     } else {
@@ -68,6 +92,7 @@ static mote_status time_bind(model *m, layer *l, int which, mote_error *err) {
 
 struct time_mem {
     float *x, *mix[MIXES], *r;                 /* x: the normed input, then y */
+    float *removal, *rate;                     /* -k̂ and a ⊙ k̂ */
     float *lora_w, *lora_a, *lora_v, *lora_g;
     float *w, *k, *v, *v_gate, *a, *g;         /* in the buffers of mixes that are done with */
 };
@@ -77,6 +102,8 @@ static struct time_mem lay_out_time(const model *m, size_t n, bump *b) {
     struct time_mem t;
     t.x = bump_f32(b, n * h->n_embd);
     t.r = bump_f32(b, n * h->n_embd);
+    t.removal = bump_f32(b, n * h->n_embd);
+    t.rate = bump_f32(b, n * h->n_embd);
     for (int i = 0; i < MIXES; i++) t.mix[i] = bump_f32(b, n * h->n_embd);
     t.lora_w = bump_f32(b, n * h->lora_decay);
     t.lora_a = bump_f32(b, n * h->lora_iclr);
@@ -133,68 +160,68 @@ static void project(fwd *f, const layer *l, const struct time_mem *t) {
     if (gated(l)) lora_up(f, l, R_TM_G2, R_TM_G2, t->lora_g, h->lora_gate, ACT_SIGMOID, t->g);
 }
 
-/* One head of one token. */
-struct head {
-    const float *r;
-    float *w, *k, *v, *a, *y;
-    float removal[HEAD_MAX], rate[HEAD_MAX]; /* -k̂ and a ⊙ k̂ */
-};
-
-/* From projections to the numbers of the recurrence, in place. */
-static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, struct head *h) {
-    size_t n = f->m->hp.wkv_head, at = row * f->m->hp.n_embd + first;
-    const float *k_k = l->slots[R_TM_K_K].vec + first, *k_a = l->slots[R_TM_K_A].vec + first;
-    float *carry = f->carry + at, *gate = t->v_gate + at;
-    h->r = t->r + at;
-    h->w = t->w + at;
-    h->k = t->k + at;
-    h->v = t->v + at;
-    h->a = t->a + at;
-    h->y = t->x + at;
-    ssm_act(&f->t, ACT_SIGMOID, h->w, h->w, NULL, n);
-    ssm_act(&f->t, ACT_SIGMOID, h->a, h->a, NULL, n);
-    if (l->index) ssm_act(&f->t, ACT_SIGMOID, gate, gate, NULL, n);
-    for (size_t i = 0; i < n; i++) {
-        h->w[i] *= DECAY_SCALE;
-        h->removal[i] = h->k[i] * k_k[i];
-        h->k[i] += h->k[i] * k_a[i] * (h->a[i] - 1);
+/* From projections to the numbers of the recurrence, in place: the columns [c, c + w) of a row, whole heads. */
+static void prepare(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t c, size_t w) {
+    size_t head = f->m->hp.wkv_head, at = row * f->m->hp.n_embd + c;
+    const kern_table *kern = f->t.kern;
+    float *k = t->k + at, *v = t->v + at, *carry = f->carry + at, *removal = t->removal + at, *rate = t->rate + at;
+    kern->act(ACT_SIGMOID, t->w + at, t->w + at, NULL, w);
+    kern->scale(t->w + at, t->w + at, DECAY_SCALE, w);
+    (void)kern->exp_sum(t->w + at, 0, w);
+    kern->act(ACT_SIGMOID, t->a + at, t->a + at, NULL, w);
+    kern->act(ACT_NONE, removal, k, l->slots[R_TM_K_K].vec + c, w);
+    kern->act(ACT_NONE, rate, k, l->slots[R_TM_K_A].vec + c, w); /* k += k k_a (a - 1) */
+    kern->axpy(k, rate, -1, w);
+    kern->act(ACT_NONE, rate, rate, t->a + at, w);
+    kern->axpy(k, rate, 1, w);
+    if (l->index) { /* v += (carry - v) gate */
+        float *gate = t->v_gate + at;
+        kern->act(ACT_SIGMOID, gate, gate, NULL, w);
+        kern->act(ACT_NONE, rate, gate, v, w);
+        kern->axpy(v, rate, -1, w);
+        kern->act(ACT_NONE, gate, gate, carry, w);
+        kern->axpy(v, gate, 1, w);
+    } else memcpy(carry, v, w * sizeof(float));
+    for (size_t i = 0; i < w; i += head) {
+        float by = 1 / fmaxf(sqrtf(kern->dot(removal + i, removal + i, head)), 1e-12f);
+        kern->scale(removal + i, removal + i, -by, head);
     }
-    (void)f->t.kern->exp_sum(h->w, 0, n);
-    if (l->index)
-        for (size_t i = 0; i < n; i++) h->v[i] += (carry[i] - h->v[i]) * gate[i];
-    else memcpy(carry, h->v, n * sizeof(float));
-    float by = 1 / fmaxf(sqrtf(f->t.kern->dot(h->removal, h->removal, n)), 1e-12f);
-    for (size_t i = 0; i < n; i++) {
-        float unit = h->removal[i] * by;
-        h->removal[i] = -unit;
-        h->rate[i] = unit * h->a[i];
-    }
+    kern->act(ACT_NONE, rate, removal, t->a + at, w);
+    kern->scale(rate, rate, -1, w);
 }
 
 /* Norm per head, the bonus of the present token, the gate. */
-static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t first, struct head *h) {
-    size_t n = f->m->hp.wkv_head;
-    const float *r_k = l->slots[R_TM_R_K].vec + first, *g = t->g + row * f->m->hp.n_embd + first;
+static void finish(const fwd *f, const layer *l, const struct time_mem *t, size_t row, size_t c, size_t w) {
+    size_t head = f->m->hp.wkv_head, at = row * f->m->hp.n_embd + c;
     const slot *ln = &l->slots[R_TM_LN];
-    norm nm = {NORM_LAYER, ln->vec + first, ln->bias ? ln->bias + first : NULL, HEAD_NORM_EPS};
-    norm_row_local(&f->t, &nm, h->y, h->y, n);
-    for (size_t i = 0; i < n; i++) h->k[i] *= r_k[i];
-    float bonus = f->t.kern->dot(h->k, h->r, n);
-    for (size_t i = 0; i < n; i++) h->y[i] += h->v[i] * bonus;
-    for (size_t i = 0; gated(l) && i < n; i++) h->y[i] *= g[i];
+    float *k = t->k + at, *y = t->x + at;
+    f->t.kern->act(ACT_NONE, k, k, l->slots[R_TM_R_K].vec + c, w);
+    for (size_t i = 0; i < w; i += head) {
+        norm nm = {NORM_LAYER, ln->vec + c + i, ln->bias ? ln->bias + c + i : NULL, HEAD_NORM_EPS};
+        norm_row_local(&f->t, &nm, y + i, y + i, head);
+        f->t.kern->axpy(y + i, t->v + at + i, f->t.kern->dot(k + i, t->r + at + i, head), head);
+    }
+    if (gated(l)) f->t.kern->act(ACT_NONE, y, y, t->g + at, w);
 }
 
-static void run_head(const fwd *f, const layer *l, const struct time_mem *t, float *st, size_t head, size_t row, size_t n_rows) {
+static void run_head(const fwd *f, const struct time_mem *t, float *st, size_t head, size_t row, size_t n_rows) {
     size_t n = f->m->hp.wkv_head, first = head * n;
-    struct head h;
-    for (size_t r = row; r < row + n_rows; r++) {
-        prepare(f, l, t, r, first, &h);
-        for (size_t at = 0; at < n; at += SSM_TILE) {
-            size_t w = MIN(n - at, (size_t)SSM_TILE);
-            f->t.kern->scan_back(&(kern_scan){.s = st + (first + at) * n, .n = n, .w = w, .decay = h.w, .decay_step = 1, .in = h.k, .out = h.r,
-                                              .x = h.v + at, .probe = h.removal, .back = h.rate, .y = h.y + at});
+    for (size_t r = row; r < row + n_rows; r++)
+        for (size_t i = 0; i < n; i += SSM_TILE) {
+            size_t w = MIN(n - i, (size_t)SSM_TILE), at = r * f->m->hp.n_embd + first;
+            f->t.kern->scan_back(&(kern_scan){.s = st + (first + i) * n, .n = n, .w = w, .decay = t->w + at, .decay_step = 1, .in = t->k + at,
+                                              .out = t->r + at, .x = t->v + at + i, .probe = t->removal + at, .back = t->rate + at, .y = t->x + at + i});
         }
-        finish(f, l, t, r, first, &h);
+}
+
+/* This thread's heads [from, to), some rows at a time: what is prepared is still near when it is used. */
+static void run_heads(const fwd *f, const layer *l, const struct time_mem *t, float *st, size_t from, size_t to, size_t row, size_t n_rows) {
+    size_t n = f->m->hp.wkv_head;
+    for (size_t r = row; r < row + n_rows; r += ROWS_AT_ONCE) {
+        size_t m = MIN(row + n_rows - r, (size_t)ROWS_AT_ONCE);
+        for (size_t i = 0; i < m; i++) prepare(f, l, t, r + i, from * n, (to - from) * n);
+        for (size_t head = from; head < to; head++) run_head(f, t, st, head, r, m);
+        for (size_t i = 0; i < m; i++) finish(f, l, t, r + i, from * n, (to - from) * n);
     }
 }
 
@@ -202,14 +229,14 @@ static void time_forward(fwd *f, const layer *l, int which, const linear_in *in,
     size_t n = f->m->hp.n_embd, mark = bump_mark(&f->mem), from, to, row = 0;
     struct time_mem t = lay_out_time(f->m, f->n, &f->mem);
     fwd_input(f, in, t.x, n);
-    mix_back(f, l, which, t.x, n, l->slots[R_TM_LERP].vec, t.mix, gated(l) ? MIXES : MIXES - 1);
+    look_back(f, l, which, l->priv[which], t.x, t.mix);
     project(f, l, &t);
     team_enter(&f->t, PROF_SCAN);
     fwd_share(f, n / f->m->hp.wkv_head, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         const model_seg *g = &f->b->segs[i];
         float *st = (float *)fwd_state(f, l, which, g->seq) + n;
-        for (size_t head = from; head < to; head++) run_head(f, l, &t, st, head, row, g->n);
+        if (from < to) run_heads(f, l, &t, st, from, to, row, g->n);
         row += g->n;
     }
     team_barrier(&f->t);
@@ -225,7 +252,10 @@ const block_ops block_rwkv7_time = {.name = "rwkv7", .bind = time_bind, .mem_flo
 static mote_status channel_bind(model *m, layer *l, int which, mote_error *err) {
     size_t n = m->hp.n_embd;
     if (l->n_ff == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu: key '%s.feed_forward_length' is 0", l->index, m->arch->name);
-    TRY(bind_vec(l, R_CM_LERP_K, n, true, err));
+    struct look_back *back = ARENA_NEW(&m->mem, struct look_back);
+    if (!back) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    TRY(bind_look_back(m, l, R_CM_LERP_K, 1, back, err));
+    l->priv[which] = back;
     TRY(bind_mat(l, R_CM_KEY, n, l->n_ff, 1, true, err));
     TRY(bind_mat(l, R_CM_VALUE, l->n_ff, n, 1, true, err));
     return ssm_set_state(l, which, n, 0, 0, err);
@@ -237,7 +267,7 @@ static void channel_forward(fwd *f, const layer *l, int which, const linear_in *
     size_t n = f->m->hp.n_embd, mark = bump_mark(&f->mem);
     float *x = bump_f32(&f->mem, f->n * n), *mixed = bump_f32(&f->mem, f->n * n), *k = bump_f32(&f->mem, f->n * l->n_ff);
     fwd_input(f, in, x, n);
-    mix_back(f, l, which, x, n, l->slots[R_CM_LERP_K].vec, &mixed, 1);
+    look_back(f, l, which, l->priv[which], x, &mixed);
     linear_in kin = {.x = mixed, .ld = n}, vin = {.x = k, .ld = l->n_ff, .act = ACT_RELU2};
     linear_out kout = slot_out(&l->slots[R_CM_KEY], k, l->n_ff), vout = slot_sink(&l->slots[R_CM_VALUE], sk);
     op_linear(&f->t, &kin, f->n, &kout, 1);

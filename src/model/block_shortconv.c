@@ -44,7 +44,7 @@ static void shortconv_forward(fwd *f, const layer *l, int which, const linear_in
     linear_out first = slot_out(&l->slots[R_SHORTCONV_IN], bcx, 3 * n);
     op_linear(&f->t, in, f->n, &first, 1);
     team_enter(&f->t, PROF_CONV);
-    pool_share(n, SSM_TILE, f->t.ith, f->t.nth, &from, &to);
+    pool_share(n, SSM_STEP, f->t.ith, f->t.nth, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) {
         mix(f, l, which, &f->b->segs[i], bcx + row * 3 * n, y + row * n, from, to);
         row += f->b->segs[i].n;

@@ -31,7 +31,7 @@ void ssm_conv_run_centered(const team *t, const ssm_conv *c, const float *x, siz
 /* ---- recurrences ---- */
 /* Channels of the token-by-token kernels come in tiles of SSM_TILE; a tile's state is [d_state][w], w channels wide, so
  * that sums over the state run over whole vectors (kern_scan). A narrower tile stands only at a head's end. */
-enum { SSM_TILE = KERN_SCAN_W };
+enum { SSM_TILE = KERN_SCAN_W, SSM_STEP = 16 /* channels that threads share out where nothing asks for more */ };
 
 /* Heads with one decay per token each, as in Mamba-2 and the gated delta nets. Head h of dim channels has a state
  * S[n][dim] and reads key head K = h / (n_head / n_key), or h % n_key when `tiled`:
