@@ -17,13 +17,15 @@ static const char *const pieces[] = {"▁",   "a",    "b",    "c",   "d",      "
                                      "▁w",  "▁he",  "ello", "or",  "▁hello", "▁wor", "ld", "▁world", "th",
                                      "▁th", "▁the", "in",   "▁in", "é",      "日",   "本"};
 
+static size_t vocab_of(const tiny_opts *o) { return TINY_VOCAB + (size_t)o->n_more_unused; }
+
 static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error *err) {
     static const char *const special[] = {"<unk>",      "<s>",   "</s>",  "<|im_start|>",
                                           "<|im_end|>", "<PRE>", "<SUF>", "<MID>"};
-    static char bytes[256][8], fill[TINY_VOCAB][16];
-    str text[TINY_VOCAB];
-    float score[TINY_VOCAB];
-    int32_t type[TINY_VOCAB];
+    static char bytes[256][8], fill[TINY_VOCAB + TINY_MORE_MAX][16];
+    str text[TINY_VOCAB + TINY_MORE_MAX];
+    float score[TINY_VOCAB + TINY_MORE_MAX];
+    int32_t type[TINY_VOCAB + TINY_MORE_MAX];
     size_t n = 0;
     for (size_t i = 0; i < COUNT_OF(special); i++, n++) {
         bool hidden = o->no_fim && i >= TINY_PRE; /* or the tokenizer would know them by name */
@@ -42,7 +44,7 @@ static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error 
         type[n] = 1;
         score[n] = -(float)i;
     }
-    for (; n < TINY_VOCAB; n++) {
+    for (; n < vocab_of(o); n++) {
         (void)snprintf(fill[n], sizeof fill[n], "[unused%zu]", n);
         text[n] = str_of(fill[n]);
         type[n] = 5;
@@ -81,7 +83,7 @@ static mote_status put_metadata(gguf_writer *w, const tiny_opts *o, mote_error *
     TRY(gguf_put_u32(w, "llama.attention.head_count_kv", KV_HEADS, err));
     TRY(gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err));
     TRY(gguf_put_f32(w, "llama.rope.freq_base", 10000, err));
-    TRY(gguf_put_u32(w, "llama.vocab_size", TINY_VOCAB, err));
+    TRY(gguf_put_u32(w, "llama.vocab_size", (uint32_t)vocab_of(o), err));
     return o->no_tokenizer ? MOTE_OK : put_tokenizer(w, o, err);
 }
 
@@ -90,7 +92,7 @@ typedef struct shape {
     uint64_t cols, rows; /* rows 0: a vector */
 } shape;
 
-static size_t shapes(shape *s) {
+static size_t shapes(shape *s, uint64_t vocab) {
     static const struct {
         const char *name;
         uint64_t cols, rows;
@@ -104,7 +106,7 @@ static size_t shapes(shape *s) {
                  {"ffn_up", EMBD, FF},
                  {"ffn_down", FF, EMBD}};
     size_t n = 0;
-    s[n++] = (shape){"token_embd.weight", EMBD, TINY_VOCAB};
+    s[n++] = (shape){"token_embd.weight", EMBD, vocab};
     for (int l = 0; l < LAYERS; l++)
         for (size_t i = 0; i < COUNT_OF(block); i++, n++) {
             s[n].cols = block[i].cols;
@@ -112,7 +114,7 @@ static size_t shapes(shape *s) {
             (void)snprintf(s[n].name, sizeof s[n].name, "blk.%d.%s.weight", l, block[i].name);
         }
     s[n++] = (shape){"output_norm.weight", EMBD, 0};
-    s[n++] = (shape){"output.weight", EMBD, TINY_VOCAB};
+    s[n++] = (shape){"output.weight", EMBD, vocab};
     return n;
 }
 
@@ -136,7 +138,7 @@ static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rn
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err) {
     gguf_writer *w = NULL;
     shape s[32];
-    size_t n = shapes(s);
+    size_t n = shapes(s, vocab_of(o));
     rng r;
     mote_status st = MOTE_OK;
     rng_seed(&r, o->seed, 11);

@@ -17,12 +17,14 @@ enum {
 };
 #define TINY_VOCAB 320
 #define TINY_CTX 256
+#define TINY_MORE_MAX 200
 
 typedef struct tiny_opts {
     quant_type type;  /* of the matrices: QUANT_F32 (0), QUANT_Q8_0, QUANT_Q4_0 */
     bool nan_weight;  /* one weight of the output is NaN */
     bool no_tokenizer, no_fim;
     const char *template_text; /* NULL: ChatML */
+    unsigned n_more_unused; /* so many more unused tokens at the end, up to TINY_MORE_MAX */
     uint64_t seed;
 } tiny_opts;
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err);

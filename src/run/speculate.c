@@ -147,12 +147,17 @@ static void give_up(mote_speculator *sp, proposer *p, const mote_error *err) {
     log_line(&sp->s->model->engine->log, LOG_WARN, "speculation: %s: %s; going on without", p->name, err->message);
 }
 
-static mote_status begin_all(mote_speculator *sp) {
+static mote_status begin_all(mote_speculator *sp, mote_error *err) {
     const run_seq *q = &sp->s->seqs[sp->seq];
-    mote_error err;
+    mote_error why;
     for (size_t i = 0; i < sp->n_by; i++) {
         proposer *p = &sp->by[i];
-        if (!p->broken && p->begin(p, q->ids, sp->len, sp->sampler, &err) != MOTE_OK) give_up(sp, p, &err);
+        if (p->broken || p->begin(p, q->ids, sp->len, sp->sampler, &why) == MOTE_OK) continue;
+        if (why.code == MOTE_E_MEMORY) {
+            if (err) *err = why;
+            return why.code;
+        }
+        give_up(sp, p, &why);
     }
     return MOTE_OK;
 }
@@ -283,12 +288,13 @@ static mote_status append_shifting(mote_speculator *sp, int32_t id, mote_error *
     sp->len = sp->s->seqs[sp->seq].n;
     if (sp->n_shifted == sp->s->n_shifted) return MOTE_OK;
     sp->n_shifted = sp->s->n_shifted;
-    return begin_all(sp);
+    return begin_all(sp, err);
 }
 
 mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, mote_error *err) {
     mote_session *s = sp->s;
     run_seq *q = &s->seqs[sp->seq];
+    if (atomic_load(&s->cancel)) FAIL(err, MOTE_E_CANCELLED, "cancelled");
     bool hit = learn(sp, id);
     sp->n_tokens++;
     if (hit && sp->at <= sp->n_run) { /* the row after it is at hand */
@@ -324,7 +330,7 @@ mote_status spec_begin(mote_speculator *sp, mote_session *s, size_t seq, const m
     sp->n_shifted = s->n_shifted;
     sp->sampler = sampler;
     forget(sp);
-    return begin_all(sp);
+    return begin_all(sp, err);
 }
 
 void spec_end(mote_speculator *sp) {

@@ -25,6 +25,23 @@ static mote_status generate(mote_session *s, mote_sampler *smp, mote_error *err)
     return mote_infill(s, 0, "he", 2, "lo", 2, &o, NULL, err);
 }
 
+static mote_status speculate(mote_session *s, mote_sampler *smp, mote_model *m, mote_error *err) {
+    mote_speculator *sp = NULL;
+    mote_spec_opts so = mote_spec_opts_default();
+    mote_gen_opts o = mote_gen_opts_default();
+    mote_status st;
+    so.draft = m;
+    so.always = true;
+    TRYG(st, mote_speculator_open(&sp, s, &so, err));
+    o.n_predict = 5;
+    o.sampler = smp;
+    o.speculator = sp;
+    st = mote_complete(s, 0, "hello world hello", 17, &o, NULL, err);
+out:
+    mote_speculator_close(&sp);
+    return st;
+}
+
 static mote_status chat(mote_session *s, mote_error *err) {
     mote_chat *c = NULL;
     mote_chat_opts co = mote_chat_opts_default();
@@ -94,6 +111,7 @@ static mote_status everything(mote_error *err) {
     TRYG(st, mote_session_open(&s, m, &so, err));
     TRYG(st, mote_sampler_open(&smp, m, &po, err));
     TRYG(st, generate(s, smp, err));
+    TRYG(st, speculate(s, smp, m, err));
     TRYG(st, mote_session_save(s, 0, saved_path, err));
     TRYG(st, mote_session_load(s, 0, saved_path, err));
     TRYG(st, chat(s, err));

@@ -26,6 +26,42 @@ static int on_piece(void *ctx, const mote_piece *p) {
     return 0;
 }
 
+/* A generation allocates its text buffer and a draft's sampler before the first token, and nothing after it. */
+static int generate(mote_session *s, mote_sampler *smp, mote_speculator *sp) {
+    mote_error err;
+    counts c = {0};
+    mote_gen_result r = {.size = sizeof r};
+    mote_gen_opts o = mote_gen_opts_default();
+    o.n_predict = 100; /* over context shifts */
+    o.sampler = smp;
+    o.ignore_end = true;
+    o.speculator = sp;
+    o.on_piece = on_piece;
+    o.ctx = &c;
+    CHECK(mote_complete(s, 0, "hello world", 11, &o, &r, &err) == MOTE_OK);
+    CHECK(c.n >= 100);
+    CHECK(c.first == c.last);
+    CHECK(!sp || r.n_drafted > 20);
+    return 0;
+}
+
+static int speculate(mote_session *s, mote_sampler *smp, mote_model *m) {
+    mote_error err;
+    mote_speculator *sp;
+    mote_spec_opts o = mote_spec_opts_default();
+    o.always = true;
+    o.n_max = 5;
+    CHECK(mote_speculator_open(&sp, s, &o, &err) == MOTE_OK);
+    int bad = generate(s, NULL, sp); /* n-grams: the likeliest tokens go in circles */
+    mote_speculator_close(&sp);
+    o.ngram = false;
+    o.draft = m;
+    CHECK(mote_speculator_open(&sp, s, &o, &err) == MOTE_OK);
+    bad = bad || generate(s, smp, sp);
+    mote_speculator_close(&sp);
+    return bad;
+}
+
 static int decode(mote_session *s, mote_sampler *smp) {
     mote_error err;
     int32_t ids[90];
@@ -46,17 +82,7 @@ static int decode(mote_session *s, mote_sampler *smp) {
     CHECK(mote_session_step(s, steps, 2, &err) == MOTE_OK);
     CHECK(mote_session_clear(s, 0, &err) == MOTE_OK);
     CHECK(fault_allocations() == before);
-    /* A generation allocates its text buffer before the first token, and nothing after it. */
-    counts c = {0};
-    mote_gen_opts o = mote_gen_opts_default();
-    o.n_predict = 100;
-    o.sampler = smp;
-    o.on_piece = on_piece;
-    o.ctx = &c;
-    CHECK(mote_complete(s, 0, "hello world", 11, &o, NULL, &err) == MOTE_OK);
-    CHECK(c.n >= 100);
-    CHECK(c.first == c.last);
-    return 0;
+    return generate(s, smp, NULL);
 }
 
 static int run(const char *path, const char *cache) {
@@ -84,7 +110,7 @@ static int run(const char *path, const char *cache) {
     CHECK(mote_model_open(&m, e, path, NULL, &err) == MOTE_OK);
     CHECK(mote_session_open(&s, m, &so, &err) == MOTE_OK);
     CHECK(mote_sampler_open(&smp, m, &po, &err) == MOTE_OK);
-    int bad = decode(s, smp);
+    int bad = decode(s, smp) || speculate(s, smp, m);
     mote_sampler_close(&smp);
     mote_session_close(&s);
     mote_model_close(&m);

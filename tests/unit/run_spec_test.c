@@ -3,6 +3,7 @@
 #include "spec_props.h"
 #include "tiny_model.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #include <cmocka.h>
 
 static char dir[] = "/tmp/mote-spec-XXXXXX";
-static char tiny[64], other[64], tiny_nan[64], foreign[64];
+static char tiny[64], other[64], tiny_nan[64], foreign[64], wider[64], widest[64];
 static mote_engine *engine;
 static mote_model *target;
 
@@ -35,6 +36,8 @@ static int setup(void **unused) {
     write_tiny(other, "other.gguf", &(tiny_opts){.seed = 2, .type = QUANT_Q8_0});
     write_tiny(tiny_nan, "nan.gguf", &(tiny_opts){.seed = 1, .nan_weight = true});
     write_tiny(foreign, "foreign.gguf", &(tiny_opts){.seed = 1, .no_fim = true}); /* spells some tokens otherwise */
+    write_tiny(wider, "wider.gguf", &(tiny_opts){.seed = 1, .n_more_unused = 64});
+    write_tiny(widest, "widest.gguf", &(tiny_opts){.seed = 1, .n_more_unused = 200});
     mote_engine_opts o = mote_engine_opts_default();
     o.n_threads = 2;
     return mote_engine_open(&engine, &o, &err) || mote_model_open(&target, engine, tiny, NULL, &err);
@@ -44,7 +47,7 @@ static int teardown(void **unused) {
     (void)unused;
     mote_model_close(&target);
     mote_engine_close(&engine);
-    const char *files[] = {tiny, other, tiny_nan, foreign};
+    const char *files[] = {tiny, other, tiny_nan, foreign, wider, widest};
     for (size_t i = 0; i < COUNT_OF(files); i++) (void)unlink(files[i]);
     return rmdir(dir);
 }
@@ -237,11 +240,274 @@ static void test_identity(void **unused) {
     }
 }
 
+/* ---- generations with text ---- */
+
+typedef struct heard {
+    char text[4096];
+    size_t n, n_calls, stop_after;
+    double logprobs;
+    mote_session *cancel;
+    mote_gen_result r;
+    size_t length;
+} heard;
+
+static int on_piece(void *ctx, const mote_piece *p) {
+    heard *h = ctx;
+    if (h->n + p->n < sizeof h->text) memcpy(h->text + h->n, p->text, p->n);
+    h->n += p->n;
+    h->text[h->n] = 0;
+    h->logprobs += (double)p->logprob * (double)(h->n_calls + 1);
+    h->n_calls++;
+    bool now = h->stop_after && h->n_calls == h->stop_after;
+    if (now && h->cancel) mote_session_cancel(h->cancel);
+    return now && !h->cancel;
+}
+
+static const char song[] = "the hello world in the hello world in the hello world in the hello";
+
+static void complete(mote_session *s, mote_speculator *sp, mote_sampler *smp, const mote_gen_opts *more, heard *h) {
+    mote_error err;
+    mote_gen_opts o = *more;
+    o.on_piece = on_piece;
+    o.ctx = h;
+    o.sampler = smp;
+    o.speculator = sp;
+    h->n = h->n_calls = 0;
+    h->logprobs = 0;
+    h->r.size = sizeof h->r;
+    OK(mote_complete(s, 0, song, sizeof song - 1, &o, &h->r, &err));
+    h->length = mote_session_length(s, 0);
+}
+
+static void assert_same(const heard *a, const heard *b) {
+    assert_string_equal(a->text, b->text);
+    assert_int_equal(a->r.finish, b->r.finish);
+    assert_int_equal(a->r.n_generated, b->r.n_generated);
+    assert_int_equal(a->length, b->length);
+    assert_true(a->logprobs >= b->logprobs && a->logprobs <= b->logprobs);
+}
+
+static mote_speculator *open_always(mote_session *s, mote_model *draft, size_t n_max) {
+    mote_error err;
+    mote_speculator *sp;
+    mote_spec_opts o = mote_spec_opts_default();
+    o.ngram = !draft;
+    o.draft = draft;
+    o.n_max = n_max;
+    o.always = true;
+    OK(mote_speculator_open(&sp, s, &o, &err));
+    return sp;
+}
+
+/* Every place where an answer can end, with guesses around it; one speculator for all of them. */
+static void test_endings(void **unused) {
+    (void)unused;
+    mote_error err;
+    static heard a, b, whole;
+    mote_session *s;
+    mote_sampler *smp;
+    mote_sample_opts so = mote_sample_opts_default();
+    const mote_logit_bias bias[] = {{280, 9}, {281, 9}, {282, 9}}; /* or n-grams would never come true */
+    so.bias = bias;
+    so.n_bias = COUNT_OF(bias);
+    so.seed = 5;
+    so.temp = 0.5f;
+    so.logprobs = true;
+    so.repeat_penalty = 1.05f;
+    OK(mote_session_open(&s, target, NULL, &err));
+    OK(mote_sampler_open(&smp, target, &so, &err));
+    for (int guesser = 0; guesser < 2; guesser++) {
+        mote_speculator *sp = open_always(s, guesser ? target : NULL, 7);
+        mote_gen_opts o = mote_gen_opts_default();
+        o.n_predict = 60;
+        memset(&whole, 0, sizeof whole);
+        complete(s, NULL, smp, &o, &whole);
+        for (size_t i = 0; i + 3 < whole.n; i += 3) { /* stop strings anywhere */
+            const char stop[] = {whole.text[i], whole.text[i + 1], whole.text[i + 2], 0}, *stops[] = {stop};
+            o.stops = stops;
+            o.n_stops = 1;
+            mote_sampler_reset(smp);
+            complete(s, NULL, smp, &o, &a);
+            mote_sampler_reset(smp);
+            complete(s, sp, smp, &o, &b);
+            assert_same(&a, &b);
+        }
+        o.n_stops = 0;
+        for (size_t i = 1; i < 20; i++) /* the callback, a cancellation, the limit */
+            for (int kind = 0; kind < 3; kind++) {
+                a = b = (heard){.stop_after = kind < 2 ? i : 0, .cancel = kind == 1 ? s : NULL};
+                o.n_predict = kind == 2 ? i : 60;
+                mote_sampler_reset(smp);
+                complete(s, NULL, smp, &o, &a);
+                mote_sampler_reset(smp);
+                complete(s, sp, smp, &o, &b);
+                assert_same(&a, &b);
+                static const mote_finish expected[] = {MOTE_FINISH_CALLBACK, MOTE_FINISH_CANCELLED, MOTE_FINISH_LENGTH};
+                if (whole.r.n_generated > 20) assert_int_equal(b.r.finish, expected[kind]);
+            }
+        mote_spec_stats st = {.size = sizeof st};
+        mote_speculator_get_stats(sp, &st);
+        assert_true(st.n_ngram_accepted + st.n_draft_accepted > 50);
+        assert_true(st.n_passes < st.n_tokens);
+        mote_speculator_close(&sp);
+    }
+    mote_sampler_close(&smp);
+    mote_session_close(&s);
+}
+
+/* Tokens that end the answer stand in the prompt, so they are guessed. */
+static void test_end_tokens(void **unused) {
+    (void)unused;
+    mote_error err;
+    mote_session *s;
+    OK(mote_session_open(&s, target, NULL, &err));
+    mote_speculator *sp = open_always(s, NULL, 8);
+    size_t ended = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        int32_t ids[48];
+        mote_gen_result r[2] = {{.size = sizeof *r}, {.size = sizeof *r}};
+        size_t length[2];
+        const mote_logit_bias bias[] = {{TINY_EOS, 6}, {50, 8}, {51, 8}, {52, 8}};
+        mote_sample_opts so = mote_sample_opts_default();
+        so.seed = seed;
+        so.bias = bias;
+        so.n_bias = COUNT_OF(bias);
+        so.temp = 2;
+        for (size_t i = 0; i < COUNT_OF(ids); i++) ids[i] = i % 4 == 3 ? TINY_EOS : (int32_t)(50 + i % 4);
+        for (int with = 0; with < 2; with++) {
+            mote_sampler *smp;
+            mote_gen_opts o = mote_gen_opts_default();
+            OK(mote_sampler_open(&smp, target, &so, &err));
+            o.sampler = smp;
+            o.n_predict = 60;
+            o.speculator = with ? sp : NULL;
+            OK(mote_complete_ids(s, 0, ids, COUNT_OF(ids), &o, &r[with], &err));
+            length[with] = mote_session_length(s, 0);
+            mote_sampler_close(&smp);
+        }
+        assert_int_equal(r[0].finish, r[1].finish);
+        assert_int_equal(r[0].n_generated, r[1].n_generated);
+        assert_int_equal(length[0], length[1]);
+        ended += r[1].finish == MOTE_FINISH_END;
+    }
+    assert_true(ended > 10);
+    mote_speculator_close(&sp);
+    mote_session_close(&s);
+}
+
+/* A draft with padding at the end of its vocabulary, on either side, draws and guesses as well. */
+static void test_vocabularies(void **unused) {
+    (void)unused;
+    mote_error err;
+    static heard a, b;
+    mote_model *wide, *strange;
+    mote_speculator *sp;
+    mote_spec_opts o = mote_spec_opts_default();
+    OK(mote_model_open(&wide, engine, wider, NULL, &err));
+    for (int swap = 0; swap < 2; swap++) {
+        mote_session *s;
+        mote_gen_opts go = mote_gen_opts_default();
+        OK(mote_session_open(&s, swap ? wide : target, NULL, &err));
+        sp = open_always(s, swap ? target : wide, 4);
+        go.n_predict = 50;
+        go.ignore_end = true;
+        complete(s, NULL, NULL, &go, &a);
+        complete(s, sp, NULL, &go, &b);
+        assert_same(&a, &b);
+        assert_true(b.r.n_drafted >= 30);
+        mote_speculator_close(&sp);
+        static const struct {
+            const char *path, *complaint;
+        } bad[] = {{foreign, "token 5 is 'PRE>' in the draft model and '<PRE>' in the model"},
+                   {widest, "a draft model must have the model's tokenizer"}};
+        for (size_t i = swap; i < COUNT_OF(bad) && !swap; i++) {
+            OK(mote_model_open(&strange, engine, bad[i].path, NULL, &err));
+            o.draft = strange;
+            assert_int_equal(mote_speculator_open(&sp, s, &o, &err), MOTE_E_MISMATCH);
+            assert_non_null(strstr(err.message, bad[i].complaint));
+            assert_null(sp);
+            mote_model_close(&strange);
+        }
+        mote_session_close(&s);
+    }
+    mote_model_close(&wide);
+}
+
+/* A draft model whose logits are no numbers is left out; a speculator of another session is refused. */
+static void test_errors(void **unused) {
+    (void)unused;
+    mote_error err;
+    static heard a, b;
+    mote_session *s, *t;
+    mote_model *broken;
+    mote_gen_opts o = mote_gen_opts_default();
+    o.n_predict = 30;
+    o.ignore_end = true;
+    OK(mote_session_open(&s, target, NULL, &err));
+    OK(mote_session_open(&t, target, NULL, &err));
+    OK(mote_model_open(&broken, engine, tiny_nan, NULL, &err));
+    mote_speculator *sp = open_always(s, broken, 4);
+    mote_model_close(&broken); /* is kept open by who uses it */
+    complete(s, NULL, NULL, &o, &a);
+    complete(s, sp, NULL, &o, &b);
+    assert_same(&a, &b);
+    assert_int_equal(b.r.n_drafted, 0);
+    o.speculator = sp;
+    assert_int_equal(mote_complete(t, 0, "hello", 5, &o, NULL, &err), MOTE_E_MISMATCH);
+    mote_session_close(&s);
+    mote_speculator_close(&sp);
+    assert_null(sp);
+    mote_speculator_close(&sp);
+    mote_spec_opts so = mote_spec_opts_default();
+    so.n_max = 0;
+    assert_int_equal(mote_speculator_open(&sp, t, &so, &err), MOTE_E_RANGE);
+    so.n_max = MOTE_SPEC_MAX + 1;
+    assert_int_equal(mote_speculator_open(&sp, t, &so, &err), MOTE_E_RANGE);
+    so.n_max = 3;
+    so.n_min = 4;
+    assert_int_equal(mote_speculator_open(&sp, t, &so, &err), MOTE_E_RANGE);
+    so.n_min = 0;
+    so.p_min = NAN;
+    assert_int_equal(mote_speculator_open(&sp, t, &so, &err), MOTE_E_RANGE);
+    assert_int_equal(mote_speculator_open(NULL, t, NULL, &err), MOTE_E_USAGE);
+    assert_int_equal(mote_speculator_open(&sp, NULL, NULL, &err), MOTE_E_USAGE);
+    mote_session_close(&t);
+}
+
+/* The target itself as draft: with the same random numbers it guesses right, at any temperature. */
+static void test_coupling(void **unused) {
+    (void)unused;
+    mote_error err;
+    static heard b;
+    mote_session *s;
+    mote_sampler *smp;
+    mote_sample_opts so = mote_sample_opts_default();
+    mote_gen_opts o = mote_gen_opts_default();
+    so.seed = 1;
+    so.temp = 1.5f;
+    so.top_k = 0;
+    so.repeat_penalty = 1.2f;
+    so.dry_multiplier = 0.5f;
+    so.xtc_probability = 0.3f;
+    so.ignore_end = true;
+    o.n_predict = 100;
+    OK(mote_session_open(&s, target, NULL, &err));
+    OK(mote_sampler_open(&smp, target, &so, &err));
+    mote_speculator *sp = open_always(s, target, 6);
+    complete(s, sp, smp, &o, &b);
+    assert_int_equal(b.r.n_accepted, b.r.n_drafted);
+    assert_true(b.r.n_drafted > 70);
+    mote_speculator_close(&sp);
+    mote_sampler_close(&smp);
+    mote_session_close(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ngrams),  cmocka_unit_test(test_ngram_window), cmocka_unit_test(test_choice),
         cmocka_unit_test(test_estimates), cmocka_unit_test(test_ledger),    cmocka_unit_test(test_odds),
-        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_identity), cmocka_unit_test(test_endings),      cmocka_unit_test(test_end_tokens),
+        cmocka_unit_test(test_vocabularies), cmocka_unit_test(test_errors),   cmocka_unit_test(test_coupling),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""speculation.py MOTE MODEL [-d DRAFT] [-n N] [-t T] [-r ROUNDS] [--task NAME]: decoding with and without guessing.
+
+Each task is run with --spec off, ngram and, with a draft model, draft and auto, one after the other in every round,
+so that a slow minute of the machine is the same for all. Printed: the median of tokens per second, its ratio to
+off, how many guesses came true, and whether the text is the same, which it has to be."""
+import argparse, json, statistics, subprocess, sys
+
+CODE = """int add(int a, int b) {
+    int result = a + b;
+    if (result > 100) {
+        printf("The result %d is larger than one hundred\\n", result);
+        return 100;
+    }
+    for (int i = 0; i < result; i++) {
+        printf("%d of %d\\n", i, result);
+    }
+    return result;
+}
+
+int main(void) {
+    int x = add(10, 20);
+    int y = add(x, 30);
+    printf("x is %d and y is %d\\n", x, y);
+    return 0;
+}
+"""
+NEWS = """The harbour of Elsinby was closed for three days after a freighter had run aground at its mouth. The harbour
+master, Ingrid Solberg, said on Tuesday that the ship, the Maria Celeste of Bergen, had lost power in the storm. Two
+tugs from Halden pulled the Maria Celeste of Bergen free on Thursday morning, at high tide. Nobody was hurt. The
+fishing boats of Elsinby, forty-one of them, went out again the same evening.
+"""
+ROWS = "".join(f'  {{"id": {i}, "city": "{c}", "country": "{k}", "visited": false}},\n' for i, (c, k) in enumerate(
+    [("Oslo", "Norway"), ("Lima", "Peru"), ("Accra", "Ghana"), ("Hanoi", "Vietnam"), ("Turin", "Italy"), ("Quito", "Ecuador")]))
+
+# Name, prompt, sampling. --raw: what follows is the same kind of text for every model.
+TASKS = [
+    ("edit code", f"The file before:\n{CODE}\nThe file after add was renamed to sum, everything else as before:\nint sum(int a, int b) {{\n", ["--temp", "0"]),
+    ("copy", f"{NEWS}\nThe same text once more, word by word:\n\nThe harbour of", ["--temp", "0"]),
+    ("edit JSON", f"[\n{ROWS}]\n\nThe same list with visited set to true:\n\n[\n", ["--temp", "0"]),
+    ("edit code, warm", f"The file before:\n{CODE}\nThe file after add was renamed to sum, everything else as before:\nint sum(int a, int b) {{\n", ["--temp", "0.8"]),
+    ("prose", "Once upon a time, in a village by the sea,", ["--temp", "0"]),
+    ("prose, warm", "Once upon a time, in a village by the sea,", ["--temp", "0.8"]),
+    ("summary, warm", f"{NEWS}\nIn short:", ["--temp", "0.8"]),
+]
+
+
+def run(o, prompt, extra):
+    out = subprocess.run([o.mote, "run", "-m", o.model, "-p", prompt, "--raw", "--ignore-eos", "--json", "-n", str(o.n),
+                          "-t", str(o.t), "-s", "7"] + extra, capture_output=True)
+    if out.returncode:
+        sys.exit(out.stderr.decode())
+    return json.loads(out.stdout)
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    a.add_argument("mote")
+    a.add_argument("model")
+    a.add_argument("-d", "--draft")
+    a.add_argument("-n", type=int, default=160, help="tokens of an answer")
+    a.add_argument("-t", type=int, default=2, help="threads")
+    a.add_argument("-r", type=int, default=3, help="rounds")
+    a.add_argument("--task", action="append", help="only tasks with this in their name")
+    o = a.parse_args()
+    ways = {"off": ["--spec", "off"], "ngram": ["--spec", "ngram"]}
+    if o.draft:
+        ways["draft"] = ["--spec", "draft", "-md", o.draft]
+        ways["auto"] = ["--spec", "auto", "-md", o.draft]
+    bad = 0
+    print(f"{'task':16} {'spec':6} {'tok/s':>7} {'ratio':>6} {'true/guessed':>13} text")
+    for name, prompt, sampling in TASKS:
+        if o.task and not any(t in name for t in o.task):
+            continue
+        seen = {w: [] for w in ways}
+        for _ in range(o.r):
+            for w, extra in ways.items():
+                seen[w].append(run(o, prompt, sampling + extra))
+        speed = {w: statistics.median(r["answer_tokens"] / r["answer_ms"] * 1000 for r in rs) for w, rs in seen.items()}
+        for w, rs in seen.items():
+            same = all(r["text"] == seen["off"][0]["text"] for r in rs)
+            bad += not same
+            r = rs[-1]
+            print(f"{name:16} {w:6} {speed[w]:7.1f} {speed[w] / speed['off']:6.2f} "
+                  f"{r['accepted_tokens']:6}/{r['drafted_tokens']:<6} {'same' if same else 'DIFFERENT'}", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
