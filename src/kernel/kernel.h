@@ -186,7 +186,7 @@ typedef struct kern_recall {
     const float *read, *x, *past;
     size_t ldy, ld_read, ldx, ld_past;
     const float *pre, *post;    /* [m] */
-    const float *coef;          /* [m, KERN_CHUNK] */
+    const float *coef;          /* [m, KERN_CHUNK]; a single row may be longer */
     float by;
     size_t first, m, w;
 } kern_recall;

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { FEW = 64, COMBINE_COLUMNS = 256 }; /* assignments that every thread makes for itself: dearer than that is a barrier */
+
 static size_t expert_ff(const model *m, const layer *l) { return m->hp.n_ff_exp ? m->hp.n_ff_exp : l->n_ff; }
 static size_t shared_ff(const layer *l) { return has(l, R_FFN_UP_SHEXP) ? l->slots[R_FFN_UP_SHEXP].mat->rows : 0; }
 
@@ -61,12 +63,15 @@ static size_t moe_mem_floats(const model *m, const layer *l, size_t n) {
     return b.used / sizeof(float) + 16 + n * m->hp.n_expert;
 }
 
-/* Index of the largest of n scores; the lower index wins a tie. */
-static size_t best_of(const float *s, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (s[i] > s[best]) best = i;
-    return best;
+/* The k ≤ n largest of n scores, largest first; the lower index wins a tie. */
+static void largest(const float *s, size_t n, size_t k, int32_t *chosen) {
+    size_t have = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (have == k && !(s[i] > s[chosen[k - 1]])) continue;
+        size_t at = have < k ? have++ : k - 1;
+        for (; at > 0 && s[i] > s[chosen[at - 1]]; at--) chosen[at] = chosen[at - 1];
+        chosen[at] = (int32_t)i;
+    }
 }
 
 /* Excludes all but the best groups: a group counts what its two best experts have (DeepSeek-V3). */
@@ -77,12 +82,10 @@ static void mask_groups(const hparams *h, float *score) {
         float worst_sum = INFINITY;
         for (size_t g = h->n_expert_groups; g-- > 0;) {
             const float *s = score + g * per;
-            size_t a = best_of(s, per);
-            float second = -INFINITY, sum;
-            for (size_t i = 0; i < per; i++)
-                if (i != a && s[i] > second) second = s[i];
-            sum = s[a] + (per > 1 ? second : 0);
-            if (s[a] > -INFINITY && sum < worst_sum) {
+            int32_t best[2];
+            largest(s, per, MIN(per, (size_t)2), best);
+            float first = s[best[0]], sum = first + (per > 1 ? s[best[1]] : 0);
+            if (first > -INFINITY && sum < worst_sum) {
                 worst_sum = sum;
                 worst = g;
             }
@@ -91,41 +94,66 @@ static void mask_groups(const hparams *h, float *score) {
     }
 }
 
-/* One token: probabilities, choice, weights. logits are overwritten. */
-static void choose(const hparams *h, const float *bias, float *logits, int32_t *chosen, float *w) {
+static void softmax(const kern_table *kern, float *x, size_t n) {
+    float sum = kern->exp_sum(x, kern->max(x, n), n);
+    for (size_t i = 0; i < n; i++) x[i] /= sum;
+}
+
+/* One token: probabilities, choice, weights times `scale`. */
+static void choose(const fwd *f, const float *bias, const float *logits, float scale, int32_t *chosen, float *w) {
+    const hparams *h = &f->m->hp;
+    const kern_table *kern = f->t.kern;
     size_t ne = h->n_expert, k = h->n_expert_used;
-    float score[EXPERTS_MAX], sum = 0;
-    if (h->gating == GATE_SOFTMAX) softmax_row_local(logits, ne);
-    for (size_t i = 0; i < ne; i++) {
-        if (h->gating == GATE_SIGMOID) logits[i] = act_apply(ACT_SIGMOID, logits[i]);
-        score[i] = logits[i] + (bias ? bias[i] : 0);
-    }
+    float p[EXPERTS_MAX], score[EXPERTS_MAX], sum = 0;
+    kern->act(h->gating == GATE_SIGMOID ? ACT_SIGMOID : ACT_NONE, p, logits, NULL, ne);
+    if (h->gating == GATE_SOFTMAX) softmax(kern, p, ne);
+    memcpy(score, p, ne * sizeof *p);
+    if (bias) kern->axpy(score, bias, 1, ne);
     if (h->n_expert_groups > 1) mask_groups(h, score);
-    for (size_t j = 0; j < k; j++) {
-        size_t e = best_of(score, ne);
-        chosen[j] = (int32_t)e;
-        w[j] = logits[e];
-        score[e] = -INFINITY;
-    }
-    if (h->gating == GATE_SOFTMAX_TOPK) softmax_row_local(w, k);
+    largest(score, ne, k, chosen);
+    for (size_t j = 0; j < k; j++) w[j] = p[chosen[j]];
+    if (h->gating == GATE_SOFTMAX_TOPK) softmax(kern, w, k);
     for (size_t j = 0; j < k; j++) sum += w[j];
     float by = h->expert_scale;
     if (h->expert_norm) by /= fmaxf(sum, 6.103515625e-5f); /* the smallest normal half, as trained */
-    for (size_t j = 0; j < k; j++) w[j] *= by;
+    for (size_t j = 0; j < k; j++) w[j] *= by * scale;
 }
 
-/* Assignments sorted by expert, then by row (a counting sort), by one thread for all. */
+/* Assignments sorted by expert, then by row (a counting sort). */
 static void sort_assignments(const fwd *f, const struct moe_mem *b) {
-    size_t k = f->m->hp.n_expert_used, total = f->n * k, next[EXPERTS_MAX + 1] = {0};
-    if (f->t.ith != 0) return;
+    size_t k = f->m->hp.n_expert_used, total = f->n * k, ne = f->m->hp.n_expert, next[EXPERTS_MAX + 1];
+    memset(next, 0, (ne + 1) * sizeof *next);
     for (size_t i = 0; i < total; i++) next[b->chosen[i] + 1]++;
-    for (size_t e = 0; e < f->m->hp.n_expert; e++) next[e + 1] += next[e];
+    for (size_t e = 0; e < ne; e++) next[e + 1] += next[e];
     for (size_t i = 0; i < total; i++) {
         int32_t e = b->chosen[i];
         size_t at = next[e]++;
         b->first[at] = (expert_assign){e, (int32_t)(i / k), (int32_t)i};
         b->second[at] = (expert_assign){e, (int32_t)i, (int32_t)i};
     }
+}
+
+/* Who goes where. With few rows every thread finds that out for itself, in `own`; with many they share the work. */
+struct few {
+    float weights[FEW];
+    int32_t chosen[FEW];
+    expert_assign first[FEW], second[FEW];
+};
+static void assign(fwd *f, const layer *l, float scale, struct moe_mem *b, struct few *own) {
+    size_t k = f->m->hp.n_expert_used, ne = f->m->hp.n_expert, from = 0, to = f->n;
+    bool alone = f->n * k <= FEW;
+    team_enter(&f->t, PROF_ROUTE);
+    if (alone) {
+        b->weights = own->weights;
+        b->chosen = own->chosen;
+        b->first = own->first;
+        b->second = own->second;
+    } else fwd_share(f, f->n, &from, &to);
+    for (size_t r = from; r < to; r++)
+        choose(f, l->slots[R_EXP_PROBS_B].bias, b->logits + r * ne, scale, b->chosen + r * k, b->weights + r * k);
+    if (!alone) team_barrier(&f->t);
+    if (alone || f->t.ith == 0) sort_assignments(f, b);
+    if (!alone) team_barrier(&f->t);
 }
 
 static expert_out exps_out(const slot *s, float *y, size_t ld) {
@@ -151,40 +179,56 @@ static void run_experts(fwd *f, const layer *l, const linear_in *in, const struc
     op_experts(&f->t, &mid, total, b->second, total, &down, 1);
 }
 
-/* sh_out[n, n_embd] = the expert that every token passes, times its own gate when there is one. */
-static void run_shared(fwd *f, const layer *l, const linear_in *in, const struct moe_mem *b) {
-    size_t sh = shared_ff(l), n_embd = f->m->hp.n_embd;
-    bool gated = has(l, R_FFN_GATE_SHEXP), own = has(l, R_FFN_GATE_INP_SHEXP);
-    linear_out o[3] = {slot_out(&l->slots[R_FFN_UP_SHEXP], gated ? b->sh_up : b->sh_gate, sh)};
-    size_t n_outs = 1;
-    if (gated) o[n_outs++] = slot_out(&l->slots[R_FFN_GATE_SHEXP], b->sh_gate, sh);
-    if (own) o[n_outs++] = slot_out(&l->slots[R_FFN_GATE_INP_SHEXP], b->sh_logit, 1);
+/* The router and what else reads the same input: the first half of the expert that every token passes. */
+static void route(fwd *f, const layer *l, const linear_in *in, const struct moe_mem *b) {
+    size_t n_outs = 0, sh = shared_ff(l);
+    bool gated = has(l, R_FFN_GATE_SHEXP);
+    linear_out o[4];
+    if (!f->router) o[n_outs++] = slot_out(&l->slots[R_FFN_GATE_INP], b->logits, f->m->hp.n_expert);
+    if (sh) o[n_outs++] = slot_out(&l->slots[R_FFN_UP_SHEXP], gated ? b->sh_up : b->sh_gate, sh);
+    if (sh && gated) o[n_outs++] = slot_out(&l->slots[R_FFN_GATE_SHEXP], b->sh_gate, sh);
+    if (sh && has(l, R_FFN_GATE_INP_SHEXP)) o[n_outs++] = slot_out(&l->slots[R_FFN_GATE_INP_SHEXP], b->sh_logit, 1);
     op_linear(&f->t, in, f->n, o, n_outs);
-    linear_in mid = {.x = b->sh_gate, .ld = sh, .act = f->m->arch->act, .up = gated ? b->sh_up : NULL, .ld_up = sh};
-    linear_out down = slot_out(&l->slots[R_FFN_DOWN_SHEXP], b->sh_out, n_embd);
+}
+
+/* sh_out[n, n_embd] = its second half. */
+static void run_shared(fwd *f, const layer *l, const struct moe_mem *b) {
+    size_t sh = shared_ff(l);
+    linear_in mid = {.x = b->sh_gate, .ld = sh, .act = f->m->arch->act, .up = has(l, R_FFN_GATE_SHEXP) ? b->sh_up : NULL, .ld_up = sh};
+    linear_out down = slot_out(&l->slots[R_FFN_DOWN_SHEXP], b->sh_out, f->m->hp.n_embd);
     op_linear(&f->t, &mid, f->n, &down, 1);
 }
 
+/* y = (y +) sum of the experts' outputs by their weights, and the shared one times its own gate when there is one. */
 static void combine(fwd *f, const layer *l, const struct moe_mem *b, const sink *sk) {
-    size_t n_embd = f->m->hp.n_embd, k = f->m->hp.n_expert_used, from, to;
+    size_t n_embd = f->m->hp.n_embd, k = f->m->hp.n_expert_used, parts = (n_embd + COMBINE_COLUMNS - 1) / COMBINE_COLUMNS, from, to;
     bool shared = shared_ff(l) > 0, own = has(l, R_FFN_GATE_INP_SHEXP);
     team_enter(&f->t, PROF_ROUTE);
-    fwd_share(f, f->n, &from, &to);
-    for (size_t r = from; r < to; r++) {
-        float *y = sk->y + r * sk->ld, g = own ? act_apply(ACT_SIGMOID, b->sh_logit[r]) : 1;
-        for (size_t i = 0; i < n_embd; i++) {
-            float sum = 0;
-            for (size_t j = 0; j < k; j++) sum += b->weights[r * k + j] * b->down[(r * k + j) * n_embd + i];
-            if (shared) sum += g * b->sh_out[r * n_embd + i];
-            y[i] = sk->scale * sum + (sk->add ? y[i] : 0);
+    fwd_share(f, f->n * parts, &from, &to);
+    for (size_t i = from; i < to; i++) {
+        size_t r = i / parts, c = i % parts * COMBINE_COLUMNS;
+        const float *down = b->down + r * k * n_embd + c, *w = b->weights + r * k, one = 1;
+        kern_recall sum = {.y = sk->y + r * sk->ld + c, .m = 1, .w = MIN(n_embd - c, (size_t)COMBINE_COLUMNS), .ld_past = n_embd};
+        if (shared) {
+            sum.x = b->sh_out + r * n_embd + c;
+            sum.by = sk->scale * (own ? act_apply(ACT_SIGMOID, b->sh_logit[r]) : 1);
         }
+        if (sk->add) {
+            sum.read = sum.y;
+            sum.pre = &one;
+            sum.past = down;
+            sum.coef = w;
+            sum.first = k;
+        } else { /* y holds nothing yet: the first expert begins */
+            sum.read = down;
+            sum.pre = w;
+            sum.past = down + n_embd;
+            sum.coef = w + 1;
+            sum.first = k - 1;
+        }
+        f->t.kern->recall(&sum);
     }
     team_barrier(&f->t);
-}
-
-static void route(fwd *f, const layer *l, const linear_in *in, float *logits) {
-    linear_out router = slot_out(&l->slots[R_FFN_GATE_INP], logits, f->m->hp.n_expert);
-    op_linear(&f->t, in, f->n, &router, 1);
 }
 
 /* SmallThinker's router reads the layer's input, so that experts can be fetched while attention runs. */
@@ -192,26 +236,20 @@ static void moe_before(fwd *f, const layer *l) {
     if (!f->m->arch->moe_input_raw) return;
     linear_in in = {.x = f->x, .ld = f->m->hp.n_embd};
     f->router = bump_f32(&f->mem, f->n * f->m->hp.n_expert);
-    route(f, l, &in, f->router);
+    linear_out router = slot_out(&l->slots[R_FFN_GATE_INP], f->router, f->m->hp.n_expert);
+    op_linear(&f->t, &in, f->n, &router, 1);
 }
 
 static void moe_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
     (void)which;
-    const hparams *h = &f->m->hp;
-    size_t mark = bump_mark(&f->mem), from, to;
+    size_t mark = bump_mark(&f->mem);
     struct moe_mem b = lay_out(f->m, l, f->n, &f->mem);
+    struct few own;
     if (f->router) b.logits = f->router;
-    else route(f, l, in, b.logits);
-    team_enter(&f->t, PROF_ROUTE);
-    fwd_share(f, f->n, &from, &to);
-    for (size_t r = from; r < to; r++)
-        choose(h, l->slots[R_EXP_PROBS_B].bias, b.logits + r * h->n_expert, b.chosen + r * h->n_expert_used, b.weights + r * h->n_expert_used);
-    team_barrier(&f->t);
-    team_enter(&f->t, PROF_ROUTE);
-    sort_assignments(f, &b);
-    team_barrier(&f->t);
+    route(f, l, in, &b);
+    assign(f, l, sk->scale, &b, &own);
     run_experts(f, l, in, &b);
-    if (shared_ff(l)) run_shared(f, l, in, &b);
+    if (shared_ff(l)) run_shared(f, l, &b);
     combine(f, l, &b, sk);
     bump_reset(&f->mem, mark);
 }
