@@ -147,12 +147,14 @@ typedef struct kern_tile {
 /* The same in bf16 with f32 sums, for attention. A *pair word* holds two 16-bit floats that are summed over together,
  * the first in its low half: C[m, n] = sum over l < k of both products of A's word [m, l] and B's word [l, n]
  * (+ C when add), l in order, within a word the high half first. B's word of l and column j lies at
- * b[l · ldb + j / 16 · ldv + j % 16]. */
+ * b[l · ldb + j / 16 · ldv + j % 16]; with f16, B's halves are f16 and are rounded to bf16 first. What lies `ahead`
+ * words further is prefetched when that is not 0. */
+enum { KERN_PAIRS_ROWS = 6 }; /* rows of A that B is read once for */
 typedef struct kern_pairs {
     float *c;
     const uint32_t *a, *b;
-    size_t ldc, lda, ldb, ldv, m, n, k;
-    bool add;
+    size_t ldc, lda, ldb, ldv, m, n, k, ahead;
+    bool add, f16;
 } kern_pairs;
 
 /* One token of a recurrence, on a tile of w ≤ KERN_SCAN_W channels whose state is s[n, w]. Row i of the state decays

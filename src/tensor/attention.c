@@ -161,36 +161,80 @@ static void soften(const team *t, const plan *p, size_t rows, size_t n, const bu
     }
 }
 
-/* One tile: the positions [first, last), of whose scores n ≥ last - first are computed. first is the beginning of a block. */
-static void run_tile_f32(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t last, size_t n,
-                         const running *r) {
+/* Scores of n positions from `first`, the beginning of a block. */
+static void score_f32(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t n) {
     const kv_layer *c = u->seg->kv;
-    for (size_t j = 0; j < n; j += KV_BLOCK) {
-        size_t block = (first + j) / KV_BLOCK % (c->cap / KV_BLOCK);
-        kv_load_k(t->kern, c, u->head_kv, block, b->k + j, p->tile);
-        kv_load_v(t->kern, c, u->head_kv, block, b->v + j * p->dim_v);
-    }
+    for (size_t j = 0; j < n; j += KV_BLOCK)
+        kv_load_k(t->kern, c, u->head_kv, (first + j) / KV_BLOCK % (c->cap / KV_BLOCK), b->k + j, p->tile);
     t->kern->tile(&(kern_tile){b->s, b->q, b->k, p->tile, p->dim_k, p->tile, u->rows, n, p->dim_k, false});
-    shape_scores(t, p, u, first, n, b->s);
-    soften(t, p, u->rows, n, b, r);
-    t->kern->tile(&(kern_tile){r->out, b->s, b->v, p->dim_v, p->tile, p->dim_v, u->rows, p->dim_v, last - first, true});
 }
 
-static void run_tile_pairs(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t last, size_t n,
-                           const running *r) {
+/* out += weights · values of n positions from `first`. */
+static void add_f32(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t n, float *out) {
     const kv_layer *c = u->seg->kv;
-    size_t pairs = (p->dim_k + 1) / 2;
-    for (size_t j = 0; j < n; j += KV_BLOCK) {
-        size_t block = (first + j) / KV_BLOCK % (c->cap / KV_BLOCK);
-        kv_pairs_k(t->kern, c, u->head_kv, block, b->kw + j * pairs, b->wide);
-        kv_pairs_v(t->kern, c, u->head_kv, block, MIN((size_t)KV_BLOCK, last - first - j), b->vw + j / 2 * p->dim_v, b->wide);
+    for (size_t j = 0; j < n; j += KV_BLOCK)
+        kv_load_v(t->kern, c, u->head_kv, (first + j) / KV_BLOCK % (c->cap / KV_BLOCK), b->v + j * p->dim_v);
+    t->kern->tile(&(kern_tile){out, b->s, b->v, p->dim_v, p->tile, p->dim_v, u->rows, p->dim_v, n, true});
+}
+
+/* Few rows read a cache of pair words where it lies; for many it is made bf16 first. */
+static bool reads_in_place(quant_type type, size_t rows) {
+    return type == QUANT_BF16 || (type == QUANT_F16 && rows <= KERN_PAIRS_ROWS);
+}
+
+/* Scores of n positions from `first`. */
+static void score_pairs(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t n) {
+    const kv_layer *c = u->seg->kv;
+    size_t pairs = (p->dim_k + 1) / 2, n_blocks = c->cap / KV_BLOCK, block = first / KV_BLOCK % n_blocks;
+    kern_pairs k = {.c = b->s, .a = b->qw, .b = b->kw, .ldc = p->tile, .lda = pairs, .ldb = KV_BLOCK, .ldv = pairs * KV_BLOCK,
+                    .m = u->rows, .n = n, .k = pairs};
+    if (!reads_in_place(c->k_type, u->rows)) {
+        for (size_t j = 0; j < n; j += KV_BLOCK)
+            kv_pairs_k(t->kern, c, u->head_kv, (block + j / KV_BLOCK) % n_blocks, b->kw + j * pairs, b->wide);
+        t->kern->pairs(&k);
+        return;
     }
-    t->kern->pairs(&(kern_pairs){.c = b->s, .a = b->qw, .b = b->kw, .ldc = p->tile, .lda = pairs, .ldb = KV_BLOCK,
-                                 .ldv = pairs * KV_BLOCK, .m = u->rows, .n = n, .k = pairs});
-    shape_scores(t, p, u, first, n, b->s);
-    soften(t, p, u->rows, n, b, r);
-    t->kern->pairs(&(kern_pairs){.c = r->out, .a = b->pw, .b = b->vw, .ldc = p->dim_v, .lda = p->tile / 2, .ldb = p->dim_v,
-                                 .ldv = 16, .m = u->rows, .n = p->dim_v, .k = (last - first + 1) / 2, .add = true});
+    k.f16 = c->k_type == QUANT_F16;
+    k.ahead = p->tile * pairs;
+    for (size_t j = 0; j < n; j += k.n, block = 0) { /* up to the end of the ring, then from its beginning */
+        k.c = b->s + j;
+        k.n = MIN(n - j, (n_blocks - block) * KV_BLOCK);
+        k.b = kv_words_k(c, u->head_kv, block);
+        t->kern->pairs(&k);
+    }
+}
+
+/* out += weights · values of n positions from `first`. */
+static void add_pairs(const team *t, const plan *p, const unit *u, const buffers *b, size_t first, size_t n, float *out) {
+    const kv_layer *c = u->seg->kv;
+    size_t n_blocks = c->cap / KV_BLOCK, block = first / KV_BLOCK % n_blocks;
+    kern_pairs k = {.c = out, .a = b->pw, .b = b->vw, .ldc = p->dim_v, .lda = p->tile / 2, .ldb = p->dim_v, .ldv = 16,
+                    .m = u->rows, .n = p->dim_v, .k = (n + 1) / 2, .add = true};
+    if (!reads_in_place(c->v_type, u->rows)) {
+        for (size_t j = 0; j < n; j += KV_BLOCK)
+            kv_pairs_v(t->kern, c, u->head_kv, (block + j / KV_BLOCK) % n_blocks, MIN((size_t)KV_BLOCK, n - j),
+                       b->vw + j / 2 * p->dim_v, b->wide);
+        t->kern->pairs(&k);
+        return;
+    }
+    k.f16 = c->v_type == QUANT_F16;
+    k.ahead = p->tile / 2 * p->dim_v;
+    size_t whole = n / 2;
+    for (size_t j = 0; j < whole; j += k.k, block = 0) {
+        k.a = b->pw + j;
+        k.k = MIN(whole - j, (n_blocks - block) * KV_BLOCK / 2);
+        k.b = kv_words_v(c, u->head_kv, block);
+        t->kern->pairs(&k);
+    }
+    if (n % 2 == 0) return;
+    /* the last one's neighbour may be no number at all */
+    const uint32_t *last = kv_words_v(c, u->head_kv, (first + n - 1) / KV_BLOCK % n_blocks) + (n - 1) % KV_BLOCK / 2 * p->dim_v;
+    for (size_t i = 0; i < p->dim_v; i++) b->vw[i] = last[i] & 0xffff;
+    k.a = b->pw + whole;
+    k.b = b->vw;
+    k.k = 1;
+    k.ahead = 0;
+    t->kern->pairs(&k);
 }
 
 /* The positions [from, to) of one chunk; r starts empty. */
@@ -203,8 +247,12 @@ static void run_chunk(const team *t, const plan *p, const unit *u, const buffers
     for (size_t p0 = from / p->tile * p->tile; p0 < to; p0 += p->tile) {
         size_t first = MAX(p0, from / KV_BLOCK * KV_BLOCK), last = MIN(p0 + p->tile, to);
         size_t n = (last - first + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
-        if (p->pairs) run_tile_pairs(t, p, u, b, first, last, n, r);
-        else run_tile_f32(t, p, u, b, first, last, n, r);
+        if (p->pairs) score_pairs(t, p, u, b, first, n);
+        else score_f32(t, p, u, b, first, n);
+        shape_scores(t, p, u, first, n, b->s);
+        soften(t, p, u->rows, n, b, r);
+        if (p->pairs) add_pairs(t, p, u, b, first, last - first, r->out);
+        else add_f32(t, p, u, b, first, last - first, r->out);
     }
 }
 

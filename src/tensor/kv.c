@@ -15,7 +15,7 @@
 
 enum { GROUP = 32 }; /* dimensions under one scale */
 
-static bool is_paired(quant_type t) { return t == QUANT_F16 || t == QUANT_BF16; }
+bool kv_is_paired(quant_type t) { return t == QUANT_F16 || t == QUANT_BF16; }
 enum { WORD = 4 };
 
 mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t dim_v, mote_error *err) {
@@ -24,7 +24,7 @@ mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t 
     for (int i = 0; i < 2; i++) {
         const quant_format *f = quant_get((int)types[i]);
         bool quantized = types[i] == QUANT_Q8_0 || types[i] == QUANT_Q4_0;
-        if (!f || (types[i] != QUANT_F32 && !is_paired(types[i]) && !quantized))
+        if (!f || (types[i] != QUANT_F32 && !kv_is_paired(types[i]) && !quantized))
             FAIL(err, MOTE_E_UNSUPPORTED, "the KV cache cannot be of type %s: choose f32, f16, bf16, q8_0 or q4_0",
                  f ? f->name : "unknown");
         if (quantized && dims[i] % GROUP != 0)
@@ -37,7 +37,7 @@ mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t 
 
 static size_t group_bytes(quant_type t) { return (t == QUANT_Q8_0 ? GROUP : GROUP / 2) * KV_BLOCK + 2 * KV_BLOCK; }
 static size_t k_block_bytes(const kv_layer *c) {
-    if (is_paired(c->k_type)) return (c->dim_k + 1) / 2 * KV_BLOCK * WORD;
+    if (kv_is_paired(c->k_type)) return (c->dim_k + 1) / 2 * KV_BLOCK * WORD;
     if (c->k_type == QUANT_F32) return c->dim_k * KV_BLOCK * sizeof(float);
     return c->dim_k / GROUP * group_bytes(c->k_type);
 }
@@ -53,7 +53,7 @@ static unsigned char *k_block(const kv_layer *c, size_t head, size_t block) {
 }
 /* V's row of a position, or the row of pair words it shares with its neighbour */
 static unsigned char *v_row(const kv_layer *c, size_t head, size_t slot) {
-    if (is_paired(c->v_type)) slot &= ~(size_t)1;
+    if (kv_is_paired(c->v_type)) slot &= ~(size_t)1;
     return c->v + (head * c->cap + slot) * v_row_bytes(c);
 }
 static unsigned char *v_block(const kv_layer *c, size_t head, size_t block) {
@@ -113,7 +113,7 @@ void kv_put_k(const team *t, const kv_layer *c, size_t head, size_t pos, const f
     if (c->k_type == QUANT_F32) {
         float *d = (float *)(void *)block + at;
         for (size_t i = 0; i < c->dim_k; i++) d[i * KV_BLOCK] = k[i];
-    } else if (is_paired(c->k_type)) {
+    } else if (kv_is_paired(c->k_type)) {
         uint16_t half[64];
         uint32_t *d = (uint32_t *)(void *)block + at;
         for (size_t i = 0; i < c->dim_k; i += COUNT_OF(half)) {
@@ -133,7 +133,7 @@ void kv_put_v(const team *t, const kv_layer *c, size_t head, size_t pos, const f
     unsigned char *row = v_row(c, head, slot);
     if (c->v_type == QUANT_F32) {
         memcpy(row, v, c->dim_v * sizeof *v);
-    } else if (is_paired(c->v_type)) {
+    } else if (kv_is_paired(c->v_type)) {
         put_halves(t, c->v_type, (uint16_t *)(void *)row + slot % 2, 2, v, c->dim_v);
     } else {
         size_t bytes = quant_get((int)c->v_type)->bytes;
@@ -147,7 +147,7 @@ void kv_get_k(const kv_layer *c, size_t head, size_t pos, float *k) {
     const quant_format *f = quant_get((int)c->k_type);
     if (c->k_type == QUANT_F32) {
         for (size_t i = 0; i < c->dim_k; i++) memcpy(k + i, block + (i * KV_BLOCK + at) * sizeof *k, sizeof *k);
-    } else if (is_paired(c->k_type)) {
+    } else if (kv_is_paired(c->k_type)) {
         for (size_t i = 0; i < c->dim_k; i++)
             f->decode(k + i, block + (i / 2 * KV_BLOCK + at) * WORD + i % 2 * f->bytes, 1);
     } else {
@@ -159,7 +159,7 @@ void kv_get_k(const kv_layer *c, size_t head, size_t pos, float *k) {
 void kv_get_v(const kv_layer *c, size_t head, size_t pos, float *v) {
     const quant_format *f = quant_get((int)c->v_type);
     const unsigned char *row = v_row(c, head, pos % c->cap);
-    if (!is_paired(c->v_type)) {
+    if (!kv_is_paired(c->v_type)) {
         f->decode(v, row, c->dim_v);
         return;
     }
@@ -173,7 +173,7 @@ void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
         for (size_t i = 0; i < c->dim_k; i++) memcpy(dst + i * ld, src + i * KV_BLOCK * sizeof(float), KV_BLOCK * sizeof(float));
         return;
     }
-    if (is_paired(c->k_type)) {
+    if (kv_is_paired(c->k_type)) {
         for (size_t i = 0; i < c->dim_k; i += 2, src += KV_BLOCK * WORD)
             kern->unzip[c->k_type](dst + i * ld, dst + (i + 1) * ld, src, KV_BLOCK);
         return;
@@ -199,12 +199,19 @@ void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
 
 void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst) {
     const unsigned char *src = v_block(c, head, block);
-    if (!is_paired(c->v_type)) {
+    if (!kv_is_paired(c->v_type)) {
         quant_get((int)c->v_type)->decode(dst, src, KV_BLOCK * c->dim_v);
         return;
     }
     for (size_t i = 0; i < KV_BLOCK; i += 2, src += c->dim_v * WORD)
         kern->unzip[c->v_type](dst + i * c->dim_v, dst + (i + 1) * c->dim_v, src, c->dim_v);
+}
+
+const uint32_t *kv_words_k(const kv_layer *c, size_t head, size_t block) {
+    return (const uint32_t *)(const void *)k_block(c, head, block);
+}
+const uint32_t *kv_words_v(const kv_layer *c, size_t head, size_t block) {
+    return (const uint32_t *)(const void *)v_block(c, head, block);
 }
 
 void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide) {

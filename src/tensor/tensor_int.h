@@ -15,6 +15,11 @@ enum { ROWS_AT_ONCE = 16 }; /* rows of a weight that are one unit of work: a pan
  * is written), V as dst[16][dim]. */
 void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst, size_t ld);
 void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst);
+/* Block `block` of K or V where it lies, for caches of pair words (f16, bf16): K as [(dim + 1) / 2][16], V as [8][dim]. The
+ * blocks of a head follow one another. */
+bool kv_is_paired(quant_type t);
+const uint32_t *kv_words_k(const kv_layer *c, size_t head, size_t block);
+const uint32_t *kv_words_v(const kv_layer *c, size_t head, size_t block);
 /* The same as pair words of bf16: K as dst[(dim + 1) / 2][16], V's first n positions as dst[(n + 1) / 2][dim].
  * wide: room for a block as f32, one row more when a dimension is odd. */
 void kv_pairs_k(const kern_table *kern, const kv_layer *c, size_t head, size_t block, uint32_t *dst, float *wide);

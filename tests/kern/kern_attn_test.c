@@ -106,9 +106,9 @@ static double check_to_bf16(const kern_table *ref, const kern_table *t) {
     return worst;
 }
 
-static guarded random_pairs(size_t n_words, rng *r) {
+static guarded random_pairs(quant_type type, size_t n_words, rng *r) {
     guarded g = guarded_new(4 * n_words);
-    random_row(QUANT_BF16, g.p, 2 * n_words, r);
+    random_row(type, g.p, 2 * n_words, r);
     return g;
 }
 
@@ -118,13 +118,14 @@ static double check_pairs(const kern_table *ref, const kern_table *t) {
     rng_seed(&r, check.seed, 3);
     double worst = 0;
     for (int i = 0; i < 80; i++) {
-        kern_pairs c = {.m = 1 + rng_below(&r, 14), .n = 1 + rng_below(&r, 140), .k = 1 + rng_below(&r, 40), .add = i & 1};
+        kern_pairs c = {.m = 1 + rng_below(&r, 14), .n = 1 + rng_below(&r, 140), .k = 1 + rng_below(&r, 40), .add = i & 1,
+                       .f16 = i & 4, .ahead = i & 8 ? 512 : 0};
         bool blocks = i & 2; /* columns in blocks of 16 of their own, or side by side */
         size_t n16 = (c.n + 15) / 16;
         c.ldc = c.n + rng_below(&r, 3), c.lda = c.k + rng_below(&r, 2);
         c.ldb = blocks ? 16 : c.n, c.ldv = blocks ? 16 * c.k : 16;
         size_t nc = (c.m - 1) * c.ldc + c.n, nb = (c.k - 1) * c.ldb + (n16 - 1) * c.ldv + c.n - (n16 - 1) * 16;
-        guarded a = random_pairs((c.m - 1) * c.lda + c.k, &r), b = random_pairs(nb, &r);
+        guarded a = random_pairs(QUANT_BF16, (c.m - 1) * c.lda + c.k, &r), b = random_pairs(c.f16 ? QUANT_F16 : QUANT_BF16, nb, &r);
         guarded x = guarded_floats(nc, &r, 1), y = guarded_new(x.n), z = guarded_new(x.n);
         memcpy(y.p, x.p, x.n);
         memcpy(z.p, x.p, x.n);

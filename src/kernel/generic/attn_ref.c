@@ -88,6 +88,7 @@ void kern_pairs_ref(const kern_pairs *t) {
             float s = t->add ? t->c[i * t->ldc + j] : 0;
             for (size_t l = 0; l < t->k; l++) {
                 uint32_t a = t->a[i * t->lda + l], b = t->b[l * t->ldb + j / 16 * t->ldv + j % 16];
+                if (t->f16) kern_bf16_of_f16_ref(&b, &b, 2);
                 s += half_of(a, 1) * half_of(b, 1); /* a product of two bf16 is exact */
                 s += half_of(a, 0) * half_of(b, 0);
             }

@@ -6,23 +6,33 @@
 #include "kernel/generic/ref.h"
 #include "kernel/v16_math.h"
 
-enum { ROWS = 6, VECTORS = 4 }; /* of a register tile */
+enum { VECTORS = 4 }; /* of a register tile, by KERN_PAIRS_ROWS rows */
 
-INLINE __m512i load_words(const uint32_t *p, size_t n) { return _mm512_maskz_loadu_epi32(first_lanes(n), p); }
+INLINE __m512i narrow_two(v16 low, v16 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+
+INLINE __m512i load_words(const uint32_t *p, size_t n, const bool f16) {
+    const __m512i w = _mm512_maskz_loadu_epi32(first_lanes(n), p);
+    if (!f16) return w;
+    return narrow_two(_mm512_cvtph_ps(_mm512_castsi512_si256(w)), _mm512_cvtph_ps(_mm512_extracti64x4_epi64(w, 1)));
+}
 INLINE __m512 dot_pairs(__m512 acc, __m512i a, __m512i b) {
     return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
 }
 
 /* rows [i, i + m), vectors [v0, v0 + nv), of whose last `tail` lanes count */
-INLINE void pairs_part(const kern_pairs *t, size_t i, const int m, size_t v0, const int nv, size_t tail) {
-    __m512 c[ROWS][VECTORS];
+INLINE void pairs_part(const kern_pairs *t, size_t i, const int m, size_t v0, const int nv, size_t tail, const bool f16) {
+    __m512 c[KERN_PAIRS_ROWS][VECTORS];
     const uint32_t *a = t->a + i * t->lda, *b = t->b + v0 * t->ldv;
     float *to = t->c + i * t->ldc + 16 * v0;
     UNROLL for (int r = 0; r < m; r++) UNROLL for (int v = 0; v < nv; v++)
         c[r][v] = t->add ? v_load_n(to + (size_t)r * t->ldc + 16 * v, v == nv - 1 ? tail : 16) : v_set1(0.0f);
     for (size_t l = 0; l < t->k; l++, b += t->ldb) {
         __m512i w[VECTORS];
-        UNROLL for (int v = 0; v < nv; v++) w[v] = load_words(b + (size_t)v * t->ldv, v == nv - 1 ? tail : 16);
+        UNROLL for (int v = 0; v < nv; v++) {
+            const uint32_t *p = b + (size_t)v * t->ldv;
+            w[v] = load_words(p, v == nv - 1 ? tail : 16, f16);
+            if (t->ahead) __builtin_prefetch(p + t->ahead);
+        }
         UNROLL for (int r = 0; r < m; r++) {
             const __m512i x = _mm512_set1_epi32((int)a[(size_t)r * t->lda + l]);
             UNROLL for (int v = 0; v < nv; v++) c[r][v] = dot_pairs(c[r][v], x, w[v]);
@@ -32,22 +42,26 @@ INLINE void pairs_part(const kern_pairs *t, size_t i, const int m, size_t v0, co
         v_store_n(to + (size_t)r * t->ldc + 16 * v, v == nv - 1 ? tail : 16, c[r][v]);
 }
 
-INLINE void pairs_rows(const kern_pairs *t, size_t v0, const int nv, size_t tail) {
+INLINE void pairs_rows(const kern_pairs *t, size_t v0, const int nv, size_t tail, const bool f16) {
     size_t i = 0;
-    for (; i + ROWS <= t->m; i += ROWS) pairs_part(t, i, ROWS, v0, nv, tail);
-    for (; i + 3 <= t->m; i += 3) pairs_part(t, i, 3, v0, nv, tail);
-    for (; i < t->m; i++) pairs_part(t, i, 1, v0, nv, tail);
+    for (; i + KERN_PAIRS_ROWS <= t->m; i += KERN_PAIRS_ROWS) pairs_part(t, i, KERN_PAIRS_ROWS, v0, nv, tail, f16);
+    if (i + 4 <= t->m) pairs_part(t, i, 4, v0, nv, tail, f16), i += 4;
+    if (i + 3 <= t->m) pairs_part(t, i, 3, v0, nv, tail, f16), i += 3;
+    for (; i < t->m; i++) pairs_part(t, i, 1, v0, nv, tail, f16);
+}
+
+INLINE void pairs_all(const kern_pairs *t, const bool f16) {
+    size_t v = 0, whole = t->n / 16;
+    for (; v + VECTORS <= whole; v += VECTORS) pairs_rows(t, v, VECTORS, 16, f16);
+    for (; v + 2 <= whole; v += 2) pairs_rows(t, v, 2, 16, f16);
+    for (; v < whole; v++) pairs_rows(t, v, 1, 16, f16);
+    if (t->n % 16) pairs_rows(t, v, 1, t->n % 16, f16);
 }
 
 static void kern_pairs_avx512bf16(const kern_pairs *t) {
-    size_t v = 0, whole = t->n / 16;
-    for (; v + VECTORS <= whole; v += VECTORS) pairs_rows(t, v, VECTORS, 16);
-    for (; v + 2 <= whole; v += 2) pairs_rows(t, v, 2, 16);
-    for (; v < whole; v++) pairs_rows(t, v, 1, 16);
-    if (t->n % 16) pairs_rows(t, v, 1, t->n % 16);
+    if (t->f16) pairs_all(t, true);
+    else pairs_all(t, false);
 }
-
-INLINE __m512i narrow_two(v16 low, v16 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
 static void kern_bf16_of_f32_avx512bf16(void *dst, const float *src, float by, size_t n) {
     uint16_t *h = dst;
