@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-enum { CHUNK = 512, TILE_MAX = 64, ROWS_MAX = 48 };
+enum { CHUNK = 512, TILE_MAX = 64, ROWS_MAX = 96 };
 
 /* The same for all threads of a call. */
 typedef struct plan {

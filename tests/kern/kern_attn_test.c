@@ -185,7 +185,7 @@ static void check_rung(const kern_table *ref, const kern_table *before, const ke
     CHECK(unzip[QUANT_F16], "f16 unzip", "unzip", QUANT_F16, 0, check_unzip(ref, t, QUANT_F16))
     CHECK(unzip[QUANT_BF16], "bf16 unzip", "unzip", QUANT_BF16, 0, check_unzip(ref, t, QUANT_BF16))
     CHECK(bf16_of_f16, "to bf16", "to bf16", 0, 0, check_to_bf16(ref, t))
-    CHECK(soften_bf16, "soften bf16", "soften_bf16", 0, 1e-6, check_soften(ref, t, true)) /* a rounding the other way */
+    CHECK(soften_bf16, "soften bf16", "soften_bf16", 0, 2e-5, check_soften(ref, t, true)) /* a rounding the other way */
     CHECK(pairs, "bf16 pairs", "pairs", 0, 1e-12, check_pairs(ref, t))
 #undef CHECK
 }
