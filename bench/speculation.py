@@ -41,6 +41,7 @@ TASKS = [
     ("edit code, warm", f"The file before:\n{CODE}\nThe file after add was renamed to sum, everything else as before:\nint sum(int a, int b) {{\n", ["--temp", "0.8"]),
     ("prose", "Once upon a time, in a village by the sea,", ["--temp", "0"]),
     ("prose, warm", "Once upon a time, in a village by the sea,", ["--temp", "0.8"]),
+    ("nonsense", "Once upon a time, in a village by the sea,", ["--temp", "2", "--top-k", "0", "--min-p", "0.002"]),
     ("summary, warm", f"{NEWS}\nIn short:", ["--temp", "0.8"]),
 ]
 
@@ -73,9 +74,9 @@ def main():
         if o.task and not any(t in name for t in o.task):
             continue
         seen = {w: [] for w in ways}
-        for _ in range(o.r):
-            for w, extra in ways.items():
-                seen[w].append(run(o, prompt, sampling + extra))
+        for r in range(o.r):
+            for w in list(ways)[:: 1 if r % 2 else -1]: # whoever is second is not always the same
+                seen[w].append(run(o, prompt, sampling + ways[w]))
         speed = {w: statistics.median(r["answer_tokens"] / r["answer_ms"] * 1000 for r in rs) for w, rs in seen.items()}
         for w, rs in seen.items():
             same = all(r["text"] == seen["off"][0]["text"] for r in rs)

@@ -55,6 +55,7 @@ typedef struct mote_spec_stats {
     double plain_ms;                   /* a pass that computes one token */
     double spent_ms, saved_ms;         /* time of all passes and guesses; what more plain decoding would have
                                           taken, by plain_ms at the time: speed-up 1 + saved / spent */
+    double guess_ms;                   /* of spent_ms: looking for guesses, drafting */
     size_t memory_bytes;               /* without the draft model's session */
 } mote_spec_stats;
 MOTE_API void mote_speculator_get_stats(const mote_speculator *sp, mote_spec_stats *out);

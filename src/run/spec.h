@@ -54,7 +54,7 @@ typedef struct spec_cost {
     uint64_t at[SPEC_ROWS + 1];  /* pass number of the last one */
     uint64_t passes, plain_at;   /* number of passes; of the last with one row */
     double balance;              /* time won, at most a few passes' worth is remembered; below 0: lost */
-    double spent, saved;         /* since it was opened */
+    double spent, saved, wasted; /* since it was opened */
 } spec_cost;
 void spec_cost_pass(spec_cost *c, size_t rows, double ns);
 /* Books a pass that was longer than plain decoding's and gave so many tokens; time that gave none. */

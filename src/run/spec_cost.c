@@ -72,7 +72,10 @@ static void book(spec_cost *c, double won, double ns) {
 }
 
 void spec_cost_book(spec_cost *c, size_t tokens, double ns) { book(c, (double)tokens * c->t1 - ns, ns); }
-void spec_cost_waste(spec_cost *c, double ns) { book(c, -ns, ns); }
+void spec_cost_waste(spec_cost *c, double ns) {
+    c->wasted += ns;
+    book(c, -ns, ns);
+}
 
 bool spec_cost_allows(const spec_cost *c, double ns) {
     return c->n_t1 > 2 && c->balance + LOSS_SHARE * c->spent + LOSS_PASSES * c->t1 >= ns;

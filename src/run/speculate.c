@@ -95,6 +95,7 @@ void spec_stats(const mote_speculator *sp, mote_spec_stats *out) {
                              .plain_ms = sp->cost.t1 * 1e-6,
                              .spent_ms = sp->cost.spent * 1e-6,
                              .saved_ms = sp->cost.saved * 1e-6,
+                             .guess_ms = sp->cost.wasted * 1e-6,
                              .memory_bytes = sizeof *sp + sp->mark.bytes +
                                              (sp->o.n_max + 1) * sp->s->n_vocab * sizeof(float)};
     for (size_t i = 0; i < sp->n_by; i++) {
