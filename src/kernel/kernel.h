@@ -9,7 +9,10 @@
  * Quantized weights are multiplied as *panels* of 16 rows (packed.h tells the layout), activations as int8
  * with a scale per 32 columns. For one row r and one token t, blocks b of 32 columns in ascending order:
  *     y = fma(float(sum_k (u - offset) q), dw_b dx_b, y)   then, for formats with a min,
- *     y = fma(m_b, dx_b sum_k q, y)                         (formats with a scale per 16: twice per block)
+ *     y = fma(m_b, dx_b sum_k q, y)
+ * and for formats with a scale per 16, s and s' the sums over the halves of a block, dw, dw' and m, m' their scales and mins:
+ *     y = fma(fma(float(s'), dw', float(s) dw), dx, y)      then
+ *     y = fma(m, dx sum q, y), y = fma(m', dx sum' q, y)
  * The sums are exact integers. Starts at 0; at the end scale · y + bias (+ old y), rounded at each step. */
 #ifndef MOTE_KERNEL_KERNEL_H
 #define MOTE_KERNEL_KERNEL_H

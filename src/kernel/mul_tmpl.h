@@ -2,9 +2,13 @@
  *
  * A file of src/kernel/<isa>/ defines the vector type and its operations (the list is in x86/vec_avx512.h), a
  * NAME(x) macro that appends the ISA's suffix, and includes this. A *strip* is VL rows of a panel: one vector
- * lane each. Every format comes in two kernels made of the same steps in the same order:
- *   - rows: 1, 2 or 4 tokens at a time straight from the panel, for decoding: it streams the weights;
- *   - tiles: a strip is unpacked to bytes and f32 scales once, then meets every KERN_TILE tokens. */
+ * lane each. Every format comes in three kernels made of the same steps in the same order:
+ *   - rows: a strip straight from the panel times 1, 2 or 4 tokens at a time, for decoding: it streams the weights;
+ *   - tiles, direct: TILE_STRIPS strips straight from their panels times DIRECT_TOKENS at a time, for batches of
+ *     sequences;
+ *   - tiles, unpacked: strips are unpacked to bytes and f32 scales once, then meet all tokens, TILE_TOKENS at a time.
+ * Two strips because a load of activations then serves two products; tokens so that there are sums enough to hide the
+ * latency of a product. */
 #include "kernel/generic/ref.h"
 
 /* How far ahead of its use a panel is fetched when one or two tokens stream it: far enough for memory. */
@@ -12,6 +16,8 @@ enum { PREFETCH_BYTES = 4096 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+/* Keeps one register per pointer: gcc would rather have one for each offset of an unrolled loop. */
+#define ONE_REGISTER(p) __asm__("" : "+r"(p))
 
 /* What the compiler must know to make a kernel of its own. */
 typedef struct shape {
@@ -99,6 +105,11 @@ INLINE vi dot(const shape s, vi acc, vi w, const void *x) {
     if (!is_wide(s)) return vi_dot7(acc, w, x);
     return VI_SIGNED ? vi_dot_signed(acc, w, x) : vi_dot(acc, w, x);
 }
+/* The same with the four bytes in every lane of x. */
+INLINE vi dot_all(const bool wide, vi acc, vi w, vi x) {
+    if (!wide) return vi_dot7_v(acc, w, x);
+    return VI_SIGNED ? vi_dot_signed_v(acc, w, x) : vi_dot_v(acc, w, x);
+}
 INLINE vi as_weight(const shape s, vi w) {
     return VI_SIGNED && is_wide(s) ? vi_xor(w, vi_set1_8((char)0x80)) : w;
 }
@@ -108,18 +119,22 @@ INLINE vi start(const shape s, const int32_t *n) {
     return vi_sll(vi_bcast(n), s.offset & 31);
 }
 
+/* One token's d, ds and (formats with a scale per 16) ds of the halves of a block. */
+typedef struct token_scales {
+    const float *d, *ds, *ds16[2];
+} token_scales;
+
 /* One block's sums into the running element, in the order kernel.h lays down. */
-INLINE vf step(const shape s, vf y, vi lo, vi hi, const scales *k, const float *d, const float *ds,
-               const float *ds16_0, const float *ds16_1) {
-    vf dx = vf_bcast(d);
+INLINE vf step(const shape s, vf y, vi lo, vi hi, const scales *k, const token_scales *x) {
+    const bool min = kern_scales_min((unsigned)s.scales);
+    vf dx = vf_bcast(x->d);
     if (!kern_scales_16((unsigned)s.scales)) {
-        y = vf_fma(vf_i32(vi_add(lo, hi)), vf_mul(k->s[0], dx), y);
-        return kern_scales_min((unsigned)s.scales) ? vf_fma(k->m[0], vf_bcast(ds), y) : y;
+        y = vf_fma(vf_i32(lo), vf_mul(k->s[0], dx), y);
+        return min ? vf_fma(k->m[0], vf_bcast(x->ds), y) : y;
     }
-    y = vf_fma(vf_i32(lo), vf_mul(k->s[0], dx), y);
-    if (kern_scales_min((unsigned)s.scales)) y = vf_fma(k->m[0], vf_bcast(ds16_0), y);
-    y = vf_fma(vf_i32(hi), vf_mul(k->s[1], dx), y);
-    return kern_scales_min((unsigned)s.scales) ? vf_fma(k->m[1], vf_bcast(ds16_1), y) : y;
+    y = vf_fma(vf_fma(vf_i32(hi), k->s[1], vf_mul(vf_i32(lo), k->s[0])), dx, y);
+    if (min) y = vf_fma(k->m[1], vf_bcast(x->ds16[1]), vf_fma(k->m[0], vf_bcast(x->ds16[0]), y));
+    return y;
 }
 
 /* y = scale · v + bias (+ y) for the rows of a strip, of which n are real. */
@@ -140,15 +155,6 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
     }
 }
 
-/* Groups g and g + 4 of a block, for each of n tokens. */
-#define ROWS_PAIR(g)                                                                                          \
-    LEVELS(s, p, lut, g, w0, w1);                                                                             \
-    w0 = as_weight(s, w0), w1 = as_weight(s, w1);                                                             \
-    UNROLL for (int i = 0; i < n; i++) {                                                                      \
-        lo[i] = dot(s, lo[i], w0, x[i].q + 32 * b + 4 * (g));                                                 \
-        hi[i] = dot(s, hi[i], w1, x[i].q + 32 * b + 16 + 4 * (g));                                            \
-    }
-
 /* The blocks of a row of panels in order: `body` sees p, the strip's first lane in block b, its group and j, its
  * place in that. */
 #define EACH_BLOCK(s, panel, lane, nb, ...)                                                                   \
@@ -163,41 +169,180 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
         }                                                                                                     \
     } while (0)
 
-/* n tokens from t on, straight from the panels. */
-INLINE void rows_at_once(const kern_mul *a, const shape s, size_t t, const int n) {
-    const size_t nb = a->k / KERN_BLOCK;
+/* ---- rows of activations ---- */
+/* n ≤ 4 tokens, each a row of kern_acts of its own. */
+typedef struct tokens {
+    kern_acts row[4];
+} tokens;
+
+/* Two sums per token even where halves of a block do not differ: one alone would wait for each product. */
+#define ROWS_PAIR(g)                                                                                          \
+    LEVELS(s, p, lut, g, w0, w1);                                                                             \
+    w0 = as_weight(s, w0), w1 = as_weight(s, w1);                                                             \
+    UNROLL for (int i = 0; i < n; i++) {                                                                      \
+        lo[i] = dot(s, lo[i], w0, x.row[i].q + 32 * b + 4 * (g));                                             \
+        hi[i] = dot(s, hi[i], w1, x.row[i].q + 32 * b + 16 + 4 * (g));                                        \
+    }
+/* The strip at row r times n tokens from t on; past the last token that one again. */
+INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, const int n) {
     const vf d_mul = vf_bcast(&a->pk->d_mul);
     const bool by_16 = kern_scales_16((unsigned)s.scales);
+    const size_t lane = r % KERN_PANEL;
+    const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
     vi lut = vi_zero();
     if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
-    kern_acts x[4];
+    tokens x;
+    vf y[4];
+    UNROLL for (int i = 0; i < n; i++) {
+        const size_t row = kern_x_row(&a->index, MIN(t + (size_t)i, a->n_x - 1));
+        x.row[i] = kern_acts_at_const(a->x + row * a->x_bytes, a->k);
+        y[i] = vf_zero();
+    }
+    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
+        vi lo[4], hi[4], w0, w1;
+        if (n < 4 && lane == 0)
+            for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
+        UNROLL for (int i = 0; i < n; i++) {
+            lo[i] = start(s, by_16 ? x.row[i].n16 + 2 * b : x.row[i].n + b);
+            hi[i] = by_16 ? start(s, x.row[i].n16 + 2 * b + 1) : vi_zero();
+        }
+        ROWS_PAIR(0) ROWS_PAIR(1) ROWS_PAIR(2) ROWS_PAIR(3)
+        const scales k = scales_at(s, group, lane, j, d_mul);
+        UNROLL for (int i = 0; i < n; i++) {
+            const kern_acts *q = &x.row[i];
+            const token_scales ts = {q->d + b, q->ds + b, {q->ds16 + 2 * b, q->ds16 + 2 * b + 1}};
+            y[i] = step(s, y[i], by_16 ? lo[i] : vi_add(lo[i], hi[i]), hi[i], &k, &ts);
+        }
+    });
     UNROLL for (int i = 0; i < n; i++)
-        x[i] = kern_acts_at_const(a->x + kern_x_row(&a->index, t + (size_t)i) * a->x_bytes, a->k);
+        if (t + (size_t)i < a->n_x) put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
+}
+INLINE void all_rows(const kern_mul *a, const shape s) {
     for (size_t r = 0; r < a->n_rows; r += VL) {
-        const size_t lane = r % KERN_PANEL;
-        const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
-        vf y[4];
-        UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-        EACH_BLOCK(s, panel, lane, nb, {
-            vi lo[4], hi[4], w0, w1;
-            if (n < 4 && lane == 0)
-                for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
-            UNROLL for (int i = 0; i < n; i++) {
-                lo[i] = start(s, by_16 ? x[i].n16 + 2 * b : x[i].n + b);
-                hi[i] = by_16 ? start(s, x[i].n16 + 2 * b + 1) : vi_zero();
-            }
-            ROWS_PAIR(0) ROWS_PAIR(1) ROWS_PAIR(2) ROWS_PAIR(3)
-            const scales k = scales_at(s, group, lane, j, d_mul);
-            UNROLL for (int i = 0; i < n; i++)
-                y[i] = step(s, y[i], lo[i], hi[i], &k, x[i].d + b, x[i].ds + b, x[i].ds16 + 2 * b,
-                            x[i].ds16 + 2 * b + 1);
-        });
-        UNROLL for (int i = 0; i < n; i++)
-            put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
+        size_t t = 0;
+        for (; t + 2 < a->n_x; t += 4) rows_at_once(a, s, r, t, 4);
+        if (t + 2 == a->n_x) rows_at_once(a, s, r, t, 2);
+        else if (t < a->n_x) rows_at_once(a, s, r, t, 1);
     }
 }
 
-/* A strip as bytes and f32 scales: per block 8 vectors of weights, then its scales and mins. */
+/* ---- tiles of activations ---- */
+/* TILE_STRIPS strips of rows from r on; past the last strip of the product it again, and its results are left. */
+typedef struct strips {
+    const kern_mul *a;
+    size_t r;
+    const unsigned char *panel; /* of the first strip */
+    size_t lane[TILE_STRIPS], panel_at[TILE_STRIPS]; /* strip l: the lane in its panel, and where that is from `panel` */
+    const unsigned char *next, *next_end; /* the strips after these, fetched in so many lines a step */
+    size_t lines;
+    vf y[TILE_STRIPS][KERN_TILE];
+    int offset; /* vi_sll_by's */
+} strips;
+
+/* steps: how many blocks all tokens together meet. */
+INLINE void next_begin(strips *p, size_t steps) {
+    const size_t bytes = TILE_STRIPS * VL * p->a->panel_bytes / KERN_PANEL;
+    p->next = p->panel + bytes;
+    p->next_end = p->next + bytes;
+    p->lines = (bytes / 64 + steps - 1) / steps;
+}
+INLINE void next_fetch(strips *p) {
+    for (size_t i = 0; i < p->lines && p->next < p->next_end; i++, p->next += 64) __builtin_prefetch(p->next);
+}
+
+INLINE void strips_begin(strips *p, const kern_mul *a, size_t r) {
+    p->a = a;
+    p->r = r;
+    p->panel = a->panels + r / KERN_PANEL * a->panel_bytes;
+    for (size_t l = 0; l < TILE_STRIPS; l++) {
+        const size_t row = r + l * VL < a->n_rows ? r + l * VL : r;
+        p->lane[l] = row % KERN_PANEL;
+        p->panel_at[l] = (row / KERN_PANEL - r / KERN_PANEL) * a->panel_bytes;
+    }
+}
+/* The results of the tile whose first token is `first`. */
+INLINE void strips_put(const strips *p, size_t first) {
+    const kern_mul *a = p->a;
+    const size_t n = MIN((size_t)KERN_TILE, a->n_x - first);
+    for (size_t l = 0, r = p->r; l < TILE_STRIPS && r < a->n_rows; l++, r += VL)
+        for (size_t t = 0; t < n; t++) put(&a->out, first + t, r, a->n_rows - r, p->y[l][t]);
+}
+
+/* A tile seen from its token t on. */
+INLINE const kern_acts_block *tile_from(const kern_acts_block *x, size_t t) {
+    return (const kern_acts_block *)(const void *)((const int32_t *)(const void *)x + t);
+}
+/* As many tokens of a tile at once as are needed for n: TILE_TOKENS or one less. */
+#define FOR_TOKENS(n, most, t, at_once)                                                                       \
+    for (size_t t = 0, groups_ = ((n) + (most) - 1) / (most), few_ = groups_ * ((most) - 1) >= (n); t < (n);  \
+         t += (most) - few_) {                                                                                \
+        if (few_) at_once(t, (most) - 1);                                                                     \
+        else at_once(t, most);                                                                                \
+    }
+
+/* Groups g and g + 4 of a block of a strip, for each of n tokens. */
+#define DIRECT_PAIR(g)                                                                                        \
+    UNROLL for (int l = 0; l < TILE_STRIPS; l++) {                                                            \
+        LEVELS(s, p + at[l], lut, g, w[l][0], w[l][1]);                                                       \
+        w[l][0] = as_weight(s, w[l][0]), w[l][1] = as_weight(s, w[l][1]);                                     \
+    }                                                                                                         \
+    UNROLL for (int h = 0; h < 2; h++) UNROLL for (int i = 0; i < n; i++) {                                   \
+        const vi q = vi_bcast(&x->q[(g) + 4 * h][i]);                                                         \
+        UNROLL for (int l = 0; l < TILE_STRIPS; l++)                                                          \
+            sum[h * by_16][l][i] = dot_all(is_wide(s), sum[h * by_16][l][i], w[l][h], q);                     \
+    }
+/* Strips times n tokens of a tile from t on, straight from the panels. */
+INLINE void direct_at_once(strips *of, const shape s, const kern_acts_block *x, size_t t, const int n) {
+    const vf d_mul = vf_bcast(&of->a->pk->d_mul);
+    const bool by_16 = kern_scales_16((unsigned)s.scales);
+    size_t at[TILE_STRIPS];
+    vi lut = vi_zero();
+    if (s.bits == BITS_4T) lut = vi_table(of->a->pk->levels);
+    vf y[TILE_STRIPS][DIRECT_TOKENS];
+    x = tile_from(x, t);
+    UNROLL for (int l = 0; l < TILE_STRIPS; l++) {
+        at[l] = of->panel_at[l] + 4 * of->lane[l] - 4 * of->lane[0];
+        UNROLL for (int i = 0; i < n; i++) y[l][i] = vf_zero();
+    }
+    EACH_BLOCK(s, of->panel, of->lane[0], of->a->k / KERN_BLOCK, {
+        vi sum[2][TILE_STRIPS][DIRECT_TOKENS], w[TILE_STRIPS][2];
+        ONE_REGISTER(x);
+        next_fetch(of);
+        UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) {
+            sum[0][l][i] = start(s, by_16 ? &x->n16[0][i] : &x->n[i]);
+            if (by_16) sum[1][l][i] = start(s, &x->n16[1][i]);
+        }
+        DIRECT_PAIR(0) DIRECT_PAIR(1) DIRECT_PAIR(2) DIRECT_PAIR(3)
+        UNROLL for (int l = 0; l < TILE_STRIPS; l++) {
+            const scales k = scales_at(s, group + of->panel_at[l], of->lane[l], j, d_mul);
+            UNROLL for (int i = 0; i < n; i++) {
+                const token_scales ts = {&x->d[i], &x->ds[i], {&x->ds16[0][i], &x->ds16[1][i]}};
+                y[l][i] = step(s, y[l][i], sum[0][l][i], sum[by_16][l][i], &k, &ts);
+            }
+        }
+        x++;
+    });
+    UNROLL for (int l = 0; l < TILE_STRIPS; l++) UNROLL for (int i = 0; i < n; i++) of->y[l][t + (size_t)i] = y[l][i];
+}
+INLINE void tiles_direct(const kern_mul *a, const shape s) {
+    enum { PLAIN = DIRECT_TOKENS, BY_16 = TILE_TOKENS_16 };
+    const size_t most = kern_scales_16((unsigned)s.scales) ? BY_16 : PLAIN, nb = a->k / KERN_BLOCK;
+    strips p;
+    for (size_t r = 0; r < a->n_rows; r += TILE_STRIPS * VL) {
+        strips_begin(&p, a, r);
+        next_begin(&p, (a->n_x + most - 1) / most * nb);
+        const kern_acts_block *x = a->tiles;
+        for (size_t first = 0; first < a->n_x; first += KERN_TILE, x += nb) {
+            const size_t n_here = MIN((size_t)KERN_TILE, a->n_x - first);
+#define AT_ONCE(t, n) direct_at_once(&p, s, x, t, n)
+            FOR_TOKENS(n_here, most, t, AT_ONCE)
+#undef AT_ONCE
+            strips_put(&p, first);
+        }
+    }
+}
+
+/* A block of a strip as bytes and f32 scales: 8 vectors of weights, then its scales and mins. */
 typedef struct wide_block {
     vi w[8];
     vf k[4]; /* s[0], s[1], m[0], m[1] as far as the shape has them */
@@ -207,102 +352,103 @@ typedef struct wide_block {
     LEVELS(s, p, lut, g, w0, w1);                                                                             \
     out->w[g] = as_weight(s, w0);                                                                             \
     out->w[(g) + 4] = as_weight(s, w1);
-INLINE void unpack_strip(const kern_mul *a, const shape s, size_t r, wide_block *out) {
-    const size_t lane = r % KERN_PANEL;
-    const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
-    const vf d_mul = vf_bcast(&a->pk->d_mul);
+/* Strip l, to every TILE_STRIPS-th block from `out` on. */
+INLINE void unpack_strip(const strips *of, const shape s, int l, wide_block *out) {
+    const vf d_mul = vf_bcast(&of->a->pk->d_mul);
+    const size_t lane = of->lane[l];
+    const unsigned char *panel = of->panel + of->panel_at[l];
     vi lut = vi_zero();
-    if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
-    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
+    if (s.bits == BITS_4T) lut = vi_table(of->a->pk->levels);
+    EACH_BLOCK(s, panel, lane, of->a->k / KERN_BLOCK, {
         vi w0, w1;
         UNPACK_PAIR(0) UNPACK_PAIR(1) UNPACK_PAIR(2) UNPACK_PAIR(3)
         const scales k = scales_at(s, group, lane, j, d_mul);
         out->k[0] = k.s[0];
         if (kern_scales_16((unsigned)s.scales)) out->k[1] = k.s[1], out->k[3] = k.m[1];
         if (kern_scales_min((unsigned)s.scales)) out->k[2] = k.m[0];
-        out++;
+        out += TILE_STRIPS;
     });
 }
 
-/* What the matrix kernel has to know of a format once its levels are bytes. offset: vi_sll_by's. */
-typedef struct strip {
-    const kern_mul *a;
-    const wide_block *w;
-    size_t r;
-    int offset;
-} strip;
-
-/* n tokens of a tile (of which n_real exist), from token t of it on, times an unpacked strip. */
-INLINE void tile_at_once(const strip *p, const bool by_16, const bool has_min, const bool wide,
-                         const kern_acts_block *x, size_t first, size_t t, const int n, size_t n_real) {
-    const shape s = {wide ? BITS_8 : BITS_4, 0, 0, 0};
+/* Unpacked strips times n tokens of a tile from t on. */
+INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const bool wide, const wide_block *w,
+                         const kern_acts_block *x, size_t t, const int n) {
     const bool has_offset = !has_min && !(VI_SIGNED && wide);
-    const wide_block *w = p->w;
-    vf y[KERN_TILE];
-    UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-    for (size_t b = p->a->k / KERN_BLOCK; b > 0; b--, w++, x++) {
-        vi sum[KERN_TILE];
-        UNROLL for (int i = 0; i < n; i++)
-            sum[i] = has_offset ? vi_sll_by(vi_bcast(by_16 ? &x->n16[0][t + (size_t)i] : &x->n[t + (size_t)i]), p->offset)
-                                : vi_zero();
-        UNROLL for (int g = 0; g < 4; g++) {
-            const vi v = w->w[g];
-            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, &x->q[g][t + (size_t)i]);
-        }
-        if (by_16) {
-            UNROLL for (int i = 0; i < n; i++) {
-                y[i] = vf_fma(vf_i32(sum[i]), vf_mul(w->k[0], vf_bcast(&x->d[t + (size_t)i])), y[i]);
-                if (has_min) y[i] = vf_fma(w->k[2], vf_bcast(&x->ds16[0][t + (size_t)i]), y[i]);
-                sum[i] = has_offset ? vi_sll_by(vi_bcast(&x->n16[1][t + (size_t)i]), p->offset) : vi_zero();
-            }
-        }
-        UNROLL for (int g = 4; g < 8; g++) {
-            const vi v = w->w[g];
-            UNROLL for (int i = 0; i < n; i++) sum[i] = dot(s, sum[i], v, &x->q[g][t + (size_t)i]);
+    const int offset = of->offset;
+    vf y[TILE_STRIPS][TILE_TOKENS];
+    x = tile_from(x, t);
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = vf_zero();
+    for (size_t b = of->a->k / KERN_BLOCK; b > 0; b--, w += TILE_STRIPS, x++) {
+        vi sum[TILE_STRIPS][TILE_TOKENS];
+        vf part[TILE_STRIPS][TILE_TOKENS];
+        ONE_REGISTER(x);
+        ONE_REGISTER(w);
+        next_fetch(of);
+        UNROLL for (int half = 0; half < 2; half++) {
+            if (half == 0 || by_16)
+                UNROLL for (int i = 0; i < n; i++) {
+                    vi from = vi_zero();
+                    if (has_offset) from = vi_sll_by(vi_bcast(by_16 ? &x->n16[half][i] : &x->n[i]), offset);
+                    UNROLL for (int l = 0; l < TILE_STRIPS; l++) sum[l][i] = from;
+                }
+            UNROLL for (int g = 4 * half; g < 4 * half + 4; g++)
+                UNROLL for (int i = 0; i < n; i++) {
+                    const vi q = vi_bcast(&x->q[g][i]);
+                    UNROLL for (int l = 0; l < TILE_STRIPS; l++) sum[l][i] = dot_all(wide, sum[l][i], w[l].w[g], q);
+                }
+            if (half == 0 && by_16)
+                UNROLL for (int i = 0; i < n; i++)
+                    UNROLL for (int l = 0; l < TILE_STRIPS; l++) part[l][i] = vf_mul(vf_i32(sum[l][i]), w[l].k[0]);
         }
         UNROLL for (int i = 0; i < n; i++) {
-            y[i] = vf_fma(vf_i32(sum[i]), vf_mul(w->k[by_16], vf_bcast(&x->d[t + (size_t)i])), y[i]);
-            if (has_min)
-                y[i] = vf_fma(w->k[2 + by_16], vf_bcast(by_16 ? &x->ds16[1][t + (size_t)i] : &x->ds[t + (size_t)i]),
-                              y[i]);
+            const vf dx = vf_bcast(&x->d[i]);
+            UNROLL for (int l = 0; l < TILE_STRIPS; l++) {
+                const vf v = vf_i32(sum[l][i]);
+                if (by_16) y[l][i] = vf_fma(vf_fma(v, w[l].k[1], part[l][i]), dx, y[l][i]);
+                else y[l][i] = vf_fma(v, vf_mul(w[l].k[0], dx), y[l][i]);
+            }
+            if (!has_min) continue;
+            const vf ds = vf_bcast(by_16 ? &x->ds16[0][i] : &x->ds[i]);
+            UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = vf_fma(w[l].k[2], ds, y[l][i]);
+            if (!by_16) continue;
+            const vf ds1 = vf_bcast(&x->ds16[1][i]);
+            UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = vf_fma(w[l].k[3], ds1, y[l][i]);
         }
     }
-    const kern_out *o = &p->a->out;
-    if (n_real >= t + (size_t)n) n_real = (size_t)n;
-    else n_real -= t;
-    const vf *v = y;
-    for (size_t i = 0; i < n_real; i++) put(o, first + t + i, p->r, p->a->n_rows - p->r, v[i]);
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) of->y[l][t + (size_t)i] = y[l][i];
 }
 
-INLINE void all_tokens(const strip *p, const bool by_16, const bool has_min, const bool wide) {
-    const kern_mul *a = p->a;
-    const kern_acts_block *x = a->tiles;
-    for (size_t first = 0; first < a->n_x; first += KERN_TILE, x += a->k / KERN_BLOCK) {
-        size_t left = a->n_x - first;
-        if (left > KERN_TILE - TILE_PART) {
-            for (size_t t = 0; t < KERN_TILE; t += TILE_FULL)
-                tile_at_once(p, by_16, has_min, wide, x, first, t, TILE_FULL, left);
-        } else {
-            for (size_t t = 0; t < left; t += TILE_PART)
-                tile_at_once(p, by_16, has_min, wide, x, first, t, TILE_PART, left);
-        }
+INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bool wide) {
+    enum { PLAIN = TILE_TOKENS, BY_16 = TILE_TOKENS_16 };
+    const size_t most = by_16 ? BY_16 : PLAIN, nb = p->a->k / KERN_BLOCK;
+    const wide_block *w = p->a->scratch;
+    const kern_acts_block *x = p->a->tiles;
+    for (size_t first = 0; first < p->a->n_x; first += KERN_TILE, x += nb) {
+        const size_t n_here = MIN((size_t)KERN_TILE, p->a->n_x - first);
+#define AT_ONCE(t, n) strips_times(p, by_16, has_min, wide, w, x, t, n)
+        FOR_TOKENS(n_here, most, t, AT_ONCE)
+#undef AT_ONCE
+        strips_put(p, first);
     }
 }
 
 /* The matrix kernels, common to all formats. */
 #define NOINLINE static __attribute__((noinline))
-NOINLINE void tokens_plain(const strip *p) { all_tokens(p, false, false, false); }
-NOINLINE void tokens_wide(const strip *p) { all_tokens(p, false, false, true); }
-NOINLINE void tokens_min(const strip *p) { all_tokens(p, false, true, false); }
-NOINLINE void tokens_16(const strip *p) { all_tokens(p, true, false, false); }
-NOINLINE void tokens_16_wide(const strip *p) { all_tokens(p, true, false, true); }
-NOINLINE void tokens_16_min(const strip *p) { all_tokens(p, true, true, false); }
+NOINLINE void tokens_plain(strips *p) { all_tokens(p, false, false, false); }
+NOINLINE void tokens_wide(strips *p) { all_tokens(p, false, false, true); }
+NOINLINE void tokens_min(strips *p) { all_tokens(p, false, true, false); }
+NOINLINE void tokens_16(strips *p) { all_tokens(p, true, false, false); }
+NOINLINE void tokens_16_wide(strips *p) { all_tokens(p, true, false, true); }
+NOINLINE void tokens_16_min(strips *p) { all_tokens(p, true, true, false); }
 
-INLINE void all_tiles(const kern_mul *a, const shape s) {
-    strip p = {a, a->scratch, 0, s.offset};
-    for (; p.r < a->n_rows; p.r += VL) {
-        unpack_strip(a, s, p.r, a->scratch);
-        const bool wide = is_wide(s);
+INLINE void tiles_unpacked(const kern_mul *a, const shape s) {
+    const bool wide = is_wide(s);
+    strips p;
+    p.offset = s.offset;
+    for (size_t r = 0; r < a->n_rows; r += TILE_STRIPS * VL) {
+        strips_begin(&p, a, r);
+        next_begin(&p, (a->n_x + TILE_TOKENS - 1) / TILE_TOKENS * (a->k / KERN_BLOCK));
+        for (int l = 0; l < TILE_STRIPS; l++) unpack_strip(&p, s, l, (wide_block *)a->scratch + l);
         if (kern_scales_16((unsigned)s.scales)) {
             if (kern_scales_min((unsigned)s.scales)) tokens_16_min(&p);
             else if (wide) tokens_16_wide(&p);
@@ -315,16 +461,15 @@ INLINE void all_tiles(const kern_mul *a, const shape s) {
     }
 }
 
-/* One or several tokens; the loop over the rest of them is the same code. */
+/* Unpacking pays from so many tokens on; never when levels are a mask and a shift away and scales plain, where it
+ * costs less than reading the unpacked strips. */
+enum { UNPACKED_FROM = 36 };
+INLINE bool is_light(const shape s) { return s.bits == BITS_4 && s.scales == SCALES_F16; }
+
 INLINE void multiply(const kern_mul *a, const shape s) {
-    if (a->tiles) {
-        all_tiles(a, s);
-        return;
-    }
-    size_t t = 0;
-    for (; t + 4 <= a->n_x; t += 4) rows_at_once(a, s, t, 4);
-    for (; t + 2 <= a->n_x; t += 2) rows_at_once(a, s, t, 2);
-    if (t < a->n_x) rows_at_once(a, s, t, 1);
+    if (!a->tiles) all_rows(a, s);
+    else if (a->n_x < UNPACKED_FROM || is_light(s)) tiles_direct(a, s);
+    else tiles_unpacked(a, s);
 }
 
 #define MUL(name, bits, scales, offset, shift)                                                                \

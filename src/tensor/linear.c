@@ -5,7 +5,7 @@
  * Then the rows of all outputs, in units of 16, are one range that is split over the threads. */
 #include "tensor/tensor_int.h"
 
-enum { PRIVATE_ROWS_MAX = 4, TILES_FROM = 8 }; /* tokens from which on the interleaved form pays */
+enum { PRIVATE_ROWS_MAX = 4, TILES_FROM = 5 }; /* tokens from which on the interleaved form pays */
 
 /* The input as the kernels take it. */
 typedef struct input {
@@ -15,7 +15,7 @@ typedef struct input {
     const float *f; /* rows of f32, or NULL */
     size_t ld;
     size_t k;
-    void *scratch; /* this thread's: kern_mul_scratch(k) and a merged panel, or ROWS_AT_ONCE decoded rows */
+    void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
 } input;
 
 static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
@@ -28,7 +28,7 @@ static size_t split_panel_bytes(size_t k) {
 }
 static size_t thread_bytes(size_t k) {
     size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
-    return (MAX(rows, kern_mul_scratch(k) + split_panel_bytes(k)) + 63) / 64 * 64;
+    return (MAX(rows, kern_mul_scratch(k) + MERGED * split_panel_bytes(k)) + 63) / 64 * 64;
 }
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
@@ -121,9 +121,11 @@ static void enter_product(const team *t, prof_op op, const weight *w, size_t fro
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m) {
     m.panels = merged;
     for (; from < to; from += m.n_rows) {
-        split_panel p = split_panel_at(w, from / KERN_PANEL);
-        m.n_rows = MIN((size_t)KERN_PANEL, to - from);
-        t->kern->merge(w->split, merged, p.high, p.rest, w->cols);
+        m.n_rows = MIN((size_t)MERGED * KERN_PANEL, to - from);
+        for (size_t r = 0; r < m.n_rows; r += KERN_PANEL) {
+            split_panel p = split_panel_at(w, (from + r) / KERN_PANEL);
+            t->kern->merge(w->split, merged + r / KERN_PANEL * m.panel_bytes, p.high, p.rest, w->cols);
+        }
         t->kern->mul[w->type](&m);
         m.out.y += m.n_rows;
         if (m.out.bias) m.out.bias += m.n_rows;

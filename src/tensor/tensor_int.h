@@ -35,7 +35,9 @@ static inline split_panel split_panel_at(const weight *w, size_t i) {
     return (split_panel){p + i * high, p + (w->rows + KERN_PANEL - 1) / KERN_PANEL * high + i * rest};
 }
 
-/* The product of rows [from, to) of it; m says all but the panels and their number. merged: room for a panel. */
+/* The product of rows [from, to) of it; m says all but the panels and their number. merged: room
+ * for its panels, MERGED at most: as many rows as the matrix kernels take at once. */
+enum { MERGED = 2 };
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m);
 
 /* weight_row of matrix mat. */

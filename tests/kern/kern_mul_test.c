@@ -121,7 +121,8 @@ static void speed_of(const kern_table *ref, const kern_table *t, quant_type type
 static void check_type(const kern_table *ref, const kern_table *t, quant_type type) {
     static const struct {
         size_t n_rows, blocks, n_x;
-    } sizes[] = {{1, 1, 1}, {5, 2, 2}, {16, 1, 3}, {17, 3, 4}, {33, 5, 7}, {20, 2, 8}, {40, 1, 13}, {16, 2, 25}};
+    } sizes[] = {{1, 1, 1}, {5, 2, 2}, {16, 1, 3}, {17, 3, 4}, {33, 5, 7}, {20, 2, 8}, {40, 1, 13}, {16, 2, 25},
+                 {35, 1, 5},  {16, 2, 6}, {50, 1, 10}, {17, 1, 12}, {35, 3, 37}, {16, 1, 46}};
     const quant_format *f = quant_get((int)type);
     rng r;
     rng_seed(&r, check.seed, (uint64_t)type);

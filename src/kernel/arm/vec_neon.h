@@ -8,8 +8,10 @@
 #include <string.h>
 
 #define VL 4
-#define TILE_FULL 12
-#define TILE_PART 4
+#define TILE_STRIPS 2
+#define TILE_TOKENS 6
+#define DIRECT_TOKENS 4
+#define TILE_TOKENS_16 4
 typedef uint8x16_t vi;
 typedef float32x4_t vf;
 
@@ -53,16 +55,16 @@ static inline vi vi_s8(const void *p) {
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define VI_SIGNED 0
-static inline vi vi_dot(vi acc, vi u, const void *x) {
-    return vi_of(vusdotq_s32(vi_words(acc), u, vreinterpretq_s8_u8(vi_bcast(x))));
+static inline vi vi_dot_v(vi acc, vi u, vi x) {
+    return vi_of(vusdotq_s32(vi_words(acc), u, vreinterpretq_s8_u8(x)));
 }
-static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot(acc, u, x); }
-static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return (void)w, (void)x, acc; }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return vi_dot_v(acc, u, x); }
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) { return (void)w, (void)x, acc; }
 #else
 #define VI_SIGNED 1
-static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
-static inline vi vi_dot_signed(vi acc, vi w, const void *x) {
-    int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(vi_bcast(x));
+static inline vi vi_dot_v(vi acc, vi u, vi x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) {
+    int8x16_t a = vreinterpretq_s8_u8(w), b = vreinterpretq_s8_u8(x);
 #if defined(__ARM_FEATURE_DOTPROD)
     return vi_of(vdotq_s32(vi_words(acc), a, b));
 #else
@@ -70,8 +72,11 @@ static inline vi vi_dot_signed(vi acc, vi w, const void *x) {
     return vi_of(vaddq_s32(vi_words(acc), vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))));
 #endif
 }
-static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot_signed(acc, u, x); }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return vi_dot_signed_v(acc, u, x); }
 #endif
+static inline vi vi_dot(vi acc, vi u, const void *x) { return vi_dot_v(acc, u, vi_bcast(x)); }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot7_v(acc, u, vi_bcast(x)); }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return vi_dot_signed_v(acc, w, vi_bcast(x)); }
 
 static inline vf vf_zero(void) { return vdupq_n_f32(0); }
 static inline vf vf_load(const float *p) { return vld1q_f32(p); }

@@ -76,10 +76,8 @@ static float block_product(const kern_packing *p, const unsigned char *panel, si
         y = fmaf((float)(sum[0] + sum[1]), scale[0] * x->d[xb], y);
         return kern_scales_min(p->scales) ? fmaf(min[0], x->ds[xb], y) : y;
     }
-    for (size_t i = 0; i < 2; i++) {
-        y = fmaf((float)sum[i], scale[i] * x->d[xb], y);
-        if (kern_scales_min(p->scales)) y = fmaf(min[i], x->ds16[2 * xb + i], y);
-    }
+    y = fmaf(fmaf((float)sum[1], scale[1], (float)sum[0] * scale[0]), x->d[xb], y);
+    for (size_t i = 0; i < 2 && kern_scales_min(p->scales); i++) y = fmaf(min[i], x->ds16[2 * xb + i], y);
     return y;
 }
 

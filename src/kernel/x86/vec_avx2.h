@@ -8,7 +8,10 @@
 #include <string.h>
 
 #define VL 8
-#define TILE_PART 4
+#define TILE_STRIPS 2
+#define TILE_TOKENS 3
+#define DIRECT_TOKENS 3
+#define TILE_TOKENS_16 2
 typedef __m256i vi;
 typedef __m256 vf;
 
@@ -38,26 +41,26 @@ static inline vi vi_u8(const void *p) { return _mm256_cvtepu8_epi32(_mm_loadl_ep
 static inline vi vi_s8(const void *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p)); }
 
 #if defined(__AVXVNNI__)
-#define TILE_FULL 6
 #define VI_SIGNED 0
-static inline vi vi_dot(vi acc, vi u, const void *x) { return _mm256_dpbusd_avx_epi32(acc, u, vi_bcast(x)); }
-static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot(acc, u, x); }
-static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return (void)w, (void)x, acc; }
+static inline vi vi_dot_v(vi acc, vi u, vi x) { return _mm256_dpbusd_avx_epi32(acc, u, x); }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return vi_dot_v(acc, u, x); }
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) { return (void)w, (void)x, acc; }
 #else
-#define TILE_FULL 4
 #define VI_SIGNED 1
 static inline vi sum_pairs(vi acc, vi products) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(products, _mm256_set1_epi16(1)));
 }
-static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot_v(vi acc, vi u, vi x) { return (void)u, (void)x, acc; }
 /* two products of at most 127 · 127 fit in 16 bits */
-static inline vi vi_dot7(vi acc, vi u, const void *x) { return sum_pairs(acc, _mm256_maddubs_epi16(u, vi_bcast(x))); }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return sum_pairs(acc, _mm256_maddubs_epi16(u, x)); }
 /* |w| times x with w's sign: at most 2 · 128 · 127 */
-static inline vi vi_dot_signed(vi acc, vi w, const void *p) {
-    vi x = vi_bcast(p);
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) {
     return sum_pairs(acc, _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w)));
 }
 #endif
+static inline vi vi_dot(vi acc, vi u, const void *x) { return vi_dot_v(acc, u, vi_bcast(x)); }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot7_v(acc, u, vi_bcast(x)); }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return vi_dot_signed_v(acc, w, vi_bcast(x)); }
 
 static inline vf vf_zero(void) { return _mm256_setzero_ps(); }
 static inline vf vf_load(const float *p) { return _mm256_loadu_ps(p); }

@@ -2,13 +2,14 @@
  * the same names:
  *   VL            32-bit lanes of a vector            vi, vf        integer and float vectors
  *   VI_SIGNED     1: levels over 127 are taken minus 128, by vi_dot_signed; 0: as they are, by vi_dot
- *   TILE_FULL     tokens of a tile at once; TILE_PART the same for a rest (both divide KERN_TILE)
- *   vi_load, vi_store(p, v), vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit lanes, by a
- *                 constant), vi_sll_by (by a variable)
+ *   TILE_STRIPS   strips that meet TILE_TOKENS tokens at once (straight from panels: DIRECT_TOKENS; formats with a
+ *                 scale per 16: TILE_TOKENS_16 either way)
+ *   vi_load, vi_store(p, v), vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit
+ *                 lanes, by a constant), vi_sll_by (by a variable)
  *   vi_bcast(p)   the four bytes at p in every lane   vi_table, vi_lut  16 signed levels + 128, by nibbles
  *   vi_u8, vi_s8  VL bytes as 32-bit integers
  *   vi_dot(acc, u, p), vi_dot7, vi_dot_signed: acc + the products of four bytes of u (≤ 255, ≤ 127, signed) with the
- *                 four signed ones at p, lane by lane
+ *                 four signed ones at p, lane by lane; vi_dot_v, …: at all lanes of a vector
  *   vf_zero, vf_load, vf_store, vf_bcast, vf_mul, vf_add, vf_fma(a, b, c) = a b + c, vf_neg, vf_abs
  *   vf_i32 (converts), vf_f16 (VL halves), vf_e8m0 (VL exponents e: 2^(e - 128)) */
 #ifndef MOTE_KERNEL_X86_VEC_AVX512_H
@@ -19,8 +20,10 @@
 #include <string.h>
 
 #define VL 16
-#define TILE_FULL 12
-#define TILE_PART 4
+#define TILE_STRIPS 2
+#define TILE_TOKENS 6
+#define DIRECT_TOKENS 4
+#define TILE_TOKENS_16 4
 typedef __m512i vi;
 typedef __m512 vf;
 
@@ -58,19 +61,25 @@ static inline vi vi_dot(vi acc, vi u, const void *x) {
 }
 static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot(acc, u, x); }
 static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return (void)w, (void)x, acc; }
+static inline vi vi_dot_v(vi acc, vi u, vi x) { return _mm512_dpbusd_epi32(acc, u, x); }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return vi_dot_v(acc, u, x); }
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) { return (void)w, (void)x, acc; }
 #else
 #define VI_SIGNED 1
 static inline vi sum_pairs(vi acc, vi products) {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(products, _mm512_set1_epi16(1)));
 }
-static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot_v(vi acc, vi u, vi x) { return (void)u, (void)x, acc; }
 /* two products of at most 127 · 127 fit in 16 bits */
-static inline vi vi_dot7(vi acc, vi u, const void *x) { return sum_pairs(acc, _mm512_maddubs_epi16(u, vi_bcast(x))); }
+static inline vi vi_dot7_v(vi acc, vi u, vi x) { return sum_pairs(acc, _mm512_maddubs_epi16(u, x)); }
 /* |w| times x with w's sign: at most 2 · 128 · 127 */
-static inline vi vi_dot_signed(vi acc, vi w, const void *p) {
-    vi x = vi_bcast(p), signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
+static inline vi vi_dot_signed_v(vi acc, vi w, vi x) {
+    vi signed_x = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(w), _mm512_setzero_si512(), x);
     return sum_pairs(acc, _mm512_maddubs_epi16(_mm512_abs_epi8(w), signed_x));
 }
+static inline vi vi_dot(vi acc, vi u, const void *x) { return (void)u, (void)x, acc; }
+static inline vi vi_dot7(vi acc, vi u, const void *x) { return vi_dot7_v(acc, u, vi_bcast(x)); }
+static inline vi vi_dot_signed(vi acc, vi w, const void *x) { return vi_dot_signed_v(acc, w, vi_bcast(x)); }
 #endif
 
 static inline vf vf_zero(void) { return _mm512_setzero_ps(); }
