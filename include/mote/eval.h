@@ -56,6 +56,8 @@ typedef struct mote_bench_opts {
     int (*on_rep)(void *ctx, size_t done, size_t total); /* non-zero cancels; may be NULL */
     void *ctx;
     bool shared_prompt; /* depth and prompt are computed once and copied to the other sequences, untimed */
+    bool full_logits;   /* decode with all logits of every token; false: one sequence is decoded greedily, and where
+                           bounds show which token is the likeliest, the others' logits are not computed in full */
 } mote_bench_opts;
 MOTE_API void mote_bench_opts_fill(mote_bench_opts *o, size_t size);
 static inline mote_bench_opts mote_bench_opts_default(void) {

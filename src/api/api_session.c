@@ -82,7 +82,7 @@ mote_status mote_session_step(mote_session *s, const mote_step *steps, size_t n,
 }
 
 const float *mote_session_logits(const mote_session *s, size_t seq) {
-    return seq < s->n_seq ? s->seqs[seq].logits : NULL;
+    return seq < s->n_seq ? run_logits(s, seq) : NULL;
 }
 
 size_t mote_session_length(const mote_session *s, size_t seq) { return seq < s->n_seq ? s->seqs[seq].n : 0; }

@@ -13,7 +13,7 @@ struct bench_options {
     cli_list n_prompt, n_gen, n_depth, npl, npp, ntg;
     const char *format;
     int64_t reps, parallel;
-    bool no_warmup, shared_prompt, profile, machine, json, limits;
+    bool no_warmup, full_logits, shared_prompt, profile, machine, json, limits;
     const char *svg; /* picture of the profile */
 };
 

@@ -23,6 +23,7 @@ const cli_option bench_options[] = {
     OPT_FLAG(struct bench_options, machine, "machine", NULL, "measure the machine instead: what it can read and compute at most (takes 512 MB and 5 s)"),
     OPT_FLAG(struct bench_options, json, "json", NULL, "as -o json"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
+    OPT_FLAG(struct bench_options, full_logits, "full-logits", NULL, "decode with all logits of every token, not only those that a greedy draw needs"),
     OPT_CHOICE(struct bench_options, format, "output", "o", "md|json|jsonl|csv", "how to print the results"),
     MODEL_OPTIONS(struct bench_options, model),
     SESSION_OPTIONS(struct bench_options, session),
@@ -72,6 +73,7 @@ int bench_measure(loaded *l, const struct bench_options *o, const mote_machine *
     b.n_reps = (size_t)o->reps;
     b.shared_prompt = t->shared;
     b.no_warmup = o->no_warmup;
+    b.full_logits = o->full_logits;
     if (!o->session.ctx || t->batched) so.n_ctx = b.n_prompt + b.n_gen + b.n_depth;
     so.n_seq = b.n_parallel;
     so.checkpoint_every = 0;
@@ -116,7 +118,7 @@ static json_t *row_json(const loaded *l, const json_t *info, const struct bench_
                           json_integer_value(json_object_get(info, "n_params")), "n_threads", (json_int_t)mote_engine_threads(l->engine),
                           "n_ubatch", (json_int_t)so.n_batch, "type_k", so.type_k, "type_v", so.type_v);
     if (v)
-        (void)json_object_update_new(v, json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:f, s:f, s:o, s:o}", "activations",
+        (void)json_object_update_new(v, json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:f, s:f, s:o, s:o}", "logits", o->full_logits ? "full" : "greedy", "activations",
                                                   so.exact ? "f32" : "fast", "n_parallel", (json_int_t)o->parallel, "n_prompt",
                                                   (json_int_t)t->n_prompt, "n_gen", (json_int_t)t->n_gen, "n_depth", (json_int_t)t->depth,
                                                   "test_time", t->when, "avg_ns", (json_int_t)avg_ns, "stddev_ns", (json_int_t)dev_ns,

@@ -1,6 +1,9 @@
 /* bench.c: prefill and decode timed as llama-bench and llama-batched-bench do: the same token over and over
- * would be too kind to caches, so ids come from a fixed sequence of pseudo-random ones. */
+ * would be too kind to caches, so prompts are a fixed sequence of pseudo-random ids. One sequence is decoded greedily, by
+ * the path that answers take: the likeliest token is drawn and fed. */
 #include "run/run.h"
+
+#include <math.h>
 
 typedef struct work {
     mote_session *s;
@@ -18,6 +21,21 @@ static mote_status feed(work *w, size_t n_seq, size_t n, mote_error *err) {
     return run_feed_all(w->s, w->feeds, n_seq, err);
 }
 
+/* Decodes one sequence as answers are: what is drawn, greedily, is fed. */
+static mote_status decode(work *w, size_t n, mote_error *err) {
+    static const head_query greatest = {.k = 1, .gap = INFINITY};
+    mote_session *s = w->s;
+    int32_t next = w->ids[0];
+    if (w->o->n_depth + w->o->n_prompt) TRY(sample_argmax(run_logits(s, 0), s->n_vocab, &next, err));
+    for (size_t i = 0; i < n; i++) {
+        w->feeds[0] = (run_feed){.seq = 0, .ids = &next, .n = 1, .query = w->o->full_logits ? NULL : &greatest};
+        TRY(run_feed_all(s, w->feeds, 1, err));
+        if (s->found_of == 0) TRY(sample_greatest(s->found, &next, err));
+        else TRY(sample_argmax(run_logits(s, 0), s->n_vocab, &next, err));
+    }
+    return MOTE_OK;
+}
+
 static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) {
     const mote_bench_opts *o = w->o;
     const size_t n_prompts = o->shared_prompt ? 1 : w->n_seq;
@@ -29,7 +47,8 @@ static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) 
     uint64_t t1 = clock_ns();
     for (size_t q = n_prompts; q < w->n_seq; q++) run_copy(w->s, q, 0);
     uint64_t t2 = clock_ns();
-    for (size_t i = 0; i < o->n_gen; i++) TRY(feed(w, w->n_seq, 1, err));
+    if (o->n_gen && w->n_seq == 1) TRY(decode(w, o->n_gen, err));
+    else for (size_t i = 0; i < o->n_gen; i++) TRY(feed(w, w->n_seq, 1, err)); /* as llama-batched-bench: no draws */
     uint64_t t3 = clock_ns();
     state_set_prof(w->s->st, NULL);
     *out = (mote_bench_sample){o->n_prompt ? t1 - t0 : 0, o->n_gen ? t3 - t2 : 0};
@@ -39,7 +58,8 @@ static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) 
 static mote_status warm_up(work *w, mote_error *err) {
     for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
     if (w->o->n_prompt) TRY(feed(w, w->n_seq, MIN(w->o->n_prompt, w->s->n_batch), err));
-    return w->o->n_gen ? feed(w, w->n_seq, 1, err) : MOTE_OK;
+    if (w->o->n_gen) TRY(feed(w, w->n_seq, 1, err));
+    return MOTE_OK;
 }
 
 static mote_status check(const mote_session *s, const mote_bench_opts *o, size_t n_seq, mote_error *err) {

@@ -93,7 +93,7 @@ static bool fits(const mote_session *s, size_t i, size_t seq) {
 void ck_rewind(mote_session *s, size_t seq, size_t n) {
     run_seq *q = &s->seqs[seq];
     if (n >= q->n) return;
-    q->logits = NULL;
+    run_forget_logits(q);
     if (state_seq_truncate(s->st, seq, n)) {
         q->n = n;
     } else {

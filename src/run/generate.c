@@ -1,5 +1,7 @@
 /* generate.c: the loop of draw, tell, feed; stop strings; fill-in-the-middle prompts. */
 #include "run/run.h"
+
+#include <math.h>
 #include "run/spec.h"
 
 #define TEXT_RESERVE 16384 /* bytes of text that may wait: longest stop string, longest token, and room */
@@ -13,6 +15,8 @@ typedef struct generation {
     const tok_vocab *vocab; /* NULL: ids only */
     buf text;               /* not yet told */
     bool stopped;           /* a stop string or the callback ended it */
+    head_query query;       /* what the next draw needs of the logits … */
+    bool asked;             /* … when it does not need all */
 } generation;
 
 static double now_ms(void) { return (double)clock_ns() * 1e-6; }
@@ -98,14 +102,15 @@ static mote_status put_token(generation *g, int32_t id, mote_error *err) {
 /* ---- the loop ---- */
 
 static mote_status draw(generation *g, int32_t *id, mote_error *err) {
-    const float *logits = g->s->seqs[g->seq].logits;
+    if (g->o->sampler && g->o->sampler->n_vocab != g->s->n_vocab)
+        FAIL(err, MOTE_E_MISMATCH, "the sampler is for %zu tokens, the model has %zu",
+             g->o->sampler->n_vocab, g->s->n_vocab);
+    if (g->s->found_of == g->seq && g->asked)
+        return g->o->sampler ? sampler_draw_found(g->o->sampler, g->s->found, id, err)
+                             : sample_greatest(g->s->found, id, err);
+    const float *logits = run_logits(g->s, g->seq);
     if (!logits) FAIL(err, MOTE_E_INTERNAL, "no logits to draw from");
-    if (g->o->sampler) {
-        if (g->o->sampler->n_vocab != g->s->n_vocab)
-            FAIL(err, MOTE_E_MISMATCH, "the sampler is for %zu tokens, the model has %zu",
-                 g->o->sampler->n_vocab, g->s->n_vocab);
-        return sampler_draw(g->o->sampler, logits, id, err);
-    }
+    if (g->o->sampler) return sampler_draw(g->o->sampler, logits, id, err);
     TRY(sample_argmax(logits, g->s->n_vocab, id, err));
     if (!g->o->ignore_end || !g->vocab || !tok_is_eog(g->vocab, *id)) return MOTE_OK;
     *id = -1;
@@ -122,8 +127,12 @@ static size_t length(const generation *g) {
 
 /* The sequence goes on by a token. left: those that may be drawn after it, 0: without limit. */
 static mote_status advance(generation *g, int32_t id, size_t left, mote_error *err) {
-    if (!g->o->speculator) return run_append(g->s, g->seq, &id, 1, err);
-    return spec_advance(g->o->speculator, id, left ? left - 1 : SIZE_MAX, err);
+    g->asked = g->o->sampler ? sampler_query(g->o->sampler, &g->query) : !g->o->ignore_end;
+    if (!g->o->sampler) g->query = (head_query){.k = 1, .gap = INFINITY};
+    const head_query *query = g->asked ? &g->query : NULL;
+    if (g->o->speculator) return spec_advance(g->o->speculator, id, left ? left - 1 : SIZE_MAX, query, err);
+    run_feed f = {.seq = g->seq, .ids = &id, .n = 1, .query = query};
+    return run_feed_all(g->s, &f, 1, err);
 }
 
 static mote_status loop(generation *g, mote_error *err) {

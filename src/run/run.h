@@ -16,6 +16,7 @@
 #include "mote/generate.h"
 #include "mote/session.h"
 #include "run/sampler.h"
+#include "tensor/tensor.h"
 #include "token/token.h"
 
 #include <pthread.h>
@@ -65,7 +66,8 @@ typedef struct run_seq {
     int32_t *ids; /* [n_ctx] */
     size_t n;
     size_t n_keep;       /* what a context shift keeps of the start */
-    const float *logits; /* after the last token; NULL when they are not at hand */
+    const float *logits; /* after the last token; NULL when they are not at hand: run_logits */
+    const float *hidden; /* the row that they can be computed from, or NULL */
 } run_seq;
 
 /* Tokens to append to one sequence. After the call its logits are those after the last of them. */
@@ -79,6 +81,7 @@ typedef struct run_feed {
     size_t all_from;
     bool all_kept;    /* `all` lives on: the sequence's logits are its last row, not a copy of it */
     bool no_logits;   /* not even the last's */
+    const head_query *query; /* one feed without `all`: the next draw needs only these of the logits; or NULL */
 } run_feed;
 typedef struct run_checkpoint {
     size_t seq, pos; /* pos 0: free */
@@ -94,6 +97,9 @@ struct mote_session {
     run_seq *seqs;
     int32_t *id_mem;        /* [n_seq, n_ctx] */
     float *logits;          /* [n_seq, n_vocab] rows of the last call's results */
+    float *hidden;          /* [n_seq, n_embd_out] */
+    head_found *found;      /* answers the query of the last feed of sequence found_of (SIZE_MAX: of none) */
+    size_t found_of;
     model_seg *segs;        /* [n_seq] */
     int32_t *want;          /* [n_batch] */
     int32_t *batch_ids;     /* [n_batch] */
@@ -118,6 +124,9 @@ size_t run_session_describe(const mote_session *s, char *dst, size_t cap);
 /* Appends to up to n_seq different sequences, packing them into passes of n_batch tokens. Errors as
  * mote_session_prompt; what was done until then stays in the sequences. */
 mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_error *err);
+/* The logits after the sequence's last token, computed now if they were not needed until now; NULL: not at hand. */
+const float *run_logits(const mote_session *s, size_t seq);
+static inline void run_forget_logits(run_seq *q) { q->logits = q->hidden = NULL; }
 mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n, size_t *n_reused,
                        mote_error *err);
 mote_status run_append(mote_session *s, size_t seq, const int32_t *ids, size_t n, mote_error *err);

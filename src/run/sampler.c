@@ -182,7 +182,8 @@ mote_status sampler_open(mote_sampler **out, size_t n_vocab, size_t n_ctx, const
     s->vocab = vocab;
     s->work = MEM_NEW_N(float, n_vocab);
     s->c = MEM_NEW_N(cand, n_vocab);
-    if (!s->work || !s->c) FAILG(st, err, MOTE_E_MEMORY, "out of memory for %zu candidates", n_vocab);
+    s->forced = MEM_NEW_N(int32_t, HEAD_FORCED_MAX);
+    if (!s->work || !s->c || !s->forced) FAILG(st, err, MOTE_E_MEMORY, "out of memory for %zu candidates", n_vocab);
     if (o->logprobs) {
         s->n_top = MIN(o->n_top, n_vocab);
         s->top = MEM_NEW_N(mote_logprob, s->n_top);
@@ -208,7 +209,7 @@ out:
 void sampler_free(mote_sampler *s) {
     if (!s) return;
     void *parts[] = {s->work, s->c, s->bias, s->ends, s->hist, s->count, s->stamp, s->dry_len, s->dry_z,
-                     s->dry_hit, s->breakers, s->dry_tails, s->top, s};
+                     s->dry_hit, s->breakers, s->dry_tails, s->top, s->forced, s};
     for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
 }
 
@@ -314,41 +315,45 @@ static void note_logprobs(mote_sampler *s, const float *logits, int32_t id) {
 }
 
 /* No step but penalties can change which token is the likeliest, except these two. */
-static bool is_greedy(const mote_sampler *s) {
+bool sample_is_greedy(const mote_sampler *s) {
     return s->o.temp <= 0 && s->o.dynatemp_range <= 0 && s->o.mirostat == 0 &&
            (s->o.xtc_probability <= 0 || s->o.xtc_threshold > 0.5f) && s->o.typical_p >= 1;
+}
+
+void sample_look_back(mote_sampler *s) {
+    for (size_t i = 0; i < s->n_steps; i++)
+        if (looks_back(s->steps[i])) run_step(s, s->steps[i]);
+}
+
+int32_t sample_by_chain(mote_sampler *s) {
+    run_chain(s);
+    const cand *c;
+    if (s->o.temp <= 0 && s->o.mirostat == 0) {
+        sample_make_sparse(s);
+        cand_top(s->c, s->n, 1);
+        c = &s->c[0];
+    } else {
+        c = draw_cand(s);
+    }
+    if (s->o.mirostat) s->mu -= (double)s->o.mirostat_eta * (-log2(c->p) - (double)s->o.mirostat_tau);
+    return c->id;
 }
 
 mote_status sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err) {
     int32_t best;
     TRY(sample_argmax(logits, s->n_vocab, &best, err)); /* also refuses NaN and infinity */
-    bool edits = s->n_bias || s->n_ends || s->n_hist;
-    if (!is_greedy(s) || edits) {
+    bool edits = s->n_bias || s->n_ends || s->n_hist, greedy = sample_is_greedy(s);
+    s->found = false;
+    if (!greedy || edits) {
         memcpy(s->work, logits, s->n_vocab * sizeof *logits);
         s->dense = true;
         s->sorted = false;
         for (size_t i = 0; i < s->n_bias; i++) s->work[s->bias[i].id] += s->bias[i].bias;
         for (size_t i = 0; i < s->n_ends; i++) s->work[s->ends[i]] = -INFINITY;
+        if (greedy) sample_look_back(s);
+        TRY(sample_argmax(s->work, s->n_vocab, &best, err));
     }
-    if (is_greedy(s)) {
-        for (size_t i = 0; edits && i < s->n_steps; i++)
-            if (looks_back(s->steps[i])) run_step(s, s->steps[i]);
-        if (edits) TRY(sample_argmax(s->work, s->n_vocab, &best, err));
-    } else {
-        int32_t any;
-        TRY(sample_argmax(s->work, s->n_vocab, &any, err));
-        run_chain(s);
-        const cand *c;
-        if (s->o.temp <= 0 && s->o.mirostat == 0) {
-            sample_make_sparse(s);
-            cand_top(s->c, s->n, 1);
-            c = &s->c[0];
-        } else {
-            c = draw_cand(s);
-        }
-        best = c->id;
-        if (s->o.mirostat) s->mu -= (double)s->o.mirostat_eta * (-log2(c->p) - (double)s->o.mirostat_tau);
-    }
+    if (!greedy) best = sample_by_chain(s);
     sampler_accept(s, best);
     if (s->o.logprobs) note_logprobs(s, logits, best);
     *id = best;

@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "mote/sampling.h"
+#include "tensor/tensor.h"
 #include "token/token.h"
 
 /* X(STEP, "name", letter): the chain's steps, in the order that is the default. */
@@ -56,6 +57,8 @@ struct mote_sampler {
     cand *c;     /* [n_vocab] */
     size_t n;
     bool dense, sorted;
+    bool found;      /* this draw: c has what a dense draw's first cut can leave, by ascending id */
+    int32_t *forced; /* [HEAD_FORCED_MAX] of sampler_query */
 
     mote_logit_bias *bias;
     size_t n_bias;
@@ -99,8 +102,20 @@ mote_status sampler_twin_open(mote_sampler **out, const mote_sampler *of, mote_e
 void sampler_twin_sync(mote_sampler *twin, const mote_sampler *of); /* random numbers and history as of's now */
 void sampler_twin_free(mote_sampler *twin); /* NULL-safe */
 
+/* sampler_found.c: what the next draw needs of the logits, when it does not need all of them: whatever they are, it
+ * draws from the answer what it would draw from all. q->forced stays valid until the next call. */
+bool sampler_query(mote_sampler *s, head_query *q);
+mote_status sampler_draw_found(mote_sampler *s, const head_found *f, int32_t *id, mote_error *err);
+/* The likeliest of what was found. */
+mote_status sample_greatest(const head_found *f, int32_t *id, mote_error *err);
+
 /* The likeliest token, the lower id at equal logits; MOTE_E_OUTPUT as sampler_draw. */
 mote_status sample_argmax(const float *logits, size_t n, int32_t *id, mote_error *err);
+
+/* Parts of a draw. */
+bool sample_is_greedy(const mote_sampler *s);
+void sample_look_back(mote_sampler *s); /* the steps that penalise what has been said */
+int32_t sample_by_chain(mote_sampler *s);
 
 /* sampler_filter.c: a step each; see there for sources. */
 void cand_top(cand *c, size_t n, size_t k); /* the best k come first, in descending order */

@@ -67,6 +67,7 @@ static void dense_top(mote_sampler *s, size_t k) {
 }
 
 void sample_make_sparse(mote_sampler *s) {
+    s->found = false;
     if (!s->dense) return;
     size_t n = 0;
     for (size_t i = 0; i < s->n_vocab; i++)
@@ -116,10 +117,12 @@ void sample_top_k(mote_sampler *s) {
         dense_top(s, MIN(k, s->n_vocab));
         return;
     }
-    if (k >= s->n) return;
+    bool first = s->found; /* a dense draw orders at its first cut */
+    s->found = false;
+    if (k >= s->n && !first) return;
     if (!s->sorted) cand_top(s->c, s->n, k);
     s->sorted = true;
-    s->n = k;
+    s->n = MIN(k, s->n);
 }
 
 /* The fewest likeliest tokens whose probabilities reach p. Source: Holtzman et al. 2020, The Curious Case of

@@ -54,9 +54,13 @@ static mote_status open_buffers(mote_session *s, mote_error *err) {
     s->feeds = MEM_NEW_N(run_feed, s->n_seq);
     s->id_mem = MEM_NEW_N(int32_t, ids);
     s->logits = MEM_NEW_N(float, floats);
+    s->hidden = MEM_NEW_N(float, s->n_seq * s->model->info->n_embd_out);
+    s->found = MEM_NEW(head_found);
+    s->found_of = SIZE_MAX;
     s->want = MEM_NEW_N(int32_t, s->n_batch);
     s->batch_ids = MEM_NEW_N(int32_t, s->n_batch);
-    if (!s->seqs || !s->segs || !s->fed || !s->feeds || !s->id_mem || !s->logits || !s->want || !s->batch_ids)
+    if (!s->seqs || !s->segs || !s->fed || !s->feeds || !s->id_mem || !s->logits || !s->hidden ||
+        !s->found || !s->want || !s->batch_ids)
         FAIL(err, MOTE_E_MEMORY, "out of memory for the history of %zu sequences of %zu tokens", s->n_seq,
              s->n_ctx);
     for (size_t i = 0; i < s->n_seq; i++) s->seqs[i].ids = s->id_mem + i * s->n_ctx;
@@ -98,7 +102,7 @@ void run_session_release(mote_session *s) {
     run_profile_stop(s);
     state_close(&s->st);
     void *parts[] = {s->seqs,   s->segs, s->fed,       s->feeds, s->id_mem,
-                     s->logits, s->want, s->batch_ids, s->ck,    s->ck_data};
+                     s->logits, s->want, s->batch_ids, s->ck,    s->ck_data, s->hidden, s->found};
     for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
     run_model_release(s->model);
     mem_free(s);
@@ -120,7 +124,7 @@ void run_session_info(const mote_session *s, mote_session_info *out) {
                                .checkpoint_every = s->ck_every,
                                .checkpoint_bytes = s->n_ck * (s->ck_bytes + sizeof *s->ck),
                                .n_threads = pool_size(s->model->engine->pool)};
-    out->output_bytes = s->n_seq * (s->n_vocab * sizeof(float) + s->n_ctx * sizeof(int32_t) +
+    out->output_bytes = s->n_seq * ((s->n_vocab + s->model->info->n_embd_out) * sizeof(float) + s->n_ctx * sizeof(int32_t) +
                                     sizeof(run_seq) + sizeof(model_seg) + sizeof(run_feed) + sizeof(size_t)) +
                         2 * s->n_batch * sizeof(int32_t);
     out->total_bytes = z.total_bytes + out->checkpoint_bytes + out->output_bytes;
@@ -228,8 +232,9 @@ static void book_pass(mote_session *s, const run_feed *feeds, const pass *p, con
         q->n += take;
         s->fed[i] += take;
         bool done = s->fed[i] == f->n;
-        q->logits = NULL;
-        if (!f->all && done && !f->no_logits) q->logits = rows + row++ * s->n_vocab;
+        run_forget_logits(q);
+        if (s->found_of == f->seq) q->hidden = s->hidden + f->seq * s->model->info->n_embd_out;
+        else if (!f->all && done && !f->no_logits) q->logits = rows + row++ * s->n_vocab;
         if (s->n_ck && (q->n % s->ck_every == 0 || q->n == f->mark)) ck_take(s, f->seq);
     }
 }
@@ -240,7 +245,7 @@ static mote_status shift(mote_session *s, size_t seq, mote_error *err) {
     size_t keep = MIN(s->o.n_keep == SIZE_MAX ? q->n_keep : s->o.n_keep, s->n_ctx / 2);
     size_t drop = MAX((q->n - keep) / 2, 1), left = q->n - drop;
     memmove(q->ids + keep, q->ids + keep + drop, (q->n - keep - drop) * sizeof *q->ids);
-    q->logits = NULL;
+    run_forget_logits(q);
     s->n_shifted += drop;
     if (s->model->info->can_shift && state_seq_shift(s->st, seq, keep, drop, NULL) == MOTE_OK) {
         ck_drop(s, seq, keep);
@@ -291,8 +296,8 @@ mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_
     TRY(check_feeds(s, feeds, n, err));
     size_t total = 0, done = 0, rows = 0;
     bool all = n == 1 && feeds[0].all;
-    for (size_t i = 0; i < s->n_seq; i++)
-        s->seqs[i].logits = NULL; /* their rows are about to be used again */
+    for (size_t i = 0; i < s->n_seq; i++) run_forget_logits(&s->seqs[i]); /* their rows are about to be used again */
+    s->found_of = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
         total += feeds[i].n;
         s->fed[i] = 0;
@@ -307,13 +312,20 @@ mote_status run_feed_all(mote_session *s, const run_feed *feeds, size_t n, mote_
         float *dst = (all ? feeds[0].all : s->logits) + rows * s->n_vocab;
         model_batch b = {.ids = s->batch_ids, .n = p.n, .segs = s->segs, .n_segs = p.n_segs, .want = s->want,
                          .n_want = p.n_want, .logits = p.n_want ? dst : NULL};
+        bool query = n == 1 && feeds[0].query && p.n_want == 1 && !all;
+        if (query) {
+            b.query = feeds[0].query;
+            b.found = s->found;
+            b.hidden = s->hidden + feeds[0].seq * s->model->info->n_embd_out;
+        }
         TRY(run_forward(s, &b, err));
+        if (query && s->found->ok) s->found_of = feeds[0].seq;
         book_pass(s, feeds, &p, dst);
         done += p.n;
         rows += p.n_want;
-        mote_status st = run_check_logits(s, dst, p.n_want, err);
+        mote_status st = s->found_of == SIZE_MAX ? run_check_logits(s, dst, p.n_want, err) : MOTE_OK;
         if (st != MOTE_OK) {
-            for (size_t i = 0; i < n; i++) s->seqs[feeds[i].seq].logits = NULL;
+            for (size_t i = 0; i < n; i++) run_forget_logits(&s->seqs[feeds[i].seq]);
             return st;
         }
     }
@@ -342,8 +354,18 @@ mote_status run_step_all(mote_session *s, const mote_step *steps, size_t n, mote
 void run_clear(mote_session *s, size_t seq) {
     state_seq_clear(s->st, seq);
     s->seqs[seq].n = 0;
-    s->seqs[seq].logits = NULL;
+    run_forget_logits(&s->seqs[seq]);
     ck_drop(s, seq, 0);
+}
+
+const float *run_logits(const mote_session *s, size_t seq) {
+    run_seq *q = &s->seqs[seq];
+    if (q->logits || !q->hidden) return q->logits;
+    float *row = s->logits + seq * s->n_vocab;
+    (void)pthread_mutex_lock(&s->model->engine->lock);
+    model_logits(s->st, q->hidden, 1, row);
+    (void)pthread_mutex_unlock(&s->model->engine->lock);
+    return q->logits = row;
 }
 
 void run_copy(mote_session *s, size_t dst, size_t src) {
@@ -355,6 +377,11 @@ void run_copy(mote_session *s, size_t dst, size_t src) {
     d->n = q->n;
     d->n_keep = q->n_keep;
     d->logits = q->logits;
+    d->hidden = NULL;
+    if (q->hidden) {
+        size_t n = s->model->info->n_embd_out;
+        d->hidden = memcpy(s->hidden + dst * n, q->hidden, n * sizeof(float));
+    }
     ck_copy(s, dst, src);
 }
 
@@ -400,7 +427,7 @@ mote_status run_prompt(mote_session *s, size_t seq, const int32_t *ids, size_t n
     if (n > s->n_ctx) return context_full(s, n, err);
     run_seq *q = &s->seqs[seq];
     q->n_keep = n;
-    if (q->n == n && q->logits && common_prefix(q, ids, n) == n) {
+    if (q->n == n && (q->logits || q->hidden) && common_prefix(q, ids, n) == n) {
         if (n_reused) *n_reused = n;
         return MOTE_OK;
     }

@@ -146,6 +146,7 @@ struct mote_speculator {
     spec_mark mark;
     double mark_ns; /* what taking it takes */
     const mote_sampler *sampler;
+    const head_query *query; /* of the pass under way */
     size_t seq, len, n_shifted;
     proposer *who;   /* made `p`; NULL: there is none */
     proposal p;
@@ -163,8 +164,8 @@ void spec_stats(const mote_speculator *sp, mote_spec_stats *out);
 mote_status spec_begin(mote_speculator *sp, mote_session *s, size_t seq, const mote_sampler *sampler,
                        mote_error *err);
 /* Moves on by the token that was drawn; the sequence's logits are then those after it. left: tokens that may
- * still be wanted after it. Errors as run_append. */
-mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, mote_error *err);
+ * still be wanted after it. query: see run_feed; answered when the pass guesses nothing. Errors as run_append. */
+mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, const head_query *query, mote_error *err);
 /* Leaves in the caches what was generated, nothing else. */
 void spec_end(mote_speculator *sp);
 

@@ -23,7 +23,7 @@ void spec_mark_take(spec_mark *m, const mote_session *s, size_t seq) {
 void spec_mark_rewind(spec_mark *m, mote_session *s, size_t seq, size_t n) {
     run_seq *q = &s->seqs[seq];
     if (n >= q->n) return;
-    q->logits = NULL;
+    run_forget_logits(q);
     if (state_seq_truncate(s->st, seq, n)) {
         q->n = n;
     } else if (m->mem && m->at <= n) {
@@ -245,6 +245,7 @@ static mote_status run_pass(mote_speculator *sp, mote_error *err) {
     size_t owed = sp->len - q->n, rows = owed + 1 + sp->n_run;
     run_feed f = {.seq = sp->seq, .ids = q->ids + q->n, .n = rows};
     double begun = now_ns();
+    if (sp->n_run == 0) f.query = sp->query;
     if (sp->n_run) {
         spec_mark_take(&sp->mark, s, sp->seq);
         if (sp->mark.mem) sp->mark_ns += (now_ns() - begun - sp->mark_ns) / 8;
@@ -292,12 +293,13 @@ static mote_status append_shifting(mote_speculator *sp, int32_t id, mote_error *
     return begin_all(sp, err);
 }
 
-mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, mote_error *err) {
+mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, const head_query *query, mote_error *err) {
     mote_session *s = sp->s;
     run_seq *q = &s->seqs[sp->seq];
     if (atomic_load(&s->cancel)) FAIL(err, MOTE_E_CANCELLED, "cancelled");
     bool hit = learn(sp, id);
     sp->n_tokens++;
+    sp->query = query;
     if (hit && sp->at <= sp->n_run) { /* the row after it is at hand */
         sp->len++;
         q->logits = sp->rows + sp->at * s->n_vocab;
@@ -343,7 +345,8 @@ void spec_end(mote_speculator *sp) {
     bool whole = pay(sp, NULL) == MOTE_OK;
     /* The rows are the speculator's and may be gone before the session is asked for logits. */
     if (last >= sp->rows && last < sp->rows + (sp->o.n_max + 1) * n_vocab) last = memcpy(s->logits, last, n_vocab * sizeof *last);
-    q->logits = whole ? last : NULL;
+    if (last || !whole) run_forget_logits(q);
+    if (whole && last) q->logits = last;
     for (size_t i = 0; i < sp->n_by; i++)
         if (sp->by[i].end) sp->by[i].end(&sp->by[i]);
     forget(sp);
