@@ -25,6 +25,11 @@ static figures figures_of(const bench_test *t) {
     return f;
 }
 
+static double per_token(double all, const figures *f) { return f->pl * f->tg > 0 ? all / (double)(f->pl * f->tg) : 0; }
+
+/* The shortest possible time as a share of the time it took. */
+static double share_of(double limit_ns, double seconds) { return seconds > 0 ? limit_ns * 1e-9 / seconds : 0; }
+
 /* llama-batched-bench's keys, so that its readers read us. */
 static json_t *row_json(const loaded *l, const struct bench_options *o, const figures *f, int64_t n_kv_max) {
     const mote_session_opts so = load_session_opts(&o->session);
@@ -39,9 +44,6 @@ static json_t *row_json(const loaded *l, const struct bench_options *o, const fi
                          "speed_pp", f->speed_pp, "t_tg", f->t_tg, "speed_tg", f->speed_tg, "t", f->t, "speed", f->speed));
     return v;
 }
-
-/* The shortest possible time as a share of the time it took. */
-static double share_of(double limit_ns, double seconds) { return seconds > 0 ? limit_ns * 1e-9 / seconds : 0; }
 
 static void print_head(bool limits) {
     static const char dashes[] = "--------";
@@ -74,8 +76,10 @@ static int one_test(loaded *l, const struct bench_options *o, const mote_machine
     }
     json_t *row = row_json(l, o, &f, n_kv_max);
     if (m && row)
-        (void)json_object_update_new(row, json_pack("{s:f, s:f}", "share_pp", share_of(t->limit.prompt_ns, f.t_pp), "share_tg",
-                                                    share_of(t->limit.gen_ns, f.t_tg)));
+        (void)json_object_update_new(
+            row, json_pack("{s:f, s:f, s:f, s:f}", "share_pp", share_of(t->limit.prompt_ns, f.t_pp), "share_tg",
+                           share_of(t->limit.gen_ns, f.t_tg), "token_bytes", per_token(t->limit.gen_bytes, &f), "token_ops",
+                           per_token(t->limit.gen_ops, &f)));
     if (strcmp(o->format, "jsonl") == 0) return cli_print_json(row);
     (void)json_array_append_new(rows, row);
     return CLI_OK;

@@ -75,11 +75,13 @@ void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const m
 /* ---- the picture ---- */
 enum { WIDTH = 1200, BAR = 26, LEFT = 10 };
 
-static void box(FILE *f, double x, int y, double w, int hue, const char *name, const char *more, double us, double percent) {
+static const char *const colors[] = {"#f2b8a2", "#f5d58c", "#cfe3a0", "#a5dcb8", "#a0d8e0", "#aabff0", "#cdb4ee", "#efb0cf", "#d9cbb8"};
+
+static void box(FILE *f, double x, int y, double w, const char *color, const char *name, const char *more, double us, double percent) {
     (void)fprintf(f,
                   "<g><title>%s %s: %.1f us a pass, %.1f %%</title><rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" "
-                  "fill=\"hsl(%d,60%%,72%%)\" stroke=\"#fff\"/>",
-                  name, more, us, percent, x, y, w, BAR - 2, hue);
+                  "fill=\"%s\" stroke=\"#fff\"/>",
+                  name, more, us, percent, x, y, w, BAR - 2, color);
     const int room = (int)(w / 6.6);
     if (room > 3) (void)fprintf(f, "<text x=\"%.2f\" y=\"%d\">%.*s</text>", x + 3, y + 16, room, *more ? more : name);
     (void)fprintf(f, "</g>\n");
@@ -102,23 +104,22 @@ static bool seen_before(const mote_profile_phase *p, size_t row) {
 static void draw_phase(FILE *f, const char *name, const mote_profile_phase *p, int y) {
     const double scale = (WIDTH - 2 * LEFT) / (double)p->ns, to_us = 1e-3 / (double)p->passes;
     double x = LEFT;
-    int hue = 0;
-    box(f, LEFT, y, WIDTH - 2 * LEFT, 210, name, "", (double)p->ns * to_us, 100);
+    size_t n_ops = 0;
+    box(f, LEFT, y, WIDTH - 2 * LEFT, "#d0d7de", name, "", (double)p->ns * to_us, 100);
     for (size_t i = 0; i < p->n_rows; i++) {
         if (seen_before(p, i)) continue;
-        const char *op = p->rows[i].op;
+        const char *op = p->rows[i].op, *color = colors[n_ops++ % (sizeof colors / sizeof *colors)];
         const double ns = time_of(p, op);
-        box(f, x, y + BAR, ns * scale, hue, op, "", ns * to_us, 100 * ns / (double)p->ns);
+        box(f, x, y + BAR, ns * scale, color, op, "", ns * to_us, 100 * ns / (double)p->ns);
         for (size_t j = i; j < p->n_rows; j++) {
             const mote_profile_row *r = &p->rows[j];
             if (strcmp(r->op, op) != 0) continue;
             char more[96];
             (void)snprintf(more, sizeof more, "%s%s%s", r->tensor, *r->format ? " " : "", r->format);
             const double mine = (double)r->ns;
-            if (*more) box(f, x, y + 2 * BAR, mine * scale, hue, op, more, mine * to_us, 100 * mine / (double)p->ns);
+            if (*more) box(f, x, y + 2 * BAR, mine * scale, color, op, more, mine * to_us, 100 * mine / (double)p->ns);
             x += mine * scale;
         }
-        hue = (hue + 47) % 360;
     }
 }
 

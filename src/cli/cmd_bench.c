@@ -177,6 +177,7 @@ static json_t *model_info(const mote_model *m) {
 static int run_tests(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *depths, const bench_numbers *prompts,
                      const bench_numbers *gens) {
     static bench_test t;
+    static mote_profile_phase pictured[MOTE_PROFILE_PHASES]; /* the last of each kind */
     json_t *info = model_info(l->model), *rows = json_array();
     int code = CLI_OK;
     size_t n_rows = 0;
@@ -198,12 +199,14 @@ static int run_tests(loaded *l, const struct bench_options *o, const mote_machin
                 profile_print(t.profile, m);
                 n_rows = 0; /* the table begins anew */
             }
-            if (o->svg) code = profile_svg(o->svg, l->path, t.profile);
+            for (int ph = 0; ph < MOTE_PROFILE_PHASES; ph++)
+                if (t.profile[ph].passes) pictured[ph] = t.profile[ph];
         }
     if (all && code == CLI_OK) {
         (void)json_dumpf(rows, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
         (void)putchar('\n');
     }
+    if (o->svg && code == CLI_OK) code = profile_svg(o->svg, l->path, pictured);
     json_decref(rows);
     json_decref(info);
     return code;
