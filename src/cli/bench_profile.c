@@ -22,8 +22,13 @@ static json_t *row_json(const mote_profile_row *r) {
                      (json_int_t)r->ops);
 }
 
-json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m) {
-    json_t *v = json_object();
+static double outside_ns(const mote_profile_phase phases[MOTE_PROFILE_PHASES], double timed_ns) {
+    for (int i = 0; i < MOTE_PROFILE_PHASES; i++) timed_ns -= (double)phases[i].ns;
+    return timed_ns > 0 ? timed_ns : 0;
+}
+
+json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], double timed_ns, const mote_machine *m) {
+    json_t *v = json_pack("{s:I}", "outside_ns", (json_int_t)outside_ns(phases, timed_ns));
     for (int i = 0; i < MOTE_PROFILE_PHASES; i++) {
         const mote_profile_phase *p = &phases[i];
         if (p->passes == 0) continue;
@@ -67,9 +72,14 @@ static void print_phase(const char *name, const mote_profile_phase *p, const mot
     (void)printf("| starting the threads | | | 1 | %.1f | %.1f | | |%s\n\n", rest * 1e-3 / passes, 100 * rest / (double)p->ns, m ? " |" : "");
 }
 
-void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m) {
+void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], double timed_ns, const mote_machine *m) {
+    uint64_t passes = 0;
     for (int i = 0; i < MOTE_PROFILE_PHASES; i++)
-        if (phases[i].passes) print_phase(phase_names[i], &phases[i], m);
+        if (phases[i].passes) {
+            print_phase(phase_names[i], &phases[i], m);
+            passes += phases[i].passes;
+        }
+    if (passes) (void)printf("between passes (feeding, drawing): %.1f us each\n\n", outside_ns(phases, timed_ns) * 1e-3 / (double)passes);
 }
 
 /* ---- the picture ---- */

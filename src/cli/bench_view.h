@@ -47,9 +47,10 @@ int bench_machine(const struct bench_options *o);
 json_t *machine_json(const mote_machine *m);
 
 /* bench_profile.c: where the time of a test went. */
-/* m: the machine's limits, or NULL. */
-json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m);
-void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], const mote_machine *m);
+/* m: the machine's limits, or NULL. timed_ns: all that the test took; what passes did not take of it was outside: feeding,
+ * drawing. */
+json_t *profile_json(const mote_profile_phase phases[MOTE_PROFILE_PHASES], double timed_ns, const mote_machine *m);
+void profile_print(const mote_profile_phase phases[MOTE_PROFILE_PHASES], double timed_ns, const mote_machine *m);
 /* A picture: for each phase its operations, below them the tensors, as wide as the time they take. An exit code. */
 int profile_svg(const char *path, const char *title, const mote_profile_phase phases[MOTE_PROFILE_PHASES]);
 

@@ -174,6 +174,12 @@ static json_t *model_info(const mote_model *m) {
     return v;
 }
 
+static double timed_ns(const bench_test *t) {
+    double sum = 0;
+    for (size_t i = 0; i < t->n; i++) sum += t->ns[i];
+    return sum;
+}
+
 static int run_tests(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *depths, const bench_numbers *prompts,
                      const bench_numbers *gens) {
     static bench_test t;
@@ -191,12 +197,12 @@ static int run_tests(loaded *l, const struct bench_options *o, const mote_machin
             code = bench_measure(l, o, m, &t);
             if (code != CLI_OK) break;
             json_t *row = row_json(l, info, o, &t);
-            if (o->profile) (void)json_object_set_new(row, "profile", profile_json(t.profile, m));
+            if (o->profile) (void)json_object_set_new(row, "profile", profile_json(t.profile, timed_ns(&t), m));
             if (all) (void)json_array_append(rows, row);
             else print_row(o->format, row, n_rows++ == 0);
             json_decref(row);
             if (o->profile && strcmp(o->format, "md") == 0) {
-                profile_print(t.profile, m);
+                profile_print(t.profile, timed_ns(&t), m);
                 n_rows = 0; /* the table begins anew */
             }
             for (int ph = 0; ph < MOTE_PROFILE_PHASES; ph++)

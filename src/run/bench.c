@@ -12,6 +12,7 @@ typedef struct work {
     int32_t *ids; /* [n_seq, longest] */
     size_t longest;
     run_feed *feeds; /* [n_seq] */
+    bool deep;       /* the prompts' sequences begin with the tokens of the depth */
 } work;
 
 /* n tokens to each of the first n_seq sequences. */
@@ -36,11 +37,29 @@ static mote_status decode(work *w, size_t n, mote_error *err) {
     return MOTE_OK;
 }
 
+/* The first n_prompts sequences hold the tokens of the depth, the others nothing. What is left of the repetition before is
+ * cut back, and its last token computed again, for its logits. */
+static mote_status go_to_depth(work *w, size_t n_prompts, mote_error *err) {
+    const size_t depth = w->o->n_depth;
+    for (size_t q = 0; q < w->n_seq; q++)
+        if (q >= n_prompts || !w->deep) run_clear(w->s, q);
+    if (depth == 0) return MOTE_OK;
+    if (!w->deep) TRY(feed(w, n_prompts, depth, err));
+    else {
+        for (size_t q = 0; q < n_prompts; q++) {
+            TRY(run_truncate(w->s, q, depth - 1, err));
+            w->feeds[q] = (run_feed){.seq = q, .ids = w->ids + q * w->longest + depth - 1, .n = 1};
+        }
+        TRY(run_feed_all(w->s, w->feeds, n_prompts, err));
+    }
+    w->deep = true;
+    return MOTE_OK;
+}
+
 static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) {
     const mote_bench_opts *o = w->o;
     const size_t n_prompts = o->shared_prompt ? 1 : w->n_seq;
-    for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
-    if (o->n_depth) TRY(feed(w, n_prompts, o->n_depth, err));
+    TRY(go_to_depth(w, n_prompts, err));
     state_set_prof(w->s->st, w->s->prof);
     uint64_t t0 = clock_ns();
     if (o->n_prompt) TRY(feed(w, n_prompts, o->n_prompt, err));

@@ -322,7 +322,11 @@ void op_head(team *t, const head_in *in, const head_query *q, head_found *out) {
         screen_chunk(t, in, &o, f, c, from, MIN(from + CHUNK, n_panels));
     team_barrier(t);
 
-    if (ith == 0) gather(t, in, q, all, stride, c, out);
+    if (ith == 0) {
+        team_enter(t, PROF_HEAD);
+        gather(t, in, q, all, stride, c, out);
+        if (t->prof) prof_count(t->prof, PROF_INT8, out->read_bytes, 0);
+    }
     team_barrier(t);
     bump_reset(&t->scratch, mark);
 }

@@ -549,7 +549,7 @@ static void test_profile(void **state) {
     OK(mote_bench(s, &o, samples, &err));
     OK(mote_profile_read(s, MOTE_PROFILE_PREFILL, &p, &err));
     assert_int_equal(p.passes, 3);
-    assert_int_equal(p.tokens, 3 * 2 * 20);
+    assert_int_equal(p.tokens, 3 * 2 * 20); /* not those of the depth */
     OK(mote_profile_read(s, MOTE_PROFILE_DECODE, &p, &err));
     assert_int_equal(p.passes, 3 * 5);
     assert_int_equal(p.tokens, 3 * 2 * 5);
