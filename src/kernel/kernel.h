@@ -253,7 +253,7 @@ typedef struct kern_table {
     void (*bf16_of_f32)(void *dst, const float *src, float by, size_t n);
     void (*bf16_of_f16)(void *dst, const void *src, size_t n);
     void (*bf16_zip)(void *dst, const float *a, const float *b, size_t n);
-    /* As soften, with the results in bf16 in p; the sum is that of the rounded ones. s may be overwritten. */
+    /* As soften, with the results in bf16 in p, from an exponential as precise as that needs. s may be overwritten. */
     float (*soften_bf16)(void *p, float *s, size_t n, float *max, float *sum);
     void (*recall)(const kern_recall *a);
     void (*absorb)(const kern_absorb *a);

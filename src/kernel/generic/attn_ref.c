@@ -48,11 +48,8 @@ float kern_soften_ref(float *s, size_t n, float *max, float *sum) {
 }
 
 float kern_soften_bf16_ref(void *p, float *s, size_t n, float *max, float *sum) {
-    float before = *sum, ignored = 0, keep = kern_soften_ref(s, n, max, &ignored), added = 0;
+    float keep = kern_soften_ref(s, n, max, sum);
     kern_narrow_bf16_ref(p, s, n);
-    kern_widen_bf16_ref(s, p, n);
-    for (size_t i = 0; i < n; i++) added += s[i];
-    *sum = before * keep + added;
     return keep;
 }
 

@@ -103,22 +103,31 @@ INLINE v16 exp2_rough(v16 x) {
 
 static float kern_soften_bf16_avx512bf16(void *p, float *s, size_t n, float *max, float *sum) {
     uint16_t *h = p;
-    v16 most = v_set1(-INFINITY), added = v_set1(0.0f);
+    const float log2_e = 1.44269504f;
+    float m = *max, keep = 1.0f;
+    v16 most = v_set1(m), added = v_set1(0.0f);
     for (size_t i = 0; i < n; i += 16) most = v_max(v_load(s + i), most); /* the second where the first is NaN */
-    const float m = fmaxf(*max, v_largest(most)), log2_e = 1.44269504f;
-    if (m == -INFINITY) {
+    if (_mm512_cmp_ps_mask(most, v_set1(m), _CMP_GT_OQ)) { /* seldom, once some tiles have been seen */
+        m = v_largest(most);
+        keep = expf(*max - m);
+        *max = m;
+    } else if (m == -INFINITY) {
         memset(h, 0, n * sizeof *h);
         return 1.0f;
     }
-    const float keep = *max == m ? 1.0f : expf(*max - m);
     const v16 by = v_set1(log2_e), shift = v_set1(-m * log2_e);
-    for (size_t i = 0; i < n; i += 16) {
-        const __m256i e = (__m256i)_mm512_cvtneps_pbh(exp2_rough(v_fma(v_load(s + i), by, shift)));
-        _mm256_storeu_si256((__m256i *)(void *)(h + i), e);
-        added = v_add(added, (v16)_mm512_slli_epi32(_mm512_cvtepu16_epi32(e), 16));
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const v16 a = exp2_rough(v_fma(v_load(s + i), by, shift)), b = exp2_rough(v_fma(v_load(s + i + 16), by, shift));
+        _mm512_storeu_si512(h + i, narrow_two(a, b));
+        added = v_add(v_add(added, a), b); /* in order: tiles of a window may begin with blocks that are not seen */
+    }
+    if (i < n) {
+        const v16 a = exp2_rough(v_fma(v_load(s + i), by, shift));
+        _mm256_storeu_si256((__m256i *)(void *)(h + i), (__m256i)_mm512_cvtneps_pbh(a));
+        added = v_add(added, a);
     }
     *sum = *sum * keep + v_sum(added);
-    *max = m;
     return keep;
 }
 
