@@ -4,7 +4,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_FROM_BYTES ((size_t)4 << 20)
+#define COLLAPSE 25 /* MADV_COLLAPSE, Linux 6.1, which C libraries may not name yet; older kernels refuse it */
+#define HUGE_BYTES ((size_t)2 << 20)
+#define HUGE_FROM_BYTES (2 * HUGE_BYTES)
 
 void *mem_calloc(size_t n, size_t size) {
     if (n == 0 || size == 0) n = size = 1;
@@ -19,15 +21,30 @@ void *mem_resize(void *p, size_t n, size_t size) {
 
 /* Large blocks are not touched here: calloc gets them zeroed from the kernel, page by page as they are used, so that a
  * big cache costs nothing until it fills. What calloc returned stands just before the aligned address. */
-void *mem_alloc_aligned(size_t size) {
-    size_t align = size >= HUGE_FROM_BYTES ? (size_t)2 << 20 : 64;
+static unsigned char *alloc_aligned(size_t size, size_t align) {
     if (size > SIZE_MAX - 2 * align) return NULL;
     size_t padded = (size + align - 1) / align * align;
     unsigned char *raw = calloc(1, padded + align);
     if (!raw) return NULL;
     unsigned char *p = raw + (align - (uintptr_t)raw % align);
     memcpy(p - sizeof raw, &raw, sizeof raw);
-    if (align > 64) (void)madvise(p, padded, MADV_HUGEPAGE);
+    return p;
+}
+
+static size_t align_of(size_t size) { return size >= HUGE_FROM_BYTES ? HUGE_BYTES : 64; }
+
+void *mem_alloc_sparse(size_t size) { return alloc_aligned(size, align_of(size)); }
+
+void mem_make_huge(void *p, size_t size) {
+    if (align_of(size) != HUGE_BYTES) return;
+    size_t padded = (size + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+    (void)madvise(p, padded, MADV_HUGEPAGE);
+    (void)madvise(p, padded, COLLAPSE);
+}
+
+void *mem_alloc_aligned(size_t size) {
+    void *p = mem_alloc_sparse(size);
+    if (p && align_of(size) == HUGE_BYTES) (void)madvise(p, (size + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES, MADV_HUGEPAGE);
     return p;
 }
 

@@ -24,7 +24,10 @@ void *mem_calloc(size_t n, size_t size);
 void *mem_resize(void *p, size_t n, size_t size);
 /* size bytes aligned to 64, zeroed; freed with mem_free_aligned. Large blocks ask for huge pages. */
 void *mem_alloc_aligned(size_t size);
-void mem_free_aligned(void *p);
+/* The same from small pages: for what fills slowly and may never be full; until mem_make_huge, once it does. */
+void *mem_alloc_sparse(size_t size);
+void mem_make_huge(void *p, size_t size); /* p, size: as given by and to mem_alloc_sparse. Contents stay */
+void mem_free_aligned(void *p); /* either */
 void mem_free(void *p);
 /* A NUL-terminated copy of n bytes; NULL when out of memory. */
 char *mem_strndup(const char *s, size_t n);

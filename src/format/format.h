@@ -66,6 +66,8 @@ const tensor_info *model_file_tensor(const model_file *f, size_t i);
 const tensor_info *model_file_find_tensor(const model_file *f, const char *name); /* hashed; NULL when absent */
 const char *model_file_path(const model_file *f);
 uint64_t model_file_bytes(const model_file *f); /* size on disk, all parts */
+/* Gives back the pages of mapped files that have been read so far; they are read again when they are needed. */
+void model_file_rest(const model_file *f);
 /* The folder's tokenizer.json text for a Hugging Face folder, {NULL,0} otherwise. */
 str model_file_tokenizer_json(const model_file *f);
 /* A Hugging Face folder's tokenizer_config.json, or {NULL,0}. */

@@ -153,6 +153,11 @@ uint64_t model_file_bytes(const model_file *f) { return f->bytes; }
 str model_file_tokenizer_json(const model_file *f) { return f->tokenizer_json; }
 str model_file_tokenizer_config(const model_file *f) { return f->tokenizer_config; }
 
+void model_file_rest(const model_file *f) {
+    for (size_t i = 0; i < f->n_parts; i++) model_file_rest(f->parts[i]);
+    for (size_t i = 0; i < f->n_maps; i++) file_drop(f->maps[i].p, f->maps[i].n);
+}
+
 static bool is_integer(kv_type t) {
     return t != KV_F32 && t != KV_F64 && t != KV_STRING && t != KV_ARRAY;
 }

@@ -54,6 +54,8 @@ enum { KERN_NO_OFFSET = 31 };
 /* NULL when the type has no packed form. */
 const kern_packing *kern_packing_of(quant_type t);
 size_t kern_panel_bytes(const kern_packing *p, size_t k);
+/* The most that a block of 32 columns takes in any panel, its part of the scales included. */
+enum { KERN_PANEL_BLOCK_MAX = 576 };
 /* dst (kern_panel_bytes) from rows[16] of k columns in file form. Padding is left as it is: nobody reads it. */
 void kern_pack_panel(const kern_packing *p, void *dst, const unsigned char *const rows[16], size_t k);
 /* Its definition, block by block: the same bytes. */

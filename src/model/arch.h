@@ -148,7 +148,11 @@ struct model {
     arena mem;               /* vectors, names, weights */
     weight **weights;        /* all MAT tensors, for packing and freeing */
     size_t n_weights;
-    void *panels;            /* what is packed of them */
+    weight_packer *packer;   /* packs them when it pays: forward.c */
+    struct model_use {       /* by passes so far */
+        bool answered;       /* a result was wanted */
+        size_t n_tokens;
+    } *use;
     size_t n_kv;             /* layers with a KV cache */
     size_t state_bytes;      /* recurrent state of one sequence */
     model_info info;

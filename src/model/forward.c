@@ -192,11 +192,38 @@ static mote_status check_batch(const state *s, const model_batch *b, mote_error 
     return MOTE_OK;
 }
 
+/* Packing costs about as much as one pass without it. Float products take rows of either form. */
+static void pack_when_it_pays(const state *s, const model_batch *b) {
+    enum { MANY_TOKENS = 128 };
+    struct model_use *u = s->m->use;
+    if (s->opts.exact) return;
+    if (u->answered || u->n_tokens >= MANY_TOKENS) weights_pack(s->m->packer, s->pool);
+    u->answered |= b->n_want > 0;
+    u->n_tokens += b->n;
+}
+
+/* Huge pages are faster to read and resident as a whole: they come when a good part of a block is used. */
+static void widen_pages(state *s, size_t n_tokens) {
+    enum { BATCH = 32 };
+    size_t cached = n_tokens;
+    if (!s->work_is_huge && n_tokens >= BATCH) {
+        mem_make_huge(s->work, s->work_bytes);
+        s->work_is_huge = true;
+    }
+    if (s->cache_is_huge) return;
+    for (size_t i = 0; i < s->opts.n_seq; i++) cached += s->seqs[i].len;
+    if (cached < s->opts.n_ctx * s->opts.n_seq / 4) return;
+    mem_make_huge(s->cache, s->cache_bytes);
+    s->cache_is_huge = true;
+}
+
 mote_status model_forward(state *s, const model_batch *b, mote_error *err) {
     TRY(check_batch(s, b, err));
     size_t row = 0;
     for (size_t i = 0; i < b->n_segs; i++)
         for (size_t t = 0; t < b->segs[i].n; t++) s->pos[row++] = (int32_t)(b->segs[i].pos0 + t);
+    pack_when_it_pays(s, b);
+    widen_pages(s, b->n);
     struct pass p = {s, b, b->n == b->n_segs ? PROF_DECODE : PROF_PREFILL};
     const uint64_t start = s->prof ? clock_ns() : 0;
     head_begin(s, b);

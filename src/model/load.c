@@ -98,8 +98,15 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
         m->info.packed_bytes += w->packed_bytes;
         m->info.weight_bytes += w->mat_bytes * w->n_mat;
     }
-    return weights_pack(m->weights, m->n_weights, &m->panels, p, err);
+    m->packer = ARENA_NEW(&m->mem, weight_packer);
+    m->use = ARENA_NEW(&m->mem, struct model_use);
+    if (!m->packer || !m->use) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    TRY(weights_reserve(m->packer, m->weights, m->n_weights, p, err));
+    if (m->opts.mlock) model_warm(m, p); /* what is locked must be there */
+    return MOTE_OK;
 }
+
+void model_warm(const model *m, pool *p) { weights_pack(m->packer, p); }
 
 /* What the kernels read of a weight: its panels, or the file's rows. */
 static const void *resident(const weight *w, size_t *bytes) {
@@ -195,7 +202,7 @@ void model_close(model **mp) {
     model *m = *mp;
     if (!m) return;
     if (m->opts.mlock) unlock_weights(m);
-    mem_free_aligned(m->panels);
+    if (m->packer) weights_free(m->packer);
     tensor_kernels_close(&m->kern);
     model_file_close(&m->file);
     arena_free(&m->mem);

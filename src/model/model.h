@@ -1,6 +1,7 @@
 /* model.h: an opened model, its state (caches) and the forward pass.
  *
- * A `model` is immutable and shared; a `state` belongs to one engine and holds the caches of n_seq sequences
+ * A `model` is immutable and shared, but for its weights' packing, which nobody can see: passes over one model (and
+ * model_warm) are made one at a time. A `state` belongs to one engine and holds the caches of n_seq sequences
  * and every buffer a pass needs, sized once in state_open: model_forward allocates nothing.
  * The logits of a token depend on the sequence's tokens alone: not on threads, batch composition or on what
  * was computed in which call (bit for bit, on one rung of the ISA ladder). */
@@ -26,9 +27,13 @@ typedef struct model_opts {
 #define CPU_SCALAR_ONLY (1u << 30) /* as a mask: no feature at all */
 
 typedef struct model model;
-/* path: a GGUF file (any part of a split one) or a Hugging Face folder. The pool is used for packing. */
+/* path: a GGUF file (any part of a split one) or a Hugging Face folder. */
 mote_status model_open(model **out, const char *path, const model_opts *o, pool *p, mote_error *err);
 void model_close(model **m);
+/* Packs all weights now. Else passes pack panel by panel as they go, for themselves, until a second token is to be
+ * generated or the prompt turns out to be long: a model opens in the time its tables take, and who asks for one answer
+ * never pays for more. */
+void model_warm(const model *m, pool *p);
 
 typedef struct model_info {
     const char *arch;       /* general.architecture */

@@ -62,7 +62,8 @@ static mote_status open_caches(state *s, mote_error *err) {
         TRY(lay_out(s, &s->seqs[i], NULL, &kv_bytes, &per_seq, err));
     }
     if (!ckd_mul_size(&all, per_seq, n_seq)) FAIL(err, MOTE_E_RANGE, "the caches of %zu sequences are too large", n_seq);
-    s->cache = mem_alloc_aligned(all);
+    s->cache_bytes = all;
+    s->cache = mem_alloc_sparse(all);
     if (!s->cache) FAIL(err, MOTE_E_MEMORY, "out of memory: the caches of %zu sequences of %zu positions need %zu bytes", n_seq, s->opts.n_ctx, all);
     for (size_t i = 0; i < n_seq; i++) {
         TRY(lay_out(s, &s->seqs[i], s->cache + i * per_seq, &kv_bytes, &per_seq, err));
@@ -126,7 +127,7 @@ static mote_status open_work(state *s, mote_error *err) {
         s->scratch = (bump){.base = bump_bytes(&b, scratch), .cap = scratch};
         if (pass) break;
         s->work_bytes = b.used;
-        s->work = mem_alloc_aligned(b.used);
+        s->work = mem_alloc_sparse(b.used);
         if (!s->work) FAIL(err, MOTE_E_MEMORY, "out of memory: a batch of %zu tokens needs %zu bytes", n, b.used);
         b = (bump){.base = s->work, .cap = s->work_bytes};
     }

@@ -29,7 +29,8 @@ struct state {
     kv_layer *kv_all;
     unsigned char *cache; /* one aligned block: all keys, values and recurrent states */
     unsigned char *work;  /* one aligned block: everything a pass needs */
-    size_t work_bytes;
+    size_t work_bytes, cache_bytes;
+    bool work_is_huge, cache_is_huge; /* their pages */
     float *rope_cs[2];
     int32_t *pos;
     float *x, *carry;

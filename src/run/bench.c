@@ -76,6 +76,7 @@ static mote_status repetition(work *w, mote_bench_sample *out, mote_error *err) 
 
 static mote_status warm_up(work *w, mote_error *err) {
     for (size_t q = 0; q < w->n_seq; q++) run_clear(w->s, q);
+    model_warm(w->s->model->m, w->s->model->engine->pool);
     if (w->o->n_prompt) TRY(feed(w, w->n_seq, MIN(w->o->n_prompt, w->s->n_batch), err));
     if (w->o->n_gen) TRY(feed(w, w->n_seq, 1, err));
     return MOTE_OK;

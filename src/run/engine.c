@@ -179,6 +179,7 @@ mote_status run_model_open(mote_model **out, mote_engine *e, const char *path, c
         }
         TRYG(st, read_metadata(m, err));
         TRYG(st, open_tokenizer(m, err));
+        model_file_rest(m->file); /* the vocabulary has been read from end to end, and will hardly be again */
     }
     TRYG(st, read_embed_max(m, err));
     if (m->info) {

@@ -16,6 +16,7 @@ typedef struct input {
     size_t ld;
     size_t k;
     void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
+    unsigned char *panel; /* this thread's: room for one that is not packed yet */
 } input;
 
 static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
@@ -26,10 +27,11 @@ static size_t split_panel_bytes(size_t k) {
         if (kern_split_of((quant_type)i)) most = MAX(most, kern_panel_bytes(kern_packing_of((quant_type)i), k));
     return most;
 }
-static size_t thread_bytes(size_t k) {
+static size_t product_bytes(size_t k) {
     size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
     return (MAX(rows, kern_mul_scratch(k) + MERGED * split_panel_bytes(k)) + 63) / 64 * 64;
 }
+static size_t thread_bytes(size_t k) { return product_bytes(k) + kern_acts_blocks(k) * KERN_PANEL_BLOCK_MAX; }
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
     size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float);
@@ -70,6 +72,7 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
     input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld};
     unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
     r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
+    r.panel = (unsigned char *)r.scratch + product_bytes(k);
     float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
     size_t n_tiles = (n_rows + KERN_TILE - 1) / KERN_TILE, step = 1;
     interleave = interleave && want_q && n_rows >= TILES_FROM;
@@ -132,8 +135,23 @@ void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsi
     }
 }
 
+/* Panels that are not packed: each is, where the cache still holds it when it is multiplied. What is read of the file
+ * is dropped as it is passed, or a model's first answer would leave all of it in memory. */
+static void multiply_unpacked(team *t, const weight *w, size_t panel, kern_mul *m, size_t n_rows, unsigned char *scratch) {
+    const kern_out out = m->out;
+    m->panels = scratch;
+    for (size_t r = 0; r < n_rows; r += KERN_PANEL, panel++) {
+        weight_pack_panel(w, panel, scratch);
+        m->n_rows = MIN((size_t)KERN_PANEL, n_rows - r);
+        m->out.y = out.y + r;
+        if (out.bias) m->out.bias = out.bias + r;
+        t->kern->mul[w->type](m);
+        weight_pass_panel(t, w, panel);
+    }
+}
+
 /* Rows [from, to) of matrix mat of w times the n_x input rows; out.y, out.bias: those of row 0. */
-static void multiply(const team *t, const input *in, const weight *w, size_t mat, size_t from, size_t to, size_t n_x,
+static void multiply(team *t, const input *in, const weight *w, size_t mat, size_t from, size_t to, size_t n_x,
                      kern_index index, kern_out out) {
     out.y += from;
     if (out.bias) out.bias += from;
@@ -150,6 +168,10 @@ static void multiply(const team *t, const input *in, const weight *w, size_t mat
             .out = out,
             .scratch = in->scratch,
         };
+        if (!w->packed) {
+            multiply_unpacked(t, w, mat * units_of(w) + from / KERN_PANEL, &m, to - from, in->panel);
+            return;
+        }
         if (w->split) {
             split_multiply(t, w, from, to, (unsigned char *)in->scratch + kern_mul_scratch(w->cols), m);
             return;

@@ -59,7 +59,8 @@ const char *tensor_kernels_rung(const struct kern_table *k);
 
 /* ---- weights ---- */
 /* n_mat matrices (experts; else 1) of [rows, cols]: y[rows] = W x[cols]. `data` is the file's row-major form
- * (rows of row_bytes); `packed` the kernel's own panels, when there are any: then `data` is not read any more. */
+ * (rows of row_bytes); `packed` the kernel's own panels of 16 rows, the matrices one after the other, NULL until
+ * weights_pack has made them: then `data` is not read any more. */
 typedef struct weight {
     const char *name; /* for messages; lives as long as the model */
     const char *role; /* for profiles: static text, the same for all layers; or NULL */
@@ -67,18 +68,32 @@ typedef struct weight {
     size_t rows, cols, n_mat;
     const unsigned char *data;
     size_t row_bytes, mat_bytes;
-    void *packed;        /* in the block that weights_pack made, which owns it */
+    void *packed;        /* in the packer's block */
     size_t packed_bytes, packed_mat_bytes;
-    const void *packing; /* how `packed` lies; NULL when the file's form is used */
+    const void *packing; /* how panels lie; NULL when the file's form is used */
     bool head;           /* set by the caller: op_head reads it, so that its leading bits should lie together */
     const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
 } weight;
 /* Checks w (type, rows, cols, n_mat, data set by the caller), and decides whether and how it will be packed for kern.
  * Not needed for weights that are only looked up by weight_row: they stay in the file's form. */
 mote_status weight_plan(weight *w, const struct kern_table *kern, mote_error *err);
-/* Packs those of the n weights that were planned so, into one *block (the caller's, mem_free_aligned; NULL when there
- * are none), the work split over the pool. Pages of a mapped file are dropped as they are read. Error: MOTE_E_MEMORY. */
-mote_status weights_pack(weight *const *ws, size_t n, void **block, pool *p, mote_error *err);
+
+/* Packs a model's weights, between passes. Products need not wait for it: a panel that is not packed yet is packed where
+ * it is used, with the same result. */
+typedef struct weight_packer {
+    weight *const *ws;
+    size_t n;
+    void *block;           /* all panels; owned */
+    unsigned char *panels; /* a panel for each thread, to be split; owned */
+    size_t panel_bytes;
+    bool done;
+} weight_packer;
+/* Finds room for those of the n weights that were planned to be packed; nothing is touched yet. ws outlives p; `threads`
+ * is as large as any pool that will pack. */
+mote_status weights_reserve(weight_packer *p, weight *const *ws, size_t n, const pool *threads, mote_error *err);
+/* Packs them, split over the pool; pages of a mapped file are dropped as they are read. */
+void weights_pack(weight_packer *p, pool *threads);
+void weights_free(weight_packer *p);
 /* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */
 void weight_row(const weight *w, size_t r, float *dst);
 

@@ -40,6 +40,10 @@ static inline split_panel split_panel_at(const weight *w, size_t i) {
 enum { MERGED = 2 };
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m);
 
+/* dst (kern_panel_bytes): panel i of w, counted over all matrices, from the file's rows. */
+void weight_pack_panel(const weight *w, size_t i, void *dst);
+/* This thread has read panel i in the file: every few megabytes, what it has read is dropped from the mapping. */
+void weight_pass_panel(team *t, const weight *w, size_t i);
 /* weight_row of matrix mat. */
 void weight_row_of(const weight *w, size_t mat, size_t r, float *dst);
 

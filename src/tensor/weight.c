@@ -1,63 +1,99 @@
-/* weight.c: weights are checked, laid out and packed when a model is opened.
+/* weight.c: weights are checked and laid out when a model is opened, and packed when it is known to be used for longer.
  *
  * All panels of a model lie in one block of huge pages. The threads take pieces of about a megabyte of the file, in
  * order; a piece that is packed is dropped from the file's mapping, so that at no time more than the file's own size and
- * a few pieces are resident. Where a piece ends up depends on nothing but the weights: panels are the same for any
- * number of threads. */
+ * a few pieces are resident. Until then panels are packed one by one where they are used (linear.c): the products
+ * are the same bits, so nobody can tell when a weight was packed. */
 #include "base/file.h"
 #include "tensor/tensor_int.h"
 
 #include <stdatomic.h>
 
-enum { PIECE_BYTES = 1 << 20 };
-
 typedef struct pack_job {
-    weight *const *ws;
-    size_t n;
-    unsigned char *panels; /* a panel for each thread, to be split */
-    size_t panel_bytes;
+    const weight_packer *p;
     _Atomic size_t next; /* piece, counted over all weights */
 } pack_job;
 
 static size_t panels_of(const weight *w) { return (w->rows + KERN_PANEL - 1) / KERN_PANEL; }
 
-/* Panels of a piece of w. */
-static size_t piece_panels(const weight *w) { return MAX(PIECE_BYTES / (w->row_bytes * KERN_PANEL), (size_t)1); }
+static size_t piece_panels(const weight *w) {
+    enum { PIECE_BYTES = 1 << 20 };
+    return MAX(PIECE_BYTES / (w->row_bytes * KERN_PANEL), (size_t)1);
+}
 
 static size_t pieces_of(const weight *w) {
     size_t per_piece = piece_panels(w);
     return w->packing ? (panels_of(w) * w->n_mat + per_piece - 1) / per_piece : 0;
 }
 
-static void pack_piece(const weight *w, size_t piece, unsigned char *panel) {
-    size_t n_panels = panels_of(w), per_piece = piece_panels(w), from = piece * per_piece;
-    size_t to = MIN(from + per_piece, n_panels * w->n_mat);
-    const unsigned char *rows[KERN_PANEL] = {NULL}, *began = NULL;
-    size_t panel_bytes = w->packed_mat_bytes / n_panels;
-    for (size_t i = from; i < to; i++) {
-        const unsigned char *mat = w->data + i / n_panels * w->mat_bytes;
-        size_t first = i % n_panels * KERN_PANEL;
-        for (size_t r = 0; r < KERN_PANEL; r++)
-            rows[r] = mat + MIN(first + r, w->rows - 1) * w->row_bytes; /* past the end: never looked at */
-        if (!began) began = rows[0];
-        if (w->split) {
-            split_panel dst = split_panel_at(w, i);
-            kern_pack_panel(w->packing, panel, rows, w->cols);
-            kern_split_panel(w->split, dst.high, dst.rest, panel, w->cols);
-        } else kern_pack_panel(w->packing, (unsigned char *)w->packed + i * panel_bytes, rows, w->cols);
-    }
-    if (began) file_drop(began, (size_t)(rows[KERN_PANEL - 1] - began) + w->row_bytes);
+/* The addresses of panel i's rows in the file. */
+static void rows_of(const weight *w, size_t i, const unsigned char *rows[KERN_PANEL]) {
+    size_t n_panels = panels_of(w), first = i % n_panels * KERN_PANEL;
+    const unsigned char *mat = w->data + i / n_panels * w->mat_bytes;
+    for (size_t r = 0; r < KERN_PANEL; r++)
+        rows[r] = mat + MIN(first + r, w->rows - 1) * w->row_bytes; /* past the end: never looked at */
 }
+
+void weight_pack_panel(const weight *w, size_t i, void *dst) {
+    const unsigned char *rows[KERN_PANEL];
+    rows_of(w, i, rows);
+    kern_pack_panel(w->packing, dst, rows, w->cols);
+}
+
+void weight_pass_panel(team *t, const weight *w, size_t i) {
+    enum { DROP_BYTES = 8 << 20 }; /* often enough for a small footprint; each time stops all threads for a moment */
+    const unsigned char *rows[KERN_PANEL];
+    rows_of(w, i, rows);
+    const unsigned char *end = rows[KERN_PANEL - 1] + w->row_bytes;
+    if (t->read_bytes == 0 || rows[0] < t->read_from) t->read_from = rows[0];
+    if (t->read_bytes == 0 || end > t->read_to) t->read_to = end;
+    t->read_bytes += (size_t)(end - rows[0]);
+    if (t->read_bytes < DROP_BYTES) return;
+    file_drop(t->read_from, (size_t)(t->read_to - t->read_from));
+    t->read_bytes = 0;
+}
+
+/* w as it is once it is packed at dst. */
+static weight packed_at(const weight *w, void *dst) {
+    weight r = *w;
+    r.packed = dst;
+    r.split = w->head && w->n_mat == 1 ? kern_split_of(w->type) : NULL;
+    return r;
+}
+
+/* scratch: room for a panel that is to be split. */
+static void pack_piece(const weight *w, unsigned char *dst, size_t piece, unsigned char *scratch) {
+    size_t per_piece = piece_panels(w), panel_bytes = kern_panel_bytes(w->packing, w->cols);
+    size_t from = piece * per_piece, to = MIN(from + per_piece, panels_of(w) * w->n_mat);
+    const weight ready = packed_at(w, dst);
+    for (size_t i = from; i < to; i++) {
+        weight_pack_panel(w, i, ready.split ? scratch : dst + i * panel_bytes);
+        if (!ready.split) continue;
+        split_panel parts = split_panel_at(&ready, i);
+        kern_split_panel(ready.split, parts.high, parts.rest, scratch, w->cols);
+    }
+    const unsigned char *begin[KERN_PANEL], *end[KERN_PANEL];
+    rows_of(w, from, begin);
+    rows_of(w, to - 1, end);
+    file_drop(begin[0], (size_t)(end[KERN_PANEL - 1] - begin[0]) + w->row_bytes);
+}
+
+static size_t room_of(const weight *w) { return (w->packed_bytes + 63) / 64 * 64; }
 
 static void pack_share(void *arg, int ith, int nth) {
     pack_job *job = arg;
+    const weight_packer *p = job->p;
+    unsigned char *at = p->block;
     (void)nth;
-    size_t i = 0, first = 0; /* pieces before weight i; pieces come in ascending order */
+    size_t i = 0, before = 0; /* pieces before weight i; a thread's pieces ascend */
     for (;;) {
         size_t piece = atomic_fetch_add_explicit(&job->next, 1, memory_order_relaxed);
-        while (i < job->n && piece - first >= pieces_of(job->ws[i])) first += pieces_of(job->ws[i++]);
-        if (i == job->n) return;
-        pack_piece(job->ws[i], piece - first, job->panels + (size_t)ith * job->panel_bytes);
+        while (i < p->n && piece - before >= pieces_of(p->ws[i])) {
+            before += pieces_of(p->ws[i]);
+            at += room_of(p->ws[i++]);
+        }
+        if (i == p->n) return;
+        pack_piece(p->ws[i], at, piece - before, p->panels + (size_t)ith * p->panel_bytes);
     }
 }
 
@@ -72,9 +108,9 @@ mote_status weight_plan(weight *w, const struct kern_table *kern, mote_error *er
         FAIL(err, MOTE_E_FORMAT, "tensor '%s': its size overflows", w->name);
     const kern_packing *packing = kern_packing_of(w->type);
     if (!packing || !kern->mul[w->type]) return MOTE_OK;
-    if (w->head && w->n_mat == 1) w->split = kern_split_of(w->type);
+    const struct kern_split *split = packed_at(w, NULL).split;
     size_t panel_bytes = kern_panel_bytes(packing, w->cols);
-    if (w->split) panel_bytes = kern_split_high_bytes(w->split, w->cols) + kern_split_rest_bytes(w->split, w->cols);
+    if (split) panel_bytes = kern_split_high_bytes(split, w->cols) + kern_split_rest_bytes(split, w->cols);
     if (!ckd_mul_size(&w->packed_mat_bytes, panel_bytes, panels_of(w)) ||
         !ckd_mul_size(&w->packed_bytes, w->packed_mat_bytes, w->n_mat))
         FAIL(err, MOTE_E_FORMAT, "tensor '%s': its size overflows", w->name);
@@ -82,33 +118,38 @@ mote_status weight_plan(weight *w, const struct kern_table *kern, mote_error *er
     return MOTE_OK;
 }
 
-mote_status weights_pack(weight *const *ws, size_t n, void **block, pool *p, mote_error *err) {
-    enum { ALIGN = 64 };
+mote_status weights_reserve(weight_packer *p, weight *const *ws, size_t n, const pool *threads, mote_error *err) {
     size_t total = 0;
-    *block = NULL;
-    for (size_t i = 0; i < n; i++)
-        if (ws[i]->packing && (!ckd_add_size(&total, total, ws[i]->packed_bytes) || !ckd_add_size(&total, total, ALIGN)))
-            FAIL(err, MOTE_E_FORMAT, "the weights' size overflows");
-    if (total == 0) return MOTE_OK;
-    unsigned char *at = *block = mem_alloc_aligned(total);
-    if (!at) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu bytes of weights", total);
+    *p = (weight_packer){.ws = ws, .n = n};
     for (size_t i = 0; i < n; i++) {
-        if (!ws[i]->packing) continue;
-        ws[i]->packed = at;
-        at += (ws[i]->packed_bytes + ALIGN - 1) / ALIGN * ALIGN;
+        if (!ckd_add_size(&total, total, ws[i]->packed_bytes) || !ckd_add_size(&total, total, 64))
+            FAIL(err, MOTE_E_FORMAT, "the weights' size overflows");
+        if (ws[i]->packing && packed_at(ws[i], NULL).split)
+            p->panel_bytes = MAX(p->panel_bytes, (kern_panel_bytes(ws[i]->packing, ws[i]->cols) + 63) / 64 * 64);
     }
-    pack_job job = {.ws = ws, .n = n};
-    for (size_t i = 0; i < n; i++)
-        if (ws[i]->split) job.panel_bytes = MAX(job.panel_bytes, (kern_panel_bytes(ws[i]->packing, ws[i]->cols) + 63) / 64 * 64);
-    job.panels = mem_alloc_aligned(MAX(job.panel_bytes * (size_t)pool_size(p), 64));
-    if (!job.panels) {
-        mem_free_aligned(*block);
-        *block = NULL;
-        FAIL(err, MOTE_E_MEMORY, "out of memory for packing weights");
+    p->block = mem_alloc_aligned(total);
+    p->panels = mem_alloc_aligned(p->panel_bytes * (size_t)pool_size(threads));
+    if (p->block && p->panels) return MOTE_OK;
+    weights_free(p);
+    FAIL(err, MOTE_E_MEMORY, "out of memory for %zu bytes of weights", total);
+}
+
+void weights_free(weight_packer *p) {
+    mem_free_aligned(p->block);
+    mem_free_aligned(p->panels);
+    *p = (weight_packer){0};
+}
+
+void weights_pack(weight_packer *p, pool *threads) {
+    if (p->done) return;
+    pack_job job = {.p = p};
+    pool_run(threads, pack_share, &job);
+    unsigned char *at = p->block;
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->ws[i]->packing) *p->ws[i] = packed_at(p->ws[i], at);
+        at += room_of(p->ws[i]);
     }
-    pool_run(p, pack_share, &job);
-    mem_free_aligned(job.panels);
-    return MOTE_OK;
+    p->done = true;
 }
 
 void weight_row_of(const weight *w, size_t mat, size_t r, float *dst) {
@@ -116,8 +157,8 @@ void weight_row_of(const weight *w, size_t mat, size_t r, float *dst) {
         split_panel p = split_panel_at(w, r / KERN_PANEL);
         kern_split_row(w->split, p.high, p.rest, r % KERN_PANEL, w->cols, dst);
     } else if (w->packed) {
-        const unsigned char *panel = (const unsigned char *)w->packed + mat * w->packed_mat_bytes +
-                                     r / KERN_PANEL * kern_panel_bytes(w->packing, w->cols);
+        size_t i = mat * panels_of(w) + r / KERN_PANEL;
+        const unsigned char *panel = (const unsigned char *)w->packed + i * kern_panel_bytes(w->packing, w->cols);
         kern_panel_row(w->packing, panel, r % KERN_PANEL, w->cols, dst);
     } else quant_get((int)w->type)->decode(dst, w->data + mat * w->mat_bytes + r * w->row_bytes, w->cols);
 }

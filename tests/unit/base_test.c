@@ -6,6 +6,8 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include <unistd.h>
+
 static void utf8_whole_holds_back_the_start_of_a_character(void **state) {
     (void)state;
     assert_int_equal(utf8_whole("a\xE2\x82", 3), 1);
@@ -97,6 +99,64 @@ static void json_depth_and_size_are_bounded(void **state) {
     json_decref(v);
 }
 
+/* Dropped pages of a mapped file come back as they were; memory that is no file's is never touched. */
+static void dropping_pages_loses_nothing(void **state) {
+    (void)state;
+    enum { N = 300000 };
+    char name[] = "/tmp/mote_base_test.XXXXXX";
+    int fd = mkstemp(name);
+    unsigned char *bytes = malloc(N);
+    assert_true(fd >= 0 && bytes);
+    for (size_t i = 0; i < N; i++) bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+    assert_int_equal(write(fd, bytes, N), N);
+    close(fd);
+    for (int how = FILE_MAP; how <= FILE_READ; how++) {
+        file_map f;
+        assert_int_equal(file_open(&f, name, how, NULL), MOTE_OK);
+        static const size_t from[] = {0, 1, 4095, 4096, 100001, N - 1}, size[] = {1, 5000, 70000, 2 * (size_t)N};
+        for (size_t i = 0; i < COUNT_OF(from); i++)
+            for (size_t j = 0; j < COUNT_OF(size); j++) {
+                file_drop(f.p + from[i], size[j]);
+                assert_memory_equal(f.p, bytes, N);
+            }
+        file_close(&f);
+    }
+    file_drop(bytes, N);
+    for (size_t i = 0; i < N; i++) assert_int_equal(bytes[i], (unsigned char)(i * 2654435761u >> 13));
+    free(bytes);
+    unlink(name);
+}
+
+static size_t resident_bytes(void) {
+    size_t total = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%zu %zu", &total, &pages), 2);
+    fclose(f);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void sparse_memory_costs_what_is_used_of_it(void **state) {
+    (void)state;
+    const size_t n = (size_t)64 << 20;
+    size_t before = resident_bytes();
+    unsigned char *p = mem_alloc_sparse(n);
+    assert_non_null(p);
+    assert_int_equal((uintptr_t)p % 64, 0);
+    for (size_t i = 0; i < n; i += (size_t)1 << 20) p[i] = (unsigned char)(i >> 20);
+#ifndef __SANITIZE_ADDRESS__
+    assert_true(resident_bytes() - before < (size_t)4 << 20);
+#endif
+    mem_make_huge(p, n);
+    for (size_t i = 0; i < n; i += (size_t)1 << 19) assert_int_equal(p[i], i % (1 << 20) ? 0 : i >> 20);
+    mem_free_aligned(p);
+    (void)before;
+    unsigned char *small = mem_alloc_sparse(100);
+    mem_make_huge(small, 100);
+    assert_int_equal(small[99], 0);
+    mem_free_aligned(small);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_whole_holds_back_the_start_of_a_character),
@@ -104,6 +164,8 @@ int main(void) {
         cmocka_unit_test(a_buffer_keeps_its_maximum),
         cmocka_unit_test(numbers_are_read_whole_or_not_at_all),
         cmocka_unit_test(the_pool_runs_all_threads_and_meets_at_barriers),
+        cmocka_unit_test(dropping_pages_loses_nothing),
+        cmocka_unit_test(sparse_memory_costs_what_is_used_of_it),
         cmocka_unit_test(json_depth_and_size_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

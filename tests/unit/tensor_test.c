@@ -1,6 +1,7 @@
 /* tensor_test.c: linear layers, experts and attention against plain double precision, and their promise that
  * a row's result is the same bits whatever the batch and the number of threads. */
 #include "kern/random_weights.h"
+#include "kernel/packed.h"
 #include "tensor/tensor.h"
 
 #include <math.h>
@@ -54,19 +55,29 @@ static float *random_floats(size_t n, rng *r) {
     return p;
 }
 
-static void make_weight(weight *w, quant_type type, size_t rows, size_t cols, size_t n_mat, rng *r) {
+/* A weight that is to be packed, but is not yet. */
+static void plan_weight(weight *w, quant_type type, size_t rows, size_t cols, size_t n_mat, rng *r) {
     const quant_format *f = quant_get((int)type);
     size_t row_bytes = cols / f->block * f->bytes;
     unsigned char *data = malloc(row_bytes * rows * n_mat);
     for (size_t i = 0; i < rows * n_mat; i++) random_row(type, data + i * row_bytes, cols, r);
     *w = (weight){.name = "test", .type = type, .rows = rows, .cols = cols, .n_mat = n_mat, .data = data};
-    pool *p;
-    assert_int_equal(pool_open(&p, 2, NULL), MOTE_OK);
     assert_int_equal(weight_plan(w, &kern, NULL), MOTE_OK);
-    void *block;
-    assert_int_equal(weights_pack(&w, 1, &block, p, NULL), MOTE_OK);
-    assert_ptr_equal(block, w->packed);
+}
+static void pack_weight(weight *w) {
+    pool *p;
+    weight_packer packer;
+    assert_int_equal(pool_open(&p, 2, NULL), MOTE_OK);
+    assert_int_equal(weights_reserve(&packer, &w, 1, NULL), MOTE_OK);
+    assert_null(w->packed);
+    weights_pack(&packer, p);
+    assert_true(w->packing ? w->packed == packer.block : w->packed == NULL);
+    if (!w->packing) weights_free(&packer); /* else drop_weight */
     pool_close(&p);
+}
+static void make_weight(weight *w, quant_type type, size_t rows, size_t cols, size_t n_mat, rng *r) {
+    plan_weight(w, type, rows, cols, n_mat, r);
+    pack_weight(w);
 }
 static void drop_weight(weight *w) {
     union {
@@ -89,6 +100,40 @@ static void call_linear(team *t, void *arg) {
 }
 
 enum { ROWS = 53, ROWS2 = 16, BATCH = 37 };
+
+/* Products and rows of a weight are the same bits before and after it is packed, on both paths. */
+static void test_unpacked(void **state) {
+    (void)state;
+    for (int type = 0; type < QUANT_TYPE_MAX; type++) {
+        const quant_format *f = quant_get(type);
+        if (!f || !f->decode || !kern_packing_of((quant_type)type)) continue;
+        enum { COLS = 512, E = 2 };
+        rng r;
+        rng_seed(&r, 5, (uint64_t)type);
+        weight w;
+        plan_weight(&w, (quant_type)type, ROWS, COLS, E, &r);
+        float *x = random_floats(BATCH * COLS, &r), *bias = random_floats(ROWS, &r);
+        float *y = malloc(4 * BATCH * ROWS * sizeof *y), *rows = malloc(2 * ROWS * COLS * sizeof *rows);
+        for (int packed = 0; packed < 2; packed++) {
+            if (packed) pack_weight(&w);
+            for (size_t i = 0; i < ROWS; i++) weight_row(&w, i, rows + (packed * ROWS + i) * COLS);
+            for (int fast = 0; fast < 2; fast++)
+                for (size_t n = 1; n <= BATCH; n += BATCH - 1) {
+                    float *to = y + (packed * 2 + fast) * BATCH * ROWS;
+                    linear_call c = {.in = {.x = x, .ld = COLS}, .n_rows = n, .n_outs = 1,
+                                     .outs = {{&w, 1, to, ROWS, bias, 0.5f, false}}};
+                    on_team(2 + packed, fast, tensor_scratch_bytes(BATCH, COLS, 3), call_linear, &c);
+                }
+        }
+        assert_memory_equal(rows, rows + ROWS * COLS, ROWS * COLS * sizeof *rows);
+        assert_memory_equal(y, y + 2 * BATCH * ROWS, 2 * BATCH * ROWS * sizeof *y);
+        free(x);
+        free(bias);
+        free(y);
+        free(rows);
+        drop_weight(&w);
+    }
+}
 
 static void check_type(quant_type type) {
     rng r;
@@ -366,6 +411,7 @@ int main(int argc, char **argv) {
     kern_table_init(&kern, mask);
     print_message("rung %s\n", kern.rung);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_unpacked),
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_experts),
