@@ -16,22 +16,15 @@ typedef struct input {
     size_t ld;
     size_t k;
     void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
-    unsigned char *panel; /* this thread's: room for one that is not packed yet */
 } input;
 
 static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
-/* The largest panel that is merged from its parts. */
-static size_t split_panel_bytes(size_t k) {
-    size_t most = 0;
-    for (int i = 0; i < QUANT_TYPE_MAX; i++)
-        if (kern_split_of((quant_type)i)) most = MAX(most, kern_panel_bytes(kern_packing_of((quant_type)i), k));
-    return most;
-}
-static size_t product_bytes(size_t k) {
+/* Panels are merged from their parts, or packed because nobody has yet, behind the kernel's own scratch. */
+static size_t thread_bytes(size_t k) {
     size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
-    return (MAX(rows, kern_mul_scratch(k) + MERGED * split_panel_bytes(k)) + 63) / 64 * 64;
+    size_t panels = MERGED * kern_acts_blocks(k) * KERN_PANEL_BLOCK_MAX;
+    return (MAX(rows, kern_mul_scratch(k) + panels) + 63) / 64 * 64;
 }
-static size_t thread_bytes(size_t k) { return product_bytes(k) + kern_acts_blocks(k) * KERN_PANEL_BLOCK_MAX; }
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
     size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float);
@@ -72,7 +65,6 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
     input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld};
     unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
     r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
-    r.panel = (unsigned char *)r.scratch + product_bytes(k);
     float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
     size_t n_tiles = (n_rows + KERN_TILE - 1) / KERN_TILE, step = 1;
     interleave = interleave && want_q && n_rows >= TILES_FROM;
@@ -111,6 +103,8 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
     if (!private) team_barrier(t);
     return r;
 }
+
+static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
 
 static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
 
@@ -168,12 +162,13 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
             .out = out,
             .scratch = in->scratch,
         };
+        unsigned char *panels = (unsigned char *)in->scratch + kern_mul_scratch(w->cols);
         if (!w->packed) {
-            multiply_unpacked(t, w, mat * units_of(w) + from / KERN_PANEL, &m, to - from, in->panel);
+            multiply_unpacked(t, w, mat * units_of(w) + from / KERN_PANEL, &m, to - from, panels);
             return;
         }
         if (w->split) {
-            split_multiply(t, w, from, to, (unsigned char *)in->scratch + kern_mul_scratch(w->cols), m);
+            split_multiply(t, w, from, to, panels, m);
             return;
         }
         m.panels = (const unsigned char *)w->packed + mat * w->packed_mat_bytes + from / KERN_PANEL * m.panel_bytes;
@@ -201,8 +196,6 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
         if (f.out.bias) f.out.bias += n;
     }
 }
-
-static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
 
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     if (n_rows == 0 || n_outs == 0) return;

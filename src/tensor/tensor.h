@@ -38,6 +38,8 @@ typedef struct team {
     bool fast;    /* int8 activations for quantized weights; false: f32 throughout (--activations f32) */
     bump scratch; /* temporaries of ops, shared between the threads: all compute the same addresses */
     prof_thread *prof; /* this thread's profile, or NULL */
+    const unsigned char *read_from, *read_to; /* of the file, since pages were last dropped: read_bytes in between */
+    size_t read_bytes;
 } team;
 /* What this thread does from here on, for the profile; what came before ends. */
 static inline void team_enter(const team *t, prof_op op) {

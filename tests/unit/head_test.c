@@ -57,7 +57,11 @@ static void prepare(weight *w, void **block, bool is_head) {
     w->head = is_head;
     assert_int_equal(pool_open(&p, 2, NULL), MOTE_OK);
     assert_int_equal(weight_plan(w, &kern, NULL), MOTE_OK);
-    assert_int_equal(weights_pack(&w, 1, block, p, NULL), MOTE_OK);
+    weight_packer packer;
+    assert_int_equal(weights_reserve(&packer, &w, 1, p, NULL), MOTE_OK);
+    weights_pack(&packer, p);
+    *block = packer.block;
+    mem_free_aligned(packer.panels);
     pool_close(&p);
     assert_true((w->split != NULL) == is_head);
 }

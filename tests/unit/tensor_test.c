@@ -68,11 +68,12 @@ static void pack_weight(weight *w) {
     pool *p;
     weight_packer packer;
     assert_int_equal(pool_open(&p, 2, NULL), MOTE_OK);
-    assert_int_equal(weights_reserve(&packer, &w, 1, NULL), MOTE_OK);
+    assert_int_equal(weights_reserve(&packer, &w, 1, p, NULL), MOTE_OK);
     assert_null(w->packed);
     weights_pack(&packer, p);
     assert_true(w->packing ? w->packed == packer.block : w->packed == NULL);
-    if (!w->packing) weights_free(&packer); /* else drop_weight */
+    mem_free_aligned(packer.panels);
+    if (!w->packing) mem_free_aligned(packer.block); /* else drop_weight */
     pool_close(&p);
 }
 static void make_weight(weight *w, quant_type type, size_t rows, size_t cols, size_t n_mat, rng *r) {
