@@ -350,6 +350,7 @@ INLINE void tile_columns(const kern_tile *t, size_t j, const int nv, size_t tail
 static void NAME(kern_tile)(const kern_tile *t) {
     size_t j = 0;
     for (; j + 16 * TILE_VECTORS <= t->n; j += 16 * TILE_VECTORS) tile_columns(t, j, TILE_VECTORS, 16);
+    for (; TILE_VECTORS > 2 && j + 32 <= t->n; j += 32) tile_columns(t, j, MIN(2, TILE_VECTORS), 16);
     for (; j + 16 <= t->n; j += 16) tile_columns(t, j, 1, 16);
     if (j < t->n) tile_columns(t, j, 1, t->n - j);
 }

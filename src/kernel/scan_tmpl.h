@@ -146,6 +146,7 @@ INLINE void absorb_columns(const kern_absorb *a, size_t j, const int nv, const s
 static void NAME(kern_absorb)(const kern_absorb *a) {
     size_t j = 0;
     for (; j + 16 * TILE_VECTORS <= a->w; j += 16 * TILE_VECTORS) absorb_columns(a, j, TILE_VECTORS, 16);
+    for (; TILE_VECTORS > 2 && j + 32 <= a->w; j += 32) absorb_columns(a, j, MIN(2, TILE_VECTORS), 16);
     for (; j + 16 <= a->w; j += 16) absorb_columns(a, j, 1, 16);
     if (j < a->w) absorb_columns(a, j, 1, a->w - j);
 }

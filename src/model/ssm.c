@@ -107,18 +107,25 @@ static float *head_state(const ssm_scan *a, float *st, size_t head) {
     return st + ssm_scan_floats(a->n_head, a->n_key, a->n) + head * a->dim * (a->n + KERN_CHUNK);
 }
 
-/* dots[t][u] = rows[t] · in[u], for what the chunk has seen and for its new tokens. */
+/* dots[t][u] = rows[t] · in[u] for the u up to t, some rows at a time (what they hold beyond t is not read). */
 static void multiply_keys(const struct chunk *c, size_t key, const float *rows, float *dots) {
     const ssm_scan *a = c->a;
-    size_t seen = a->n_key * a->n;
-    kern_fmul f = {.w = (const unsigned char *)(seen_in(a, c->st) + key * a->n), .row_bytes = seen * sizeof(float), .n_rows = c->first, .k = a->n,
-                   .x = rows + c->row * a->ld_key + key * a->n, .ldx = a->ld_key, .n_x = c->m, .out = {.y = dots, .ld = KERN_CHUNK, .scale = 1}};
-    if (c->first) c->t->kern->fmul[QUANT_F32](&f);
-    f.w = (const unsigned char *)(a->in + c->row * a->ld_key + key * a->n);
-    f.row_bytes = a->ld_key * sizeof(float);
-    f.n_rows = c->m;
-    f.out.y = dots + c->first;
-    c->t->kern->fmul[QUANT_F32](&f);
+    enum { ROWS = 4 };
+    kern_fmul f = {.k = a->n, .ldx = a->ld_key, .out = {.ld = KERN_CHUNK, .scale = 1}};
+    for (size_t t = 0; t < c->m; t += ROWS) {
+        f.x = rows + (c->row + t) * a->ld_key + key * a->n;
+        f.n_x = MIN((size_t)ROWS, c->m - t);
+        f.w = (const unsigned char *)(seen_in(a, c->st) + key * a->n);
+        f.row_bytes = a->n_key * a->n * sizeof(float);
+        f.n_rows = c->first;
+        f.out.y = dots + t * KERN_CHUNK;
+        if (c->first) c->t->kern->fmul[QUANT_F32](&f);
+        f.w = (const unsigned char *)(a->in + c->row * a->ld_key + key * a->n);
+        f.row_bytes = a->ld_key * sizeof(float);
+        f.n_rows = t + f.n_x;
+        f.out.y += c->first;
+        c->t->kern->fmul[QUANT_F32](&f);
+    }
 }
 
 /* From decays to coefficients: every product is built up token by token, wherever the batch begins. */
