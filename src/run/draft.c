@@ -9,6 +9,7 @@
 
 #define PADDING_MAX 128 /* vocabularies may differ by so many unused tokens at the end, as those of one family do */
 #define SURE_STEPS (SPEC_LEVELS - 1)
+#define SURE_K 16 /* so many of the greatest logits tell how sure it is */
 
 typedef struct draft {
     mote_session *s;
@@ -19,6 +20,7 @@ typedef struct draft {
     size_t agreed;        /* tokens known to be those of the target */
     const mote_sampler *of;
     mote_sampler *twin;   /* NULL: the likeliest token each time */
+    head_query query;     /* what the next draw needs of the logits */
 } draft;
 
 /* ---- may it? ---- */
@@ -44,14 +46,25 @@ static mote_status same_vocabulary(const mote_model *a, const mote_model *b, mot
 
 /* ---- following the target ---- */
 
-static mote_status follow(draft *d, const int32_t *ids, size_t n, mote_error *err) {
+/* Few of the logits are needed where both models have the same tokens. NULL: all are. */
+static const head_query *query(draft *d) {
+    if (d->s->n_vocab != d->n_vocab) return NULL;
+    if (!d->twin) d->query = (head_query){.k = SURE_K, .gap = INFINITY};
+    else if (!sampler_query(d->twin, &d->query)) return NULL;
+    if (d->query.k) d->query.k = MAX(d->query.k, (size_t)SURE_K);
+    return &d->query;
+}
+
+/* f says what of the logits is wanted; the tokens are filled in here. */
+static mote_status follow(draft *d, const int32_t *ids, size_t n, run_feed f, mote_error *err) {
     run_seq *q = &d->s->seqs[0];
     size_t same = MIN(d->agreed, q->n);
     while (same < MIN(q->n, n) && q->ids[same] == ids[same]) same++;
     if (same == n) same = n - 1; /* its logits are wanted */
     spec_mark_rewind(&d->mark, d->s, 0, same);
     d->agreed = q->n;
-    run_feed f = {.seq = 0, .ids = ids + q->n, .n = n - q->n};
+    f.ids = ids + q->n;
+    f.n = n - q->n;
     TRY(run_feed_all(d->s, &f, 1, err));
     d->agreed = n;
     return MOTE_OK;
@@ -71,7 +84,7 @@ static mote_status begin(proposer *p, const int32_t *ids, size_t n, const mote_s
     }
     /* When it has not paid so far, its reading the prompt can wait until it is tried again. */
     if (p->probe_every > 64 || !fits(d, n)) return MOTE_OK;
-    return follow(d, ids, n, err);
+    return follow(d, ids, n, (run_feed){.no_logits = true}, err);
 }
 
 /* A sampler may be closed between two generations. */
@@ -91,7 +104,7 @@ static double lag_ns(const proposer *p, size_t n) {
 
 /* ---- guessing ---- */
 
-/* The probability of the likeliest token; what is 16 below it weighs nothing. */
+/* The probability of the likeliest token among these; what is 16 below it weighs nothing. */
 static float best_chance(const float *x, size_t n) {
     float max = -INFINITY, sum = 0;
     for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
@@ -100,16 +113,17 @@ static float best_chance(const float *x, size_t n) {
     return 1 / sum;
 }
 
-static const float *logits_of(draft *d) {
+/* *id -1: the draft is not sure enough to guess. */
+static mote_status draw(draft *d, int32_t *id, float *chance, mote_error *err) {
+    const head_found *f = d->s->found;
     const float *x = d->s->seqs[0].logits;
-    if (!d->padded) return x;
-    memcpy(d->padded, x, d->s->n_vocab * sizeof *x); /* the rest is -inf */
-    return d->padded;
-}
-
-static mote_status draw(draft *d, const float *x, int32_t *id, mote_error *err) {
-    if (d->twin) return sampler_draw(d->twin, x, id, err);
-    return sample_argmax(x, d->n_vocab, id, err);
+    bool few = d->s->found_of == 0;
+    if (!few && d->padded) x = memcpy(d->padded, x, d->s->n_vocab * sizeof *x); /* the rest is -inf */
+    *chance = few ? best_chance(f->y, f->n) : best_chance(x, d->n_vocab);
+    *id = -1;
+    if (*chance < d->p_min) return MOTE_OK;
+    if (few) return d->twin ? sampler_draw_found(d->twin, f, id, err) : sample_greatest(f, id, err);
+    return d->twin ? sampler_draw(d->twin, x, id, err) : sample_argmax(x, d->n_vocab, id, err);
 }
 
 static mote_status propose(proposer *p, const spec_ask *a, proposal *out, mote_error *err) {
@@ -117,22 +131,21 @@ static mote_status propose(proposer *p, const spec_ask *a, proposal *out, mote_e
     const tok_vocab *v = d->s->model->vocab;
     out->n = 0;
     if (!fits(d, a->n)) return MOTE_OK;
-    TRY(follow(d, a->ids, a->n, err));
-    spec_mark_take(&d->mark, d->s, 0);
     if (d->twin) sampler_twin_sync(d->twin, d->of);
+    TRY(follow(d, a->ids, a->n, (run_feed){.query = query(d)}, err));
+    spec_mark_take(&d->mark, d->s, 0);
     size_t max = MIN(a->max, d->s->n_ctx - a->n + 1);
     while (out->n < max) {
-        const float *x = logits_of(d);
-        float chance = best_chance(x, d->n_vocab);
+        float chance;
         int32_t id;
-        if (chance < d->p_min) break;
-        TRY(draw(d, x, &id, err));
-        if (v && tok_is_eog(v, id)) break;
+        TRY(draw(d, &id, &chance, err));
+        if (id < 0 || (v && tok_is_eog(v, id))) break;
         out->ids[out->n] = id;
         out->level[out->n++] = (unsigned char)MIN((unsigned)(chance * SURE_STEPS), SURE_STEPS);
         if (out->n == max || !spec_goes_on(a->sp, p, out, a->rows)) break;
         double begun = (double)clock_ns();
-        TRY(run_append(d->s, 0, &id, 1, err));
+        run_feed f = {.ids = &id, .n = 1, .query = query(d)};
+        TRY(run_feed_all(d->s, &f, 1, err));
         double took = (double)clock_ns() - begun;
         p->token_ns += (took - p->token_ns) / (p->token_ns > 0 ? 8 : 1);
     }

@@ -10,6 +10,7 @@ mote_status sampler_twin_open(mote_sampler **out, const mote_sampler *of, mote_e
     t->o.logprobs = false;
     t->n_top = 0;
     t->top = NULL;
+    t->forced = MEM_NEW_N(int32_t, HEAD_FORCED_MAX);
     t->work = MEM_NEW_N(float, of->n_vocab);
     t->c = MEM_NEW_N(cand, of->n_vocab);
     t->hist = of->hist ? MEM_NEW_N(int32_t, 2 * of->hist_cap) : NULL;
@@ -19,7 +20,7 @@ mote_status sampler_twin_open(mote_sampler **out, const mote_sampler *of, mote_e
     t->dry_len = of->dry_len ? MEM_NEW_N(uint32_t, of->n_vocab) : NULL;
     t->dry_z = of->dry_z ? MEM_NEW_N(uint32_t, of->dry_n) : NULL;
     t->dry_hit = of->dry_hit ? MEM_NEW_N(int32_t, of->dry_n) : NULL;
-    bool whole = t->work && t->c && !t->hist == !of->hist && !t->count == !of->count &&
+    bool whole = t->forced && t->work && t->c && !t->hist == !of->hist && !t->count == !of->count &&
                  !t->stamp == !of->stamp && !t->dry_len == !of->dry_len && !t->dry_z == !of->dry_z &&
                  !t->dry_hit == !of->dry_hit;
     if (!whole) {
@@ -43,6 +44,6 @@ void sampler_twin_sync(mote_sampler *t, const mote_sampler *of) {
 
 void sampler_twin_free(mote_sampler *t) {
     if (!t) return;
-    void *parts[] = {t->work, t->c, t->hist, t->count, t->stamp, t->dry_len, t->dry_z, t->dry_hit, t};
+    void *parts[] = {t->forced, t->work, t->c, t->hist, t->count, t->stamp, t->dry_len, t->dry_z, t->dry_hit, t};
     for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
 }

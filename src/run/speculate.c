@@ -63,6 +63,7 @@ mote_status spec_open(mote_speculator **out, mote_session *s, const mote_spec_op
     sp->rows = MEM_NEW_N(float, floats);
     if (!sp->rows) FAILG(st, err, MOTE_E_MEMORY, "out of memory for the logits of %zu guesses", o->n_max);
     TRYG(st, spec_mark_open(&sp->mark, s, err));
+    sp->mark_ns = (double)sp->mark.bytes / 8; /* until it is measured: 8 GB/s */
     if (o->ngram) {
         TRYG(st, ngram_proposer(&sp->by[sp->n_by], s, err));
         sp->n_by++;
@@ -129,7 +130,10 @@ static void settle(mote_speculator *sp) {
     if (sp->pass_ns > 0) spec_cost_book(&sp->cost, 1 + accepted, sp->pass_ns);
     sp->pass_ns = 0;
     sp->n_run = 0;
+    if (sp->s->seqs[sp->seq].n <= sp->len) return;
+    double begun = now_ns();
     spec_mark_rewind(&sp->mark, sp->s, sp->seq, sp->len);
+    if (sp->mark.mem) spec_cost_waste(&sp->cost, now_ns() - begun);
 }
 
 static void forget(mote_speculator *sp) {
@@ -174,7 +178,7 @@ static size_t n_worth(const mote_speculator *sp, const proposer *p, const propos
     size_t n = a->n;
     *speed = 1;
     if (sp->o.always) *speed = 1 + (double)n;
-    else n = spec_cost_choose(&sp->cost, &p->odds, a, rows, sp->mark_ns, speed);
+    else n = spec_cost_choose(&sp->cost, &p->odds, a, rows, 2 * sp->mark_ns, speed); /* saved and, mostly, restored */
     return n >= sp->o.n_min ? n : 0;
 }
 
