@@ -168,6 +168,28 @@ static float NAME(kern_exp_sum)(float *x, float shift, size_t n) {
     return v_sum(sum);
 }
 
+static void NAME(kern_rotate)(float *v, const float *cs, size_t n, bool halves) {
+    size_t i = 0;
+    if (halves) {
+        for (; i + 16 <= n; i += 16) {
+            v16 s, c = v_unzip(cs + 2 * i, &s), x = v_load(v + i), y = v_load(v + n + i);
+            v_store(v + i, v_sub(v_mul(x, c), v_mul(y, s)));
+            v_store(v + n + i, v_add(v_mul(x, s), v_mul(y, c)));
+        }
+        for (; i < n; i++) {
+            const float x = v[i], y = v[i + n], c = cs[2 * i], s = cs[2 * i + 1];
+            v[i] = x * c - y * s;
+            v[i + n] = x * s + y * c;
+        }
+        return;
+    }
+    for (; i + 8 <= n; i += 8) {
+        const v16 both = v_load(cs + 2 * i), x = v_load(v + 2 * i);
+        v_store(v + 2 * i, v_sub_add(v_mul(x, v_even(both)), v_mul(v_swap(x), v_odd(both))));
+    }
+    if (i < n) kern_rotate_ref(v + 2 * i, cs + 2 * i, n - i, false);
+}
+
 static void NAME(kern_scale)(float *y, const float *x, float by, size_t n) {
     const v16 s = v_set1(by);
     for (size_t i = 0; i < n; i += 16) v_store_n(y + i, n - i, v_mul(v_load_n(x + i, n - i), s));
@@ -366,6 +388,7 @@ void NAME(kern_init_float)(kern_table *t) {
     t->dot = NAME(kern_dot);
     t->max = NAME(kern_max);
     t->exp_sum = NAME(kern_exp_sum);
+    t->rotate = NAME(kern_rotate);
     t->scale = NAME(kern_scale);
     t->mix = NAME(kern_mix);
     t->soften = NAME(kern_soften);

@@ -226,6 +226,9 @@ typedef struct kern_table {
     void (*quantize)(void *dst, const float *x, size_t k);
     /* dst: one tile from n ≤ KERN_TILE rows of kern_acts, x_bytes apart; the tokens from n on are zeros. */
     void (*interleave)(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k);
+    /* Rotates n pairs (x, y) to (x cos - y sin, x sin + y cos), each product rounded: pair i is v[2i], v[2i + 1], or
+     * v[i], v[i + n] when `halves`. cs[2n]: cosine, sine of each. Source: Su et al. 2021 (RoFormer), eq. 34. */
+    void (*rotate)(float *v, const float *cs, size_t n, bool halves);
     /* y[n] = x / sqrt(mean(x²) + eps) · w (+ b); w, b may be NULL. May be in place. */
     void (*rms_norm)(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
     /* y[n] = (x - mean) / sqrt(var + eps) · w (+ b). */

@@ -7,6 +7,7 @@ void kern_table_init(kern_table *t, uint32_t mask) {
     *t = (kern_table){
         .quantize = kern_quantize_ref,
         .interleave = kern_interleave_ref,
+        .rotate = kern_rotate_ref,
         .rms_norm = kern_rms_norm_ref,
         .layer_norm = kern_layer_norm_ref,
         .act = kern_act_row_ref,

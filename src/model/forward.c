@@ -15,7 +15,7 @@ void *fwd_state(const fwd *f, const layer *l, int which, size_t seq) {
 void fwd_rope(const fwd *f, const layer *l, size_t row, float *head) {
     const rope_conf *c = l->rope_conf;
     const float *table = f->rope_cs[c == &f->m->hp.rope_swa];
-    rope_rotate(f->m->hp.rope, c->n_rot, table + row * c->n_rot, head);
+    rope_rotate(f->t.kern, f->m->hp.rope, c->n_rot, table + row * c->n_rot, head);
 }
 
 void fwd_input(fwd *f, const linear_in *in, float *dst, size_t cols) {

@@ -32,13 +32,6 @@ void rope_table_row(const rope_conf *c, bool long_context, double pos, float *cs
     }
 }
 
-void rope_rotate(rope_kind kind, size_t n_rot, const float *cs, float *v) {
-    size_t half = n_rot / 2;
-    for (size_t i = 0; i < half && kind != ROPE_NONE; i++) {
-        float *a = kind == ROPE_NEOX ? v + i : v + 2 * i;
-        float *b = kind == ROPE_NEOX ? v + i + half : v + 2 * i + 1;
-        float x = *a, y = *b, c = cs[2 * i], s = cs[2 * i + 1];
-        *a = x * c - y * s;
-        *b = x * s + y * c;
-    }
+void rope_rotate(const kern_table *kern, rope_kind kind, size_t n_rot, const float *cs, float *v) {
+    if (kind != ROPE_NONE) kern->rotate(v, cs, n_rot / 2, kind == ROPE_NEOX);
 }

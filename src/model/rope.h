@@ -8,6 +8,6 @@
  * the long factors of models that have two sets. Thread: any. */
 void rope_table_row(const rope_conf *c, bool long_context, double pos, float *cs);
 /* Rotates the first n_rot floats of v in place. */
-void rope_rotate(rope_kind kind, size_t n_rot, const float *cs, float *v);
+void rope_rotate(const kern_table *kern, rope_kind kind, size_t n_rot, const float *cs, float *v);
 
 #endif

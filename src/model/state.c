@@ -292,7 +292,7 @@ static void shift_layer(state *s, const layer *l, kv_layer *c, size_t from, size
     for (size_t head = 0; head < c->n_head_kv; head++)
         for (size_t p = from + n; p < len; p++) {
             kv_get_k(c, head, p, tmp);
-            if (l->rope) rope_rotate(h->rope, turn.n_rot, cs, tmp);
+            if (l->rope) rope_rotate(t.kern, h->rope, turn.n_rot, cs, tmp);
             kv_put_k(&t, c, head, p - n, tmp);
             kv_get_v(c, head, p, tmp);
             kv_put_v(&t, c, head, p - n, tmp);

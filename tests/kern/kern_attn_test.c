@@ -49,6 +49,24 @@ static double check_scale_mix(const kern_table *ref, const kern_table *t, bool m
     return worst;
 }
 
+static double check_rotate(const kern_table *ref, const kern_table *t) {
+    double worst = 0;
+    for (size_t i = 0; i < 2 * COUNT_OF(sizes); i++) {
+        size_t n = sizes[i / 2];
+        rng r;
+        rng_seed(&r, check.seed, i);
+        guarded v = guarded_floats(2 * n, &r, 2), w = guarded_new(v.n), cs = guarded_floats(2 * n, &r, 1);
+        memcpy(w.p, v.p, v.n);
+        ref->rotate(floats(&v), floats(&cs), n, i % 2);
+        t->rotate(floats(&w), floats(&cs), n, i % 2);
+        if (!same(&v, &w)) worst = 1;
+        guarded_free(&v);
+        guarded_free(&w);
+        guarded_free(&cs);
+    }
+    return worst;
+}
+
 /* Three tiles of scores in a row: ordinary, with masked ones, all masked; and all masked first. */
 static double check_soften(const kern_table *ref, const kern_table *t, bool bf16) {
     double worst = 0;
@@ -157,6 +175,7 @@ static double time_of(const kern_table *t, const char *name, quant_type type) {
                                            .lda = 32, .ldb = 16, .ldv = 512, .m = 48, .n = 64, .k = 32}));
     else if (strcmp(name, "soften") == 0) TIME_NS(ns, t->soften(x, 64, &max, &sum));
     else if (strcmp(name, "soften_bf16") == 0) TIME_NS(ns, t->soften_bf16(y, x, 64, &max, &sum));
+    else if (strcmp(name, "rotate") == 0) TIME_NS(ns, t->rotate(x, y, N / 2, false));
     else if (strcmp(name, "unzip") == 0) TIME_NS(ns, t->unzip[type](y, y + N, x, N));
     else if (strcmp(name, "to bf16") == 0) TIME_NS(ns, t->bf16_of_f16(y, x, N));
     return ns;
@@ -179,6 +198,7 @@ static void check_rung(const kern_table *ref, const kern_table *before, const ke
         (void)snprintf(check.what, sizeof check.what, "%s, %s", name, check.rung);                            \
         judge(ref, t, name, key, type, call, bar);                                                            \
     }
+    CHECK(rotate, "rotate", "rotate", 0, 0, check_rotate(ref, t))
     CHECK(scale, "scale", "", 0, 0, check_scale_mix(ref, t, false))
     CHECK(mix, "mix", "", 0, 0, check_scale_mix(ref, t, true))
     CHECK(soften, "soften", "soften", 0, 1e-12, check_soften(ref, t, false))

@@ -126,6 +126,22 @@ static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
     for (int i = 0; i < 4; i++) vst1q_s32(all + 4 * i, vcvtnq_s32_f32(v.q[i]));
     memcpy(p, all, n * sizeof *p);
 }
+static inline v16 v_unzip(const float *p, v16 *odd) {
+    v16 even;
+    for (int i = 0; i < 4; i++) {
+        float32x4x2_t w = vld2q_f32(p + 8 * i);
+        even.q[i] = w.val[0];
+        odd->q[i] = w.val[1];
+    }
+    return even;
+}
+static inline v16 v_even(v16 v) { EACH(vtrn1q_f32(v.q[i], v.q[i])); }
+static inline v16 v_odd(v16 v) { EACH(vtrn2q_f32(v.q[i], v.q[i])); }
+static inline v16 v_swap(v16 v) { EACH(vrev64q_f32(v.q[i])); }
+static inline v16 v_sub_add(v16 x, v16 y) {
+    const uint32_t mask[4] = {UINT32_MAX, 0, UINT32_MAX, 0};
+    EACH(vbslq_f32(vld1q_u32(mask), vsubq_f32(x.q[i], y.q[i]), vaddq_f32(x.q[i], y.q[i])));
+}
 static inline v16 v_zip_8(v16 a, v16 b) {
     return (v16){{vzip1q_f32(a.q[0], b.q[0]), vzip2q_f32(a.q[0], b.q[0]), vzip1q_f32(a.q[1], b.q[1]), vzip2q_f32(a.q[1], b.q[1])}};
 }

@@ -1,4 +1,4 @@
-/* attn_ref.c: what attention needs of 16-bit pair words and its softmax, element by element. */
+/* attn_ref.c: what attention needs: rotation, 16-bit pair words, its softmax, element by element. */
 #include "kernel/generic/ref.h"
 
 #include <math.h>
@@ -24,6 +24,15 @@ void kern_unzip_bf16_ref(float *even, float *odd, const void *words, size_t n) {
     for (size_t i = 0; i < n; i++) {
         even[i] = half_of(w[i], 0);
         odd[i] = half_of(w[i], 1);
+    }
+}
+
+void kern_rotate_ref(float *v, const float *cs, size_t n, bool halves) {
+    for (size_t i = 0; i < n; i++) {
+        float *a = halves ? v + i : v + 2 * i, *b = halves ? v + i + n : v + 2 * i + 1;
+        float x = *a, y = *b, c = cs[2 * i], s = cs[2 * i + 1];
+        *a = x * c - y * s;
+        *b = x * s + y * c;
     }
 }
 

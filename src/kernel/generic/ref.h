@@ -27,6 +27,7 @@ void kern_unzip_bf16_ref(float *even, float *odd, const void *words, size_t n);
 
 void kern_quantize_ref(void *dst, const float *x, size_t k);
 void kern_interleave_ref(kern_acts_block *dst, const unsigned char *x, size_t x_bytes, size_t n, size_t k);
+void kern_rotate_ref(float *v, const float *cs, size_t n, bool halves);
 void kern_rms_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
 void kern_layer_norm_ref(float *y, const float *x, const float *w, const float *b, float eps, size_t n);
 void kern_act_row_ref(act_fn f, float *y, const float *x, const float *up, size_t n);

@@ -4,6 +4,7 @@
 void kern_init_isa(kern_table *t, uint32_t flags) {
     if (!(flags & CPU_AVX2)) return;
     kern_init_float_avx2(t);
+    kern_init_interleave_avx2(t);
     kern_init_fmul_avx2(t);
     kern_init_mul_avx2(t);
     kern_init_screen_avx2(t);

@@ -141,6 +141,19 @@ static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
     _mm256_maskstore_epi32(p, lanes_below(n), _mm256_cvtps_epi32(v.a));
     if (n > 8) _mm256_maskstore_epi32(p + 8, lanes_below(n - 8), _mm256_cvtps_epi32(v.b));
 }
+static inline __m256 even_half(__m256 a, __m256 b, int odd) {
+    __m256 mixed = odd ? _mm256_shuffle_ps(a, b, 0xdd) : _mm256_shuffle_ps(a, b, 0x88);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+}
+static inline v16 v_unzip(const float *p, v16 *odd) {
+    const v16 a = v_load(p), b = v_load(p + 16);
+    *odd = v_of(even_half(a.a, a.b, 1), even_half(b.a, b.b, 1));
+    return v_of(even_half(a.a, a.b, 0), even_half(b.a, b.b, 0));
+}
+static inline v16 v_even(v16 v) { return v_of(_mm256_moveldup_ps(v.a), _mm256_moveldup_ps(v.b)); }
+static inline v16 v_odd(v16 v) { return v_of(_mm256_movehdup_ps(v.a), _mm256_movehdup_ps(v.b)); }
+static inline v16 v_swap(v16 v) { return v_of(_mm256_permute_ps(v.a, 0xb1), _mm256_permute_ps(v.b, 0xb1)); }
+static inline v16 v_sub_add(v16 x, v16 y) { return v_of(_mm256_addsub_ps(x.a, y.a), _mm256_addsub_ps(x.b, y.b)); }
 static inline v16 v_zip_8(v16 a, v16 b) {
     __m256 low = _mm256_unpacklo_ps(a.a, b.a), high = _mm256_unpackhi_ps(a.a, b.a);
     return v_of(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));

@@ -10,6 +10,9 @@
  *   v_zero_below(v, x, c)     0 in the lanes where x < c, else v
  *   v_select_below(x, c, a, b) a where x < c, else b; v_copy_sign(a, b): a ≥ 0 with the sign of b
  *   v_any_nan                 whether a lane is NaN
+ *   v_unzip(p, &odd)          the even and odd ones of 32 floats
+ *   v_even, v_odd, v_swap     each lane of a pair 2i, 2i + 1: the even one, the odd one, the other one
+ *   v_sub_add(a, b)           a - b in the even lanes, a + b in the odd ones
  *   v_f16_pairs(p, &odd), v_bf16_pairs(p, &odd)  the even and odd ones of 32 halves widened
  *   v_f16(p), v_bf16(p)       16 halves widened; v_put_f16(p, v): narrowed, to even
  *   v_put_i8(p, lo, hi)       32 values |v| ≤ 127.5 as int8, rounded to even
@@ -91,6 +94,16 @@ static inline void v_put_i8(int8_t *p, v16 lo, v16 hi) {
 static inline void v_put_i32_n(int32_t *p, size_t n, v16 v) {
     _mm512_mask_storeu_epi32(p, first_lanes(n), _mm512_cvtps_epi32(v));
 }
+static inline v16 v_unzip(const float *p, v16 *odd) {
+    const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    const v16 a = v_load(p), b = v_load(p + 16);
+    *odd = _mm512_permutex2var_ps(a, _mm512_add_epi32(order, _mm512_set1_epi32(1)), b);
+    return _mm512_permutex2var_ps(a, order, b);
+}
+static inline v16 v_even(v16 v) { return _mm512_moveldup_ps(v); }
+static inline v16 v_odd(v16 v) { return _mm512_movehdup_ps(v); }
+static inline v16 v_swap(v16 v) { return _mm512_permute_ps(v, 0xb1); }
+static inline v16 v_sub_add(v16 a, v16 b) { return _mm512_mask_sub_ps(_mm512_add_ps(a, b), 0x5555, a, b); }
 static inline v16 v_zip_8(v16 a, v16 b) {
     const __m512i order = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     return _mm512_permutex2var_ps(a, order, b);
