@@ -17,7 +17,9 @@ typedef struct pool pool;
 mote_status pool_open(pool **out, int n_threads, mote_error *err);
 void pool_close(pool **p);
 int pool_size(const pool *p);
-/* Runs fn(arg, ith, nth) on every thread and returns when all are done. Not reentrant; one caller at a time. */
+/* From now on jobs run on the first n_active threads (1 to pool_size) alone. Not during a job. */
+void pool_limit(pool *p, int n_active);
+/* Runs fn(arg, ith, nth) on every active thread and returns when all are done. Not reentrant; one caller at a time. */
 void pool_run(pool *p, void (*fn)(void *arg, int ith, int nth), void *arg);
 /* Inside pool_run, called by every thread: nobody goes on before all have come. */
 void pool_barrier(pool *p);

@@ -77,6 +77,6 @@ static int check(const char *file, const char *name, double kv_bytes, bool repor
 int main(int argc, char **argv) {
     bool report = report_wanted(argc, argv);
     int failed = check("smollm2-135m-instruct.q4_1.gguf", "smollm2-135m", 2e6, report);
-    failed |= check("gemma3-270m.q4_k_m.gguf", "gemma3-270m", 20e6, report); /* windows begin with their batch's room */
+    failed |= check("gemma3-270m.q4_k_m.gguf", "gemma3-270m", 30e6, report); /* windows begin with their batch's room */
     return failed;
 }

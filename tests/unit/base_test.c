@@ -87,6 +87,46 @@ static void the_pool_runs_all_threads_and_meets_at_barriers(void **state) {
     }
 }
 
+static void a_pool_can_run_on_some_of_its_threads(void **state) {
+    (void)state;
+    enum { N = 4 };
+    struct counts c = {0};
+    int want[N] = {0}, total = 0;
+    assert_int_equal(pool_open(&c.p, N, NULL), MOTE_OK);
+    for (int round = 0; round < 3000; round++) { /* limits change from job to job, so that workers wake late */
+        int n = 1 + (round * 7 + round / 5) % N;
+        pool_limit(c.p, n);
+        pool_run(c.p, count_job, &c);
+        for (int i = 0; i < n; i++) want[i]++;
+        total += n;
+        int done = 0;
+        for (int i = 0; i < N; i++) done += c.done[i];
+        assert_int_equal(done, total);
+    }
+    for (int i = 0; i < N; i++) assert_int_equal(c.done[i], want[i]);
+    pool_close(&c.p);
+}
+
+static double cpu_seconds(void) {
+    struct timespec t;
+    assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t), 0);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void an_idle_pool_uses_no_cpu(void **state) {
+    (void)state;
+    struct counts c = {0};
+    assert_int_equal(pool_open(&c.p, 4, NULL), MOTE_OK);
+    pool_run(c.p, count_job, &c);
+    usleep(20000); /* they may look for another job for a moment */
+    double before = cpu_seconds();
+    usleep(300000);
+    assert_true(cpu_seconds() - before < 0.003);
+    pool_run(c.p, count_job, &c); /* and wake up again */
+    for (int i = 0; i < 4; i++) assert_int_equal(c.done[i], 2);
+    pool_close(&c.p);
+}
+
 static void json_depth_and_size_are_bounded(void **state) {
     (void)state;
     char deep[1000];
@@ -166,6 +206,8 @@ int main(void) {
         cmocka_unit_test(the_pool_runs_all_threads_and_meets_at_barriers),
         cmocka_unit_test(dropping_pages_loses_nothing),
         cmocka_unit_test(sparse_memory_costs_what_is_used_of_it),
+        cmocka_unit_test(a_pool_can_run_on_some_of_its_threads),
+        cmocka_unit_test(an_idle_pool_uses_no_cpu),
         cmocka_unit_test(json_depth_and_size_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
