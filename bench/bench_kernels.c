@@ -159,13 +159,15 @@ typedef struct inputs {
     unsigned char *acts;
     kern_acts_block *tiles;
     void *scratch;
+    uint16_t *b;
 } inputs;
 
 static inputs make_inputs(const kern_table *t, size_t tokens, size_t k, size_t rows, rng *r) {
     size_t act = kern_acts_bytes(k), nb = kern_acts_blocks(k), n_tiles = (tokens + KERN_TILE - 1) / KERN_TILE;
     inputs in = {memory(tokens * k * sizeof(float)), memory(tokens * rows * sizeof(float)), memory(tokens * act),
-                 memory(n_tiles * nb * sizeof(kern_acts_block)), memory(kern_mul_scratch(k))};
+                 memory(n_tiles * nb * sizeof(kern_acts_block)), memory(kern_mul_scratch(k)), memory(tokens * k * 2)};
     for (size_t i = 0; i < tokens * k; i++) in.f[i] = random_float(r);
+    t->narrow[QUANT_BF16](in.b, in.f, tokens * k);
     for (size_t i = 0; i < tokens; i++) t->quantize(in.acts + i * act, in.f + i * k, k);
     for (size_t i = 0; i < tokens; i += KERN_TILE)
         t->interleave(in.tiles + i / KERN_TILE * nb, in.acts + i * act, act,
@@ -180,7 +182,8 @@ static void multiply(const kern_table *t, quant_type type, const matrix *m, cons
                                  .k = m->k, .x = in->acts, .x_bytes = kern_acts_bytes(m->k), .n_x = tokens,
                                  .tiles = tiled ? in->tiles : NULL, .out = out, .scratch = in->scratch});
     else
-        t->fmul[type](&(kern_fmul){m->data, m->panel_bytes / KERN_PANEL, m->rows, m->k, in->f, m->k, tokens, {0}, out});
+        (type == QUANT_BF16 && t->bmul ? t->bmul : t->fmul[type])(&(kern_fmul){
+            m->data, m->panel_bytes / KERN_PANEL, m->rows, m->k, in->f, m->k, tokens, {0}, out, in->b});
 }
 
 static int by_value(const void *a, const void *b) {
@@ -213,7 +216,7 @@ static void measure(const options *o, const kern_table *t, quant_type type, size
            "\"share\": %.3f}\n", t->rung, f->name, k, rows, tokens, tiled ? "tiles" : "rows", ns / 1e3, gops, peak,
            gbps, read, at_read > at_peak ? at_read : at_peak);
     fflush(stdout);
-    void *all[] = {m.data, in.f, in.y, in.acts, in.tiles, in.scratch};
+    void *all[] = {m.data, in.f, in.y, in.acts, in.tiles, in.scratch, in.b};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 

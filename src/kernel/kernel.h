@@ -127,8 +127,9 @@ typedef void kern_screen_fn(const kern_screen *a);
 typedef void kern_merge_fn(const struct kern_split *s, unsigned char *panel, const unsigned char *high,
                            const unsigned char *rest, size_t k);
 
-/* The same for row-major float weights and f32 activations: k in order in steps of the vector width, one
- * accumulator vector per element, a fixed tree at the end. */
+/* The same for row-major float weights and f32 activations: 16 partial sums an element, column i fused into partial
+ * sum i mod 16, in order; they are added pairwise from the outside in. bmul, for BF16 weights and bf16 activations, takes
+ * pairs of columns, pair i into partial sum i mod 16: the second column's product first, each rounded, denormals zero. */
 typedef struct kern_fmul {
     const unsigned char *w;
     size_t row_bytes, n_rows, k;
@@ -136,6 +137,7 @@ typedef struct kern_fmul {
     size_t ldx, n_x;
     kern_index index;
     kern_out out;
+    const uint16_t *xb; /* bmul: bf16 activations, ldx apart, instead of x */
 } kern_fmul;
 typedef void kern_fmul_fn(const kern_fmul *a);
 
@@ -220,6 +222,7 @@ typedef struct kern_table {
     const char *rung;
     kern_mul_fn *mul[QUANT_TYPE_MAX];   /* by weight type; NULL when it has no packed form */
     kern_fmul_fn *fmul[QUANT_TYPE_MAX]; /* F32, F16, BF16 */
+    kern_fmul_fn *bmul;                 /* BF16 by bf16; NULL on rungs without its instructions */
     kern_screen_fn *screen, *refine;
     kern_merge_fn *merge;
     /* dst: a row of kern_acts made from x[k]. Non-finite x gives a zero block. */

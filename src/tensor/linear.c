@@ -14,11 +14,19 @@ typedef struct input {
     kern_acts_block *tiles; /* or all of them interleaved */
     const float *f; /* rows of f32, or NULL */
     size_t ld;
+    uint16_t *b; /* rows of bf16, or NULL */
+    size_t ldb;
     size_t k;
     void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
 } input;
 
+/* What the products of an op take. */
+typedef struct forms {
+    bool int8, f32, bf16;
+} forms;
+
 static size_t row_floats(size_t k) { return (k + 15) / 16 * 16; }
+static size_t row_bf16(size_t k) { return (k + 31) / 32 * 32; }
 /* Panels are merged from their parts, or packed because nobody has yet, behind the kernel's own scratch. */
 static size_t thread_bytes(size_t k) {
     size_t rows = ROWS_AT_ONCE * row_floats(k) * sizeof(float);
@@ -27,10 +35,9 @@ static size_t thread_bytes(size_t k) {
 }
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
-    size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float);
-    size_t rows = n_rows <= PRIVATE_ROWS_MAX ? n_rows * (size_t)nth : n_rows;
-    rows = MAX(rows, MIN(n_rows, (size_t)PRIVATE_ROWS_MAX) * (size_t)nth);
-    size_t tiles = (n_rows / KERN_TILE + 1) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
+    size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float) + row_bf16(k_max) * sizeof(uint16_t);
+    size_t rows = MAX(n_rows, MIN(n_rows, (size_t)KERN_TILE) * (size_t)nth);
+    size_t tiles = MAX(n_rows / KERN_TILE + 1, (size_t)nth) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
     size_t thread = thread_bytes(k_max) + row_floats(k_max) * sizeof(float) + KERN_TILE * kern_acts_bytes(k_max);
     return rows * row + tiles + (size_t)nth * thread + 512;
 }
@@ -57,34 +64,39 @@ static const char *what_input(const linear_in *in, bool quantized) {
 }
 
 /* Makes the input; ends with a barrier when rows were shared out. */
-static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, bool want_q, bool want_f,
-                        bool interleave) {
+static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, forms want, bool interleave) {
     bool fused = is_fused(in), private = n_rows <= PRIVATE_ROWS_MAX || t->nth == 1;
     size_t copies = private ? (size_t)t->nth : 1, mine = private ? (size_t)t->ith : 0;
     size_t q_bytes = kern_acts_bytes(k), ldf = row_floats(k);
-    input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld};
+    input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld, .ldb = row_bf16(k)};
     unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
     r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
     float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
     size_t n_tiles = (n_rows + KERN_TILE - 1) / KERN_TILE, step = 1;
-    interleave = interleave && want_q && n_rows >= TILES_FROM;
+    interleave = interleave && want.int8 && n_rows >= TILES_FROM;
     if (interleave) { /* rows are quantized where one tile of this thread finds room */
         step = KERN_TILE;
-        r.tiles = bump_bytes(&t->scratch, n_tiles * kern_acts_blocks(k) * sizeof *r.tiles);
+        private = t->nth == 1 || n_tiles == 1; /* one tile would be one thread's work anyway */
+        copies = private ? (size_t)t->nth : 1, mine = private ? (size_t)t->ith : 0;
+        r.tiles = bump_bytes(&t->scratch, copies * n_tiles * kern_acts_blocks(k) * sizeof *r.tiles);
+        r.tiles += mine * n_tiles * kern_acts_blocks(k);
         r.q = (unsigned char *)bump_bytes(&t->scratch, (size_t)t->nth * KERN_TILE * q_bytes);
         r.q += (size_t)t->ith * KERN_TILE * q_bytes;
-        private = t->nth == 1;
-    } else if (want_q) {
+    } else if (want.int8) {
         r.q = bump_bytes(&t->scratch, copies * n_rows * q_bytes);
         r.q += mine * n_rows * q_bytes;
     }
-    if (want_f && fused) {
+    if (want.f32 && fused) {
         rows = bump_f32(&t->scratch, copies * n_rows * ldf) + mine * n_rows * ldf;
         r.f = rows;
         r.ld = ldf;
     }
-    if (!want_q && !rows) return r;
-    if (t->prof) prof_enter(t->prof, PROF_INPUT, what_input(in, want_q), -1);
+    if (want.bf16) {
+        r.b = bump_bytes(&t->scratch, copies * n_rows * r.ldb * sizeof *r.b);
+        r.b += mine * n_rows * r.ldb;
+    }
+    if (!want.int8 && !want.bf16 && !rows) return r;
+    if (t->prof) prof_enter(t->prof, PROF_INPUT, what_input(in, want.int8), -1);
     size_t from = 0, to = n_rows;
     if (!private) pool_share(n_rows, step, t->ith, t->nth, &from, &to);
     for (size_t i = from; i < to; i++) {
@@ -94,7 +106,8 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
             fuse_row(t, in, i, dst, k);
             x = dst;
         }
-        if (want_q) t->kern->quantize(r.q + (interleave ? i % KERN_TILE : i) * q_bytes, x, k);
+        if (want.bf16) t->kern->bf16_of_f32(r.b + i * r.ldb, x, 1.0f, k);
+        if (want.int8) t->kern->quantize(r.q + (interleave ? i % KERN_TILE : i) * q_bytes, x, k);
         if (interleave && (i % KERN_TILE == KERN_TILE - 1 || i == to - 1)) {
             kern_acts_block *tile = r.tiles + i / KERN_TILE * kern_acts_blocks(k);
             t->kern->interleave(tile, r.q, q_bytes, i % KERN_TILE + 1, k);
@@ -107,12 +120,16 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, b
 static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
 
 static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
+static bool takes_bf16(const team *t, const weight *w) { return t->fast && t->kern->bmul && w->type == QUANT_BF16; }
+static void add_form(const team *t, const weight *w, forms *want) {
+    *(takes_int8(t, w) ? &want->int8 : takes_bf16(t, w) ? &want->bf16 : &want->f32) = true;
+}
 
 /* Rows [from, to) of w are about to be multiplied with n_x tokens. */
 static void enter_product(const team *t, prof_op op, const weight *w, size_t from, size_t to, size_t n_x) {
     const uint64_t rows = to - from;
     prof_enter(t->prof, op, w->role, (int)w->type);
-    prof_count(t->prof, takes_int8(t, w) ? PROF_INT8 : PROF_F32, rows * w->row_bytes, 2 * rows * w->cols * n_x);
+    prof_count(t->prof, takes_int8(t, w) ? PROF_INT8 : takes_bf16(t, w) ? PROF_BF16 : PROF_F32, rows * w->row_bytes, 2 * rows * w->cols * n_x);
 }
 
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m) {
@@ -177,7 +194,12 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
         return;
     }
     kern_fmul f = {w->data + mat * w->mat_bytes + from * w->row_bytes, w->row_bytes, to - from, w->cols, in->f,
-                   in->ld, n_x, index, out};
+                   in->ld, n_x, index, out, in->b};
+    if (takes_bf16(t, w)) {
+        f.ldx = in->ldb;
+        t->kern->bmul(&f);
+        return;
+    }
     if (t->kern->fmul[w->type]) {
         t->kern->fmul[w->type](&f);
         return;
@@ -200,14 +222,13 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     if (n_rows == 0 || n_outs == 0) return;
     size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, units = 0;
-    bool want_q = false, want_f = false;
+    forms want = {0};
     for (size_t i = 0; i < n_outs; i++) {
         assert(outs[i].w->cols == k);
-        if (takes_int8(t, outs[i].w)) want_q = true;
-        else want_f = true;
+        add_form(t, outs[i].w, &want);
         units += units_of(outs[i].w);
     }
-    input x = make_input(t, in, n_rows, k, want_q, want_f, true);
+    input x = make_input(t, in, n_rows, k, want, true);
     size_t from, to;
     pool_share(units, 1, t->ith, t->nth, &from, &to);
     for (size_t i = 0, first = 0; i < n_outs && first < to; i++) {
@@ -230,13 +251,12 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
                 const expert_out *outs, size_t n_outs) {
     if (n_assign == 0 || n_outs == 0) return;
     size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols;
-    bool want_q = false, want_f = false;
+    forms want = {0};
     for (size_t i = 0; i < n_outs; i++) {
         assert(outs[i].w->cols == k);
-        if (takes_int8(t, outs[i].w)) want_q = true;
-        else want_f = true;
+        add_form(t, outs[i].w, &want);
     }
-    input x = make_input(t, in, n_in_rows, k, want_q, want_f, false);
+    input x = make_input(t, in, n_in_rows, k, want, false);
     size_t step = sizeof *assign / sizeof(int32_t), turn = 0;
     for (size_t a = 0, end; a < n_assign; a = end) {
         size_t e = (size_t)assign[a].expert;

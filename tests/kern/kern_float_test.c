@@ -1,6 +1,7 @@
 /* kern_float_test.c: norms, activation functions, softmax, conversions and float products of every rung against
  * the scalar ones: odd sizes, special values, buffers that end at a guard page. */
 #include "kern/check.h"
+#include "kernel/generic/ref.h"
 
 static const size_t sizes[] = {1, 2, 7, 15, 16, 17, 31, 32, 33, 64, 100, 129};
 
@@ -225,7 +226,7 @@ static double check_fmul(const kern_table *ref, const kern_table *t, quant_type 
     rng_seed(&r, check.seed, 4);
     double worst = 0;
     for (int i = 0; i < 60; i++) {
-        size_t k = 1 + rng_below(&r, 70), n_rows = 1 + rng_below(&r, 21), n_x = 1 + rng_below(&r, 9), ld = n_rows + 2;
+        size_t k = 1 + rng_below(&r, 70), n_rows = 1 + rng_below(&r, 21), n_x = 1 + rng_below(&r, 15), ld = n_rows + 2;
         size_t size = type == QUANT_F32 ? 4 : 2, ny = (n_x - 1) * ld + n_rows;
         guarded w = guarded_new(n_rows * k * size), x = guarded_floats(n_x * k, &r, 1), bias = guarded_floats(n_rows, &r, 1);
         guarded a = guarded_floats(ny, &r, 1), b = guarded_new(ny * sizeof(float));
@@ -236,6 +237,34 @@ static double check_fmul(const kern_table *ref, const kern_table *t, quant_type 
         ref->fmul[type](&f);
         f.out.y = floats(&b);
         t->fmul[type](&f);
+        if (memcmp(a.p, b.p, b.n) != 0) worst = fmax(worst, fmax(1e-30, error_of(f.out.y, floats(&a), ny)));
+        guarded_free(&w);
+        guarded_free(&x);
+        guarded_free(&bias);
+        guarded_free(&a);
+        guarded_free(&b);
+    }
+    return worst;
+}
+
+/* bmul; no scalar version is in the table, as f32 is as fast without the instructions. */
+static double check_bmul(const kern_table *t) {
+    rng r;
+    rng_seed(&r, check.seed, 5);
+    double worst = 0;
+    for (int i = 0; i < 60; i++) {
+        size_t k = 1 + rng_below(&r, 140), n_rows = 1 + rng_below(&r, 21), n_x = 1 + rng_below(&r, 15), ld = n_rows + 2;
+        size_t ny = (n_x - 1) * ld + n_rows;
+        guarded w = guarded_new(n_rows * k * 2), x = guarded_new(n_x * k * 2), bias = guarded_floats(n_rows, &r, 1);
+        guarded a = guarded_floats(ny, &r, 1), b = guarded_new(ny * sizeof(float));
+        random_row(QUANT_BF16, w.p, n_rows * k, &r);
+        random_row(QUANT_BF16, x.p, n_x * k, &r);
+        memcpy(b.p, a.p, b.n);
+        kern_fmul f = {.w = w.p, .row_bytes = k * 2, .n_rows = n_rows, .k = k, .xb = (const uint16_t *)(const void *)x.p,
+                       .ldx = k, .n_x = n_x, .out = {floats(&a), ld, i % 3 ? floats(&bias) : NULL, 0.7f, i & 1}};
+        kern_bmul_ref(&f);
+        f.out.y = floats(&b);
+        t->bmul(&f);
         if (memcmp(a.p, b.p, b.n) != 0) worst = fmax(worst, fmax(1e-30, error_of(f.out.y, floats(&a), ny)));
         guarded_free(&w);
         guarded_free(&x);
@@ -261,7 +290,7 @@ static double time_of(const kern_table *t, const char *name, int variant) {
         TIME_NS(ns, t->tile(&(kern_tile){y, x, x, 64, 64, 64, 24, 64, 64, false}));
     else if (strcmp(name, "fmul") == 0)
         TIME_NS(ns, t->fmul[variant](&(kern_fmul){(const unsigned char *)x, K * (variant == QUANT_F32 ? 4 : 2), ROWS, K, x, K,
-                                                  1, {0}, {w, ROWS, NULL, 1, false}}));
+                                                  1, {0}, {w, ROWS, NULL, 1, false}, NULL}));
     else return 0;
     return ns;
 }
@@ -305,6 +334,10 @@ static void check_rung(const kern_table *ref, const kern_table *before, const ke
         (void)snprintf(name, sizeof name, "act %s", acts[f]);
         (void)snprintf(check.what, sizeof check.what, "%s, %s", name, check.rung);
         judge(ref, t, name, "act", f, check_act(ref, t, (act_fn)f), 1e-12);
+    }
+    if (t->bmul && t->bmul != before->bmul) {
+        (void)snprintf(check.what, sizeof check.what, "bf16 by bf16 mul, %s", check.rung);
+        judge(ref, t, "bf16 by bf16 mul", "", 0, check_bmul(t), 0);
     }
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         (void)snprintf(name, sizeof name, "%s mul", types[i]);

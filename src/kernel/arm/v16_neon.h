@@ -76,6 +76,9 @@ static inline float v_sum(v16 v) {
     float32x2_t t = vadd_f32(vget_low_f32(s), vget_high_f32(s));
     return vget_lane_f32(t, 0) + vget_lane_f32(t, 1);
 }
+static inline void v_sum4(float *y, const v16 *v) {
+    for (int i = 0; i < 4; i++) y[i] = v_sum(v[i]);
+}
 static inline float v_largest(v16 v) {
     return vmaxvq_f32(vmaxq_f32(vmaxq_f32(v.q[0], v.q[2]), vmaxq_f32(v.q[1], v.q[3])));
 }

@@ -155,6 +155,21 @@ static void float_product(const kern_fmul *a, size_t size, void (*widen)(float *
         }
 }
 
+void kern_bmul_ref(const kern_fmul *a) {
+    for (size_t r = 0; r < a->n_rows; r++)
+        for (size_t t = 0; t < a->n_x; t++) {
+            const uint16_t *x = a->xb + kern_x_row(&a->index, t) * a->ldx;
+            float s[16] = {0};
+            for (size_t i = 0; i < a->k; i += 2)
+                for (size_t j = MIN(i + 2, a->k); j-- > i;) {
+                    float w;
+                    kern_widen_bf16_ref(&w, a->w + r * a->row_bytes + 2 * j, 1);
+                    s[i / 2 % 16] += w * quant_bf16_to_f32(x[j]); /* a product of two bf16 is exact */
+                }
+            kern_put_ref(&a->out, kern_y_row(&a->index, t), r, tree16(s));
+        }
+}
+
 void kern_widen_f32_ref(float *dst, const void *src, size_t n) { memcpy(dst, src, n * sizeof *dst); }
 void kern_widen_f16_ref(float *dst, const void *src, size_t n) {
     for (size_t i = 0; i < n; i++) {

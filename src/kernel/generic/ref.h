@@ -15,6 +15,7 @@ void kern_mul_ref(const kern_mul *a);
 void kern_fmul_f32_ref(const kern_fmul *a);
 void kern_fmul_f16_ref(const kern_fmul *a);
 void kern_fmul_bf16_ref(const kern_fmul *a);
+void kern_bmul_ref(const kern_fmul *a);
 void kern_widen_f32_ref(float *dst, const void *src, size_t n);
 void kern_widen_f16_ref(float *dst, const void *src, size_t n);
 void kern_widen_bf16_ref(float *dst, const void *src, size_t n);

@@ -14,6 +14,7 @@ void kern_init_float_avx512(kern_table *t);
 void kern_init_fmul_avx2(kern_table *t);
 void kern_init_fmul_avx512(kern_table *t);
 void kern_init_interleave_avx2(kern_table *t);
+void kern_init_fmul_avx512bf16(kern_table *t);
 void kern_init_attn_avx512bf16(kern_table *t);
 void kern_peaks_avx2(kern_peaks *p);
 void kern_peaks_avxvnni(kern_peaks *p);

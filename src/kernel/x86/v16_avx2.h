@@ -95,6 +95,9 @@ static inline float v_sum(v16 v) {
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
+static inline void v_sum4(float *y, const v16 *v) {
+    for (int i = 0; i < 4; i++) y[i] = v_sum(v[i]);
+}
 static inline float v_largest(v16 v) {
     __m256 a = _mm256_max_ps(v.a, v.b);
     __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

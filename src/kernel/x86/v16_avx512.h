@@ -1,11 +1,11 @@
 /* v16_avx512.h: sixteen floats in one register. Every ISA's header defines for float_tmpl.h and fmul_tmpl.h:
  *   TILE_ROWS, TILE_VECTORS   register tile of kern_tile: rows (at most 6) × vectors
- *   FMUL_ROWS, FMUL_TOKENS    register tile of the float products, both at most 4
+ *   FMUL_ROWS, FMUL_TOKENS    register tile of the float products
  *   v_load, v_store, v_set1, v_add, v_sub, v_mul, v_div, v_fma(a, b, c) = a b + c, v_neg, v_abs, v_round (to even)
  *   v_load_n(p, n), v_store_n(p, n, v)  the first n lanes only, when n < 16; the rest of a loaded vector is 0
  *   v_first(v, n)             v with 0 from lane n on
  *   v_min, v_max              the second operand where either is NaN
- *   v_sum                     pairwise from the outside in; v_largest: the largest lane
+ *   v_sum                     pairwise from the outside in; v_sum4(y, v): those of four vectors; v_largest: the largest lane
  *   v_pow2(n)                 2^n for whole -126 ≤ n ≤ 127
  *   v_zero_below(v, x, c)     0 in the lanes where x < c, else v
  *   v_select_below(x, c, a, b) a where x < c, else b; v_copy_sign(a, b): a ≥ 0 with the sign of b
@@ -32,7 +32,7 @@
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
 #define FMUL_ROWS 4
-#define FMUL_TOKENS 4
+#define FMUL_TOKENS 6
 typedef __m512 v16;
 
 static inline __mmask16 first_lanes(size_t n) { return (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1u); }
@@ -68,6 +68,15 @@ static inline float v_sum(v16 v) {
     __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     b = _mm_add_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+static inline void v_sum4(float *y, const v16 *v) {
+    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x44), _mm512_shuffle_f32x4(v[0], v[1], 0xee));
+    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(v[2], v[3], 0x44), _mm512_shuffle_f32x4(v[2], v[3], 0xee));
+    __m512 s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0xb1));
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_ps(y, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, s)));
 }
 static inline float v_largest(v16 v) { return _mm512_reduce_max_ps(v); }
 static inline v16 v_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
