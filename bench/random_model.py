@@ -109,6 +109,26 @@ class Model:
 RMS = {"attention__layer_norm_rms_epsilon": 1e-5}
 
 
+def mamba(path, layers=24):
+    """Mamba 130M."""
+    n, inner, state, rank = 768, 1536, 16, 48
+    m = Model(path, "mamba", n, layers, 0, ssm__inner_size=inner, ssm__conv_kernel=4, ssm__state_size=state,
+              ssm__time_step_rank=rank, **RMS)
+    for i in range(layers):
+        p = f"blk.{i}."
+        m.vec(p + "attn_norm", n)
+        m.mat(p + "ssm_in", n, 2 * inner)
+        m.f32(p + "ssm_conv1d.weight", inner, 4)
+        m.f32(p + "ssm_conv1d.bias", inner)
+        m.mat(p + "ssm_x", inner, rank + 2 * state)
+        m.f32(p + "ssm_dt.weight", inner, rank)
+        m.f32(p + "ssm_dt.bias", inner)
+        m.f32(p + "ssm_a", inner, state, low=-1.0, high=-0.1)
+        m.f32(p + "ssm_d", inner)
+        m.mat(p + "ssm_out", inner, n)
+    m.close()
+
+
 def mamba2(path, layers=24):
     """Mamba-2 130M."""
     m = Model(path, "mamba2", 768, layers, 0, ssm__inner_size=1536, ssm__conv_kernel=4, ssm__state_size=128,
@@ -253,7 +273,7 @@ def olmoe(path, layers=8):
     m.close()
 
 
-MODELS = {f.__name__: f for f in (mamba2, granite_h, falcon_h1, lfm2, qwen35, rwkv7, olmoe)}
+MODELS = {f.__name__: f for f in (mamba, mamba2, granite_h, falcon_h1, lfm2, qwen35, rwkv7, olmoe)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in MODELS:

@@ -164,7 +164,8 @@ typedef struct kern_pairs {
 
 /* One token of a recurrence, on a tile of w ≤ KERN_SCAN_W channels whose state is s[n, w]. Row i of the state decays
  * by g_i = decay[i · decay_step] (step 0: one number for all), takes in[i] · x and gives out[i] · s_i:
- *   scan_each   s_i = g_i s_i + in_i x;  y = sum out_i s_i;  decay is [n, w], each element its own
+ *   scan_each   g = exp(decay · pace), each element its own: decay is [n, w], pace [w]; s_i = g_i s_i + in_i x;
+ *               y = sum out_i s_i
  *   scan_delta  x' = beta (x - sum probe_i g_i s_i);  s_i = g_i s_i + in_i x';  y likewise
  *   scan_back   k = sum probe_i s_i;  s_i = g_i s_i + in_i x + back_i k;        y likewise
  * y[w] is added to when `add`. Source: Gu and Dao 2023 (Mamba), alg. 2; Kimi Team 2025, §3; Peng et al. 2025
@@ -176,7 +177,7 @@ typedef struct kern_scan {
     const float *decay;
     size_t decay_step;
     const float *in, *out;      /* [n] */
-    const float *x;             /* [w] */
+    const float *x, *pace;      /* [w] */
     const float *probe, *back;  /* [n] */
     float beta;
     float *y;

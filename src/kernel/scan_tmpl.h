@@ -43,8 +43,11 @@ enum scan_kind { SCAN_ROWS, SCAN_EACH, SCAN_BACK };
 /* Every row: decay, then what comes in; and its part of y. */
 INLINE void scan_step(const struct scan_part *p, const enum scan_kind kind, const v16 x[4], const v16 known[4]) {
     const kern_scan *a = p->a;
-    v16 sum[2][4];
-    UNROLL for (int v = 0; v < p->nv; v++) sum[0][v] = sum[1][v] = v_set1(0.0f);
+    v16 sum[2][4], pace[4];
+    UNROLL for (int v = 0; v < p->nv; v++) {
+        sum[0][v] = sum[1][v] = v_set1(0.0f);
+        if (kind == SCAN_EACH) pace[v] = scan_vector(p, a->pace, v);
+    }
     for (size_t i = 0; i < a->n; i += 2)
         UNROLL for (size_t k = 0; k < 2; k++) {
             if (k && i + 1 == a->n) break;
@@ -52,7 +55,7 @@ INLINE void scan_step(const struct scan_part *p, const enum scan_kind kind, cons
             const v16 in = v_set1(a->in[r]), out = v_set1(a->out[r]), back = v_set1(kind == SCAN_BACK ? a->back[r] : 0.0f);
             const v16 all = v_set1(kind == SCAN_EACH ? 0.0f : a->decay[r * a->decay_step]);
             UNROLL for (int v = 0; v < p->nv; v++) {
-                const v16 decay = kind == SCAN_EACH ? scan_vector(p, a->decay + r * a->w, v) : all;
+                const v16 decay = kind == SCAN_EACH ? v_exp(v_mul(scan_vector(p, a->decay + r * a->w, v), pace[v])) : all;
                 v16 s = v_fma(in, x[v], v_mul(scan_vector(p, a->s + r * a->w, v), decay));
                 if (kind == SCAN_BACK) s = v_fma(back, known[v], s);
                 scan_store(a->s + r * a->w + p->j + 16 * (size_t)v, v == p->nv - 1 ? p->tail : 16, s);

@@ -3,8 +3,6 @@
  * B and C: Jamba (Lieber et al. 2024, §6.3), Falcon Mamba. */
 #include "model/ssm.h"
 
-enum { DECAY_ROWS = 32 }; /* states whose decays are made at a time, on the stack */
-
 struct mamba {
     ssm_conv conv;
     const float *a; /* tiles of [d_state][w], as the state lies */
@@ -109,31 +107,20 @@ static void project(fwd *f, const layer *l, const struct mamba_mem *b) {
     op_linear(&f->t, &dt_in, f->n, &dt_out, 1);
 }
 
-/* One token of a tile: s[i][c] = exp(dt[c] a[i][c]) s[i][c] + b[i] dx[c]; y[c] = sum_i s[i][c] c[i]. */
-static void step(const team *t, float *s, size_t d_state, size_t w, const float *a, const float *dt, const float *dx, const float *bc, float *y) {
-    float decay[DECAY_ROWS * SSM_TILE];
-    for (size_t i = 0; i < d_state; i += DECAY_ROWS) {
-        size_t n = MIN(d_state - i, (size_t)DECAY_ROWS);
-        for (size_t k = 0; k < n; k++)
-            for (size_t j = 0; j < w; j++) decay[k * w + j] = dt[j] * a[(i + k) * w + j];
-        (void)t->kern->exp_sum(decay, 0, n * w);
-        t->kern->scan_each(&(kern_scan){.s = s + i * w, .n = n, .w = w, .decay = decay, .in = bc + i, .out = bc + d_state + i, .x = dx, .y = y, .add = i > 0});
-    }
-}
-
 /* One tile of channels over the tokens of one sequence. */
 static void scan_tile(const fwd *f, const layer *l, const struct mamba *p, float *st, const struct mamba_mem *b, size_t first, size_t row, size_t n) {
     const hparams *h = &f->m->hp;
+    const kern_table *kern = f->t.kern;
     size_t d = h->d_inner, ns = h->d_state, w = MIN(d - first, (size_t)SSM_TILE), ld = x_rows(f->m);
-    const float *skip = l->slots[R_SSM_D].vec + first;
-    float dt[SSM_TILE], dx[SSM_TILE];
+    float dx[SSM_TILE];
     for (size_t r = row; r < row + n; r++) {
         const float *x = b->x + r * d + first, *bc = b->dbc + r * ld + h->dt_rank;
-        float *y = b->y + r * d + first;
-        ssm_act(&f->t, ACT_SOFTPLUS, dt, b->dt + r * d + first, NULL, w);
-        for (size_t j = 0; j < w; j++) dx[j] = x[j] * dt[j];
-        step(&f->t, st + first * ns, ns, w, p->a + first * ns, dt, dx, bc, y);
-        for (size_t j = 0; j < w; j++) y[j] += x[j] * skip[j];
+        float *y = b->y + r * d + first, *dt = b->dt + r * d + first;
+        kern->act(ACT_SOFTPLUS, dt, dt, NULL, w);
+        kern->act(ACT_NONE, y, x, l->slots[R_SSM_D].vec + first, w);
+        kern->act(ACT_NONE, dx, x, dt, w);
+        kern->scan_each(&(kern_scan){.s = st + first * ns, .n = ns, .w = w, .decay = p->a + first * ns, .pace = dt, .in = bc, .out = bc + ns, .x = dx,
+                                     .y = y, .add = true});
     }
 }
 

@@ -34,7 +34,7 @@ static void drop_inputs(struct inputs *i) {
 
 static kern_scan call_of(const struct inputs *i, int side, size_t decay_step, bool add) {
     return (kern_scan){.s = floats(&i->s[side]), .n = i->n, .w = i->w, .decay = floats(&i->decay), .decay_step = decay_step,
-                       .in = floats(&i->in), .out = floats(&i->out), .x = floats(&i->x), .probe = floats(&i->probe), .back = floats(&i->back),
+                       .in = floats(&i->in), .out = floats(&i->out), .x = floats(&i->x), .pace = floats(&i->x), .probe = floats(&i->probe), .back = floats(&i->back),
                        .beta = 0.7f, .y = floats(&i->y[side]), .add = add};
 }
 

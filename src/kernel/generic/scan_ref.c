@@ -22,7 +22,8 @@ static void step(const kern_scan *a, bool each, const float *x, const float *kno
     for (size_t i = 0; i < a->n; i++)
         for (size_t c = 0; c < a->w; c++) {
             float *s = a->s + i * a->w + c;
-            *s = *s * a->decay[each ? i * a->w + c : i * a->decay_step] + a->in[i] * x[c];
+            float decay = each ? expf(a->decay[i * a->w + c] * a->pace[c]) : a->decay[i * a->decay_step];
+            *s = *s * decay + a->in[i] * x[c];
             if (known) *s += a->back[i] * known[c];
             sum[i % 2][c] += *s * a->out[i];
         }
