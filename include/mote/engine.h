@@ -19,7 +19,7 @@ enum { MOTE_LOG_DEBUG, MOTE_LOG_INFO, MOTE_LOG_WARN };
 
 typedef struct mote_engine_opts {
     size_t size;
-    int n_threads;    /* 0: one per core that this process may use */
+    int n_threads;    /* 0: by measurement, at most one per fast core that this process may use */
     const char *isa;  /* highest rung of the ISA ladder to use: "scalar", "avx2", …; NULL: the best */
     void (*log)(void *ctx, int level, const char *line); /* lines worth knowing, no newline; may be NULL */
     void *log_ctx;

@@ -2,6 +2,7 @@
 #ifndef MOTE_BASE_CPU_H
 #define MOTE_BASE_CPU_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Features that ship together are one flag, weakest first: each x86 rung implies the ones below. */
@@ -24,5 +25,10 @@ uint32_t cpu_mask_by_name(const char *name, int *ok);
 const char *cpu_rung_name(uint32_t flags); /* the highest rung in flags */
 const char *cpu_model_name(char *out, unsigned long cap);
 int cpu_cores_usable(void); /* cores in this process's affinity mask, ≥ 1 */
+
+/* Threads to start with: the fast physical cores that this process may use, within its control group's quota; ≥ 1. */
+int cpu_threads_default(void);
+/* The same for a tree of files at `root` ("" for this machine's) and the given CPUs. */
+int cpu_threads_in(const char *root, const bool *usable, int n_cpus);
 
 #endif

@@ -96,7 +96,7 @@ static void *work(void *arg) {
 
 mote_status pool_open(pool **out, int n_threads, mote_error *err) {
     *out = NULL;
-    if (n_threads <= 0) n_threads = cpu_cores_usable();
+    if (n_threads <= 0) n_threads = cpu_threads_default();
     if (n_threads > POOL_THREADS_MAX)
         FAIL(err, MOTE_E_RANGE, "%d threads asked for, at most %d are possible", n_threads, POOL_THREADS_MAX);
     pool *p = mem_alloc_aligned(sizeof *p);

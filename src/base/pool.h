@@ -13,7 +13,7 @@
 
 typedef struct pool pool;
 
-/* n_threads ≤ 0 means one per usable core. Thread 0 is the caller of pool_run. */
+/* n_threads ≤ 0 means cpu_threads_default. Thread 0 is the caller of pool_run. */
 mote_status pool_open(pool **out, int n_threads, mote_error *err);
 void pool_close(pool **p);
 int pool_size(const pool *p);

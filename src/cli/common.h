@@ -17,7 +17,7 @@ typedef struct model_flags {
     OPT_STR(S, F.model, "model", "m", "MODEL", "GGUF file, Hugging Face folder or name (the default model when absent)")
 #define MODEL_OPTIONS(S, F)                                                                                      \
     MODEL_OPT(S, F),                                                                                             \
-    OPT_INT(S, F.threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),                             \
+    OPT_INT(S, F.threads, "threads", "t", "N", 0, 256, "threads (0: by measurement)"),                             \
     OPT_STR(S, F.cpu_mask, "cpu-mask", NULL, "RUNG",                                                             \
             "highest instruction set to use: scalar, avx2, avx512, avx512vnni, neon, … (also MOTE_CPU_MASK)"),   \
     OPT_FLAG(S, F.no_mmap, "no-mmap", NULL, "read the model into memory instead of mapping it"),                 \

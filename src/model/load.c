@@ -107,6 +107,7 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
 }
 
 void model_warm(const model *m, pool *p) { weights_pack(m->packer, p); }
+bool model_is_warm(const model *m) { return m->packer->done; }
 
 /* What the kernels read of a weight: its panels, or the file's rows. */
 static const void *resident(const weight *w, size_t *bytes) {

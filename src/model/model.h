@@ -34,6 +34,7 @@ void model_close(model **m);
  * generated or the prompt turns out to be long: a model opens in the time its tables take, and who asks for one answer
  * never pays for more. */
 void model_warm(const model *m, pool *p);
+bool model_is_warm(const model *m);
 
 typedef struct model_info {
     const char *arch;       /* general.architecture */

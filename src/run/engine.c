@@ -31,6 +31,7 @@ mote_status engine_open(mote_engine **out, const mote_engine_opts *o, mote_error
     }
     atomic_init(&e->refs, 1);
     e->cpu_mask = mask;
+    e->tune = o->n_threads == 0;
     e->log = (log_sink){o->log, o->log_ctx};
     *out = e;
     return MOTE_OK;

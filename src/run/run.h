@@ -17,6 +17,7 @@
 #include "mote/session.h"
 #include "run/sampler.h"
 #include "tensor/tensor.h"
+#include "run/tuner.h"
 #include "token/token.h"
 
 #include <pthread.h>
@@ -27,6 +28,7 @@ struct mote_engine {
     atomic_size_t refs;
     pool *pool;
     pthread_mutex_t lock;
+    bool tune;         /* no number of threads was asked for: each model finds its own */
     uint32_t cpu_mask; /* for model_opts */
     log_sink log;
 };
@@ -45,6 +47,7 @@ struct mote_model {
     char *path;
     char arch[64], name[128];
     size_t n_ctx_train, n_embd;
+    run_tuner decoding, prefill; /* threads of passes; under the engine's lock */
     size_t n_embed_max; /* tokens of a text that is embedded; 0: n_ctx_train */
 };
 mote_status run_model_open(mote_model **out, mote_engine *e, const char *path, const mote_model_opts *o,

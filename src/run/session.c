@@ -185,10 +185,31 @@ static mote_status context_full(const mote_session *s, size_t need, mote_error *
 
 /* ---- passes ---- */
 
-mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err) {
-    (void)pthread_mutex_lock(&s->model->engine->lock);
+/* Who has not said how many threads there should be gets what is fastest for one token at a time and for many. */
+enum { MANY_TOKENS = 64 };
+
+static mote_status forward_tuned(mote_session *s, const model_batch *b, mote_error *err) {
+    mote_model *m = s->model;
+    pool *threads = m->engine->pool;
+    run_tuner *t = b->n >= MANY_TOKENS ? &m->prefill : &m->decoding;
+    t->n_max = pool_size(threads);
+    bool comparable = model_is_warm(m->m) && !s->o.exact && (b->n >= MANY_TOKENS || b->n == b->n_segs);
+    pool_limit(threads, comparable || t->settled ? run_tuner_threads(t) : t->n_max);
+    uint64_t t0 = clock_ns();
     mote_status st = model_forward(s->st, b, err);
-    (void)pthread_mutex_unlock(&s->model->engine->lock);
+    double ns = (double)(clock_ns() - t0) / (double)b->n;
+    pool_limit(threads, t->n_max);
+    if (st == MOTE_OK && comparable && run_tuner_took(t, ns))
+        log_line(&m->engine->log, LOG_INFO, "%s on %d of %d threads: %.3f ms a token", t == &m->prefill ? "prefill" : "decoding",
+                 t->best, t->n_max, t->best_ns * 1e-6);
+    return st;
+}
+
+mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err) {
+    mote_engine *e = s->model->engine;
+    (void)pthread_mutex_lock(&e->lock);
+    mote_status st = e->tune && pool_size(e->pool) > 1 ? forward_tuned(s, b, err) : model_forward(s->st, b, err);
+    (void)pthread_mutex_unlock(&e->lock);
     return st;
 }
 
