@@ -11,11 +11,12 @@
 #include "run/spec.h"
 
 #define MARGIN 1.03          /* expected gain below which nothing is tried */
-#define SLOPE 0.1            /* what a further row takes, in t1, where nothing is measured */
+#define STEP 0.3             /* what having several rows takes, in t1, where nothing is measured: their logits … */
+#define SLOPE 0.1            /* … are all computed; and what a further row takes */
 #define STALE 512            /* passes after which a measurement is no longer believed */
 #define PLAIN_EVERY 128      /* one pass in so many is plain at least, so that t1 is fresh */
 #define LOSS_SHARE 0.01      /* of the time spent may be lost */
-#define LOSS_PASSES 4        /* and so many t1 on top, to begin with */
+#define LOSS_PASSES 2        /* and so many t1 on top, to begin with */
 #define BALANCE_PASSES 16    /* time won, in t1, that may be lost again */
 
 void spec_odds_hear(spec_odds *o, unsigned level, bool hit) {
@@ -57,7 +58,7 @@ double spec_cost_of(const spec_cost *c, size_t rows) {
     while (above <= SPEC_ROWS && !known(c, above)) above++;
     double low = below == 1 ? 1 : c->ratio[below];
     if (below == rows) return low * c->t1;
-    double guess = low + SLOPE * (double)(rows - below);
+    double guess = low + SLOPE * (double)(rows - below) + (below == 1 ? STEP : 0);
     if (above <= SPEC_ROWS) {
         double slope = (c->ratio[above] - low) / (double)(above - below);
         guess = low + MAX(slope, 0) * (double)(rows - below);
