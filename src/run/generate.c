@@ -120,6 +120,13 @@ static mote_status draw(generation *g, int32_t *id, mote_error *err) {
     return MOTE_OK;
 }
 
+static mote_status draw_timed(generation *g, int32_t *id, mote_error *err) {
+    double begun = now_ms();
+    mote_status st = draw(g, id, err);
+    if (g->o->speculator) spec_drew(g->o->speculator, 1e6 * (now_ms() - begun));
+    return st;
+}
+
 /* Tokens whose caches will be there when the next is fed: without what is only guessed yet. */
 static size_t length(const generation *g) {
     return g->o->speculator ? g->o->speculator->len : g->s->seqs[g->seq].n;
@@ -140,7 +147,7 @@ static mote_status loop(generation *g, mote_error *err) {
     for (;;) {
         int32_t id;
         if (atomic_load(&g->s->cancel)) FAIL(err, MOTE_E_CANCELLED, "cancelled");
-        TRY(draw(g, &id, err));
+        TRY(draw_timed(g, &id, err));
         if (g->vocab && tok_is_eog(g->vocab, id) && !(g->o->ignore_end && !g->o->sampler)) {
             r->finish = MOTE_FINISH_END;
             return MOTE_OK;

@@ -153,7 +153,8 @@ struct mote_speculator {
     size_t n_run;    /* of p's tokens were computed … */
     size_t at;       /* … and so many, computed or not, came true */
     bool p_open;     /* the next token can still be p's */
-    double pass_ns;  /* the time of the last pass, guessing included; 0: booked already */
+    size_t rows_run, rows_before; /* rows of the last pass, 0: booked already; of that before it, 0: none */
+    double pass_ns, save_ns;      /* time of the last pass with the draws from it; of the snapshot before it */
     size_t n_tokens, n_speculative;
 };
 
@@ -166,6 +167,8 @@ mote_status spec_begin(mote_speculator *sp, mote_session *s, size_t seq, const m
 /* Moves on by the token that was drawn; the sequence's logits are then those after it. left: tokens that may
  * still be wanted after it. query: see run_feed; answered when the pass guesses nothing. Errors as run_append. */
 mote_status spec_advance(mote_speculator *sp, int32_t id, size_t left, const head_query *query, mote_error *err);
+/* A draw from the sequence's logits took so long: what a token takes is a pass and a draw. */
+static inline void spec_drew(mote_speculator *sp, double ns) { sp->pass_ns += ns; }
 /* Leaves in the caches what was generated, nothing else. */
 void spec_end(mote_speculator *sp);
 

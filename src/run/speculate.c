@@ -121,14 +121,30 @@ static bool learn(mote_speculator *sp, int32_t id) {
     return hit;
 }
 
+/* What plain decoding takes is learnt from plain passes behind plain ones: a pass of many rows leaves the caches
+ * and the head's screen to the next one as plain decoding would not, and answers for that. */
+static void book_pass(mote_speculator *sp, size_t tokens) {
+    spec_cost *c = &sp->cost;
+    size_t rows = sp->rows_run;
+    bool plain = rows == 1, measured = plain ? c->n_t1 > 2 : c->n[MIN(rows, (size_t)SPEC_ROWS)] > 2;
+    double most = 2 * spec_cost_of(c, rows); /* one that another program has interrupted says little */
+    double ns = (measured ? MIN(sp->pass_ns, most) : sp->pass_ns) + sp->save_ns;
+    bool as_ever = plain && sp->rows_before <= 1;
+    if (!plain || sp->rows_before == 1) spec_cost_pass(c, rows, sp->pass_ns);
+    else c->passes++;
+    if (as_ever || c->n_t1 <= 2) c->spent += ns;
+    else spec_cost_book(c, tokens, ns);
+    sp->rows_before = rows;
+}
+
 static void settle(mote_speculator *sp) {
     size_t accepted = MIN(sp->at, sp->n_run);
     if (sp->n_run) {
         sp->who->n_drafted += sp->n_run;
         sp->who->n_accepted += accepted;
     }
-    if (sp->pass_ns > 0) spec_cost_book(&sp->cost, 1 + accepted, sp->pass_ns);
-    sp->pass_ns = 0;
+    if (sp->rows_run) book_pass(sp, 1 + accepted);
+    sp->rows_run = 0;
     sp->n_run = 0;
     if (sp->s->seqs[sp->seq].n <= sp->len) return;
     double begun = now_ns();
@@ -140,7 +156,7 @@ static void forget(mote_speculator *sp) {
     sp->who = NULL;
     sp->p.n = sp->n_run = sp->at = 0;
     sp->p_open = false;
-    sp->pass_ns = 0;
+    sp->rows_run = sp->rows_before = 0;
     sp->mark.at = SIZE_MAX;
 }
 
@@ -260,12 +276,9 @@ static mote_status run_pass(mote_speculator *sp, mote_error *err) {
     }
     double marked = now_ns();
     TRY(run_feed_all(s, &f, 1, err));
-    double took = now_ns() - marked;
-    if (sp->n_run || owed) { /* a pass that another program has interrupted says little about guessing */
-        double most = 2 * spec_cost_of(&sp->cost, rows);
-        sp->pass_ns = (sp->cost.n[MIN(rows, (size_t)SPEC_ROWS)] > 2 ? MIN(took, most) : took) + marked - begun;
-    } else sp->cost.spent += took;
-    spec_cost_pass(&sp->cost, rows, took);
+    sp->pass_ns = now_ns() - marked;
+    sp->save_ns = marked - begun;
+    sp->rows_run = rows;
     sp->len++;
     if (!sp->n_run) return MOTE_OK;
     sp->n_speculative++;
