@@ -231,22 +231,25 @@ def batch_rows(run, path):
 # ---- starting ----
 
 def start_once(args):
-    """Wall time and peak resident memory of one short answer, in rounds; printed as JSON (runs after the prefix)."""
+    """Wall time to the end of an answer of one token, peak resident memory of one of 32, in rounds; printed as JSON (runs
+    after the prefix)."""
     path, peers = args.start_once, shared() / "peers" / "run"
-    commands = {"mote": [args.mote, "run", "-m", path, "-p", "Hello", "-n", "1", "--raw", "-t", str(args.t)]}
+    commands = {"mote": [args.mote, "run", "-m", path, "-p", "Hello", "--raw", "-t", str(args.t)]}
     if not args.no_peers and peers.exists():
-        commands["llama.cpp"] = [str(peers), "llamacpp", "llama-completion", "-m", path, "-p", "Hello", "-n", "1", "-no-cnv", "-t",
+        commands["llama.cpp"] = [str(peers), "llamacpp", "llama-completion", "-m", path, "-p", "Hello", "-no-cnv", "-t",
                                  str(args.t), "--no-warmup"]
     result = []
     for _ in range(args.rounds):
         got = {}
         for who, command in commands.items():
-            began = time.monotonic()
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
-                _, status, usage = os.wait4(p.pid, 0)
-                p.returncode = os.waitstatus_to_exitcode(status)
-            if p.returncode == 0:
-                got[who] = {"start": time.monotonic() - began, "memory": usage.ru_maxrss * 1024 / 1e6}
+            for test, n in (("start", "1"), ("memory", "32")):
+                began = time.monotonic()
+                with subprocess.Popen(command + ["-n", n], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                      stderr=subprocess.DEVNULL) as p:
+                    _, status, usage = os.wait4(p.pid, 0)
+                    p.returncode = os.waitstatus_to_exitcode(status)
+                if p.returncode == 0:
+                    got.setdefault(who, {})[test] = time.monotonic() - began if test == "start" else usage.ru_maxrss * 1024 / 1e6
         result.append(got)
     print(json.dumps(result))
 
@@ -266,7 +269,7 @@ def start_rows(run, path):
 def commit():
     def git(*words):
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "src", "include") else "")
 
 
 def rounded(v):
