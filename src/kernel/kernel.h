@@ -121,6 +121,8 @@ typedef struct kern_screen {
     const int8_t *q;                     /* [k] the activations */
     const struct kern_screen_col *cols;  /* of kern_screen_x, from the level that is meant on */
     float *s, *u;                        /* [n_panels · 16] */
+    float scale, floor;                  /* reach[i]: whether scale · u ≥ floor, or is NaN, for a row of panel i */
+    bool *reach;                         /* [n_panels] */
 } kern_screen;
 typedef void kern_screen_fn(const kern_screen *a);
 /* The panel of which high and rest are the parts. */

@@ -27,7 +27,7 @@ INLINE void take(vf *s, vf *e, vi sum, vf scale, const kern_screen_col *c) {
     hi = vi_dot7(hi, PAIR_AT(w, g, 0), q + 16 + 4 * (g));
 
 /* The strip of row `lane` of one panel. rest: its pair of bits, or NULL for the high part. */
-INLINE void strip(const kern_screen *a, const unsigned char *high, const unsigned char *rest, size_t lane,
+INLINE bool strip(const kern_screen *a, const unsigned char *high, const unsigned char *rest, size_t lane,
                   const bool by_16, float *s_out, float *u_out) {
     const size_t nb = a->k / KERN_BLOCK, in_group = by_16 ? 8 : 2, scale_bytes = by_16 ? 320 : 64;
     const kern_screen_col *c = a->cols;
@@ -58,16 +58,20 @@ INLINE void strip(const kern_screen *a, const unsigned char *high, const unsigne
     }
     const float tiny = 1e-30f;
     vf_store(s_out, s);
-    vf_store(u_out, vf_add(s, vf_add(e, vf_bcast(&tiny))));
+    const vf u = vf_add(s, vf_add(e, vf_bcast(&tiny)));
+    vf_store(u_out, u);
+    return vf_any_reach(vf_mul(u, vf_bcast(&a->scale)), vf_bcast(&a->floor));
 }
 
 INLINE void panels(const kern_screen *a, const bool refine, const bool by_16) {
     const size_t high_bytes = kern_split_high_bytes(a->split, a->k);
     const size_t rest_bytes = refine ? kern_split_rest_bytes(a->split, a->k) : 0;
-    for (size_t i = 0; i < a->n_panels; i++)
+    for (size_t i = 0; i < a->n_panels; i++) {
+        a->reach[i] = false;
         for (size_t lane = 0; lane < KERN_PANEL; lane += VL)
-            strip(a, a->high + i * high_bytes, refine ? a->rest + i * rest_bytes : NULL, lane, by_16,
-                  a->s + i * KERN_PANEL + lane, a->u + i * KERN_PANEL + lane);
+            a->reach[i] |= strip(a, a->high + i * high_bytes, refine ? a->rest + i * rest_bytes : NULL, lane, by_16,
+                                 a->s + i * KERN_PANEL + lane, a->u + i * KERN_PANEL + lane);
+    }
 }
 static void NAME(screen)(const kern_screen *a) {
     if (kern_scales_16(a->split->high.scales)) panels(a, false, true);
@@ -109,12 +113,19 @@ INLINE void merge_block(unsigned char *planes, const unsigned char *h, const uns
 INLINE void merge_panel(unsigned char *panel, const unsigned char *high, const unsigned char *rest, size_t k,
                         const bool six) {
     const size_t nb = k / KERN_BLOCK, pair_bytes = 128 * nb, in_group = six ? 8 : 2, scale_bytes = six ? 320 : 64;
+    const size_t ahead = (nb + in_group - 1) / in_group * scale_bytes + nb * 256, rest_ahead = six ? pair_bytes : 2 * pair_bytes;
     for (size_t b = 0; b < nb;) {
         memcpy(panel, high, scale_bytes);
         panel += scale_bytes;
         high += scale_bytes;
-        for (size_t j = 0; j < in_group && b < nb; j++, b++, panel += six ? 384 : 512, high += 256, rest += 128)
+        for (size_t j = 0; j < in_group && b < nb; j++, b++, panel += six ? 384 : 512, high += 256, rest += 128) {
+            for (size_t i = 0; i < 256; i += 64) __builtin_prefetch(high + ahead + i); /* most often the next panel follows */
+            for (size_t i = 0; i < rest_ahead; i += pair_bytes) {
+                __builtin_prefetch(rest + rest_ahead + i);
+                __builtin_prefetch(rest + rest_ahead + i + 64);
+            }
             for (size_t at = 0; at < 64; at += 4 * VL) merge_block(panel + at, high + at, rest + at, pair_bytes, six);
+        }
     }
 }
 static void NAME(merge)(const kern_split *s, unsigned char *panel, const unsigned char *high,

@@ -26,7 +26,8 @@ static mote_status feed(work *w, size_t n_seq, size_t n, mote_error *err) {
 static mote_status decode(work *w, size_t n, mote_error *err) {
     static const head_query greatest = {.k = 1, .gap = INFINITY};
     mote_session *s = w->s;
-    int32_t next = w->ids[0];
+    const tok_vocab *v = s->model->vocab;
+    int32_t next = v && tok_id(v, TOK_ROLE_BOS) != TOK_NONE ? tok_id(v, TOK_ROLE_BOS) : w->ids[0]; /* as an answer begins */
     if (w->o->n_depth + w->o->n_prompt) TRY(sample_argmax(run_logits(s, 0), s->n_vocab, &next, err));
     for (size_t i = 0; i < n; i++) {
         w->feeds[0] = (run_feed){.seq = 0, .ids = &next, .n = 1, .query = w->o->full_logits ? NULL : &greatest};

@@ -174,24 +174,20 @@ static bool is_known(const common *c, size_t panel) {
     return low < c->n_panels && (size_t)c->panels[low] == panel;
 }
 
-/* Whether a row may reach the floor. y = scale · v rounds as scale · u does, so the order stays. */
-static bool may_reach(const float *u, size_t n, float scale, float floor) {
-    bool may = false;
-    for (size_t i = 0; i < n; i++) may |= !(u[i] * scale < floor);
-    return may;
-}
-
+/* y = scale · v rounds as scale · u does: what is below stays below. */
 static void screen_chunk(const team *t, const head_in *in, const tools *o, finder *f, common *c, size_t from, size_t to) {
     const weight *w = in->w;
     const size_t pair_bytes = kern_split_pair_bytes(w->cols);
     float s[CHUNK * KERN_PANEL], u[CHUNK * KERN_PANEL];
+    bool reach[CHUNK];
     size_t left[CHUNK], n_left = 0;
     kern_screen a = {.split = w->split, .high = split_panel_at(w, from).high, .n_panels = to - from, .k = w->cols,
-                     .q = kern_acts_at(o->acts, w->cols).q, .cols = o->cols, .s = s, .u = u};
+                     .q = kern_acts_at(o->acts, w->cols).q, .cols = o->cols, .s = s, .u = u, .scale = in->scale,
+                     .floor = f->floor, .reach = reach};
     t->kern->screen(&a);
     share_floor(f, c);
     for (size_t i = from; i < to; i++) {
-        if (!may_reach(u + (i - from) * KERN_PANEL, rows_of_panel(w, i), in->scale, f->floor) || is_known(c, i)) continue;
+        if (!reach[i - from] || is_known(c, i)) continue;
         const unsigned char *rest = split_panel_at(w, i).rest;
         for (size_t at = 0; at < pair_bytes; at += 64) __builtin_prefetch(rest + at);
         left[n_left++] = i;
@@ -199,21 +195,22 @@ static void screen_chunk(const team *t, const head_in *in, const tools *o, finde
     a.n_panels = 1;
     a.cols += kern_screen_cols(w->split, w->cols);
     for (size_t j = 0; j < n_left; j++) {
-        size_t i = left[j], n = rows_of_panel(w, i);
+        size_t i = left[j];
         split_panel p = split_panel_at(w, i);
         a.s = s + (i - from) * KERN_PANEL;
         a.u = u + (i - from) * KERN_PANEL;
         a.high = p.high;
         a.rest = p.rest;
+        a.floor = f->floor;
         if (w->split->n_low == 4) {
             t->kern->refine(&a);
             f->n_refined++;
+            if (!reach[0]) continue;
         }
-        if (!may_reach(a.u, n, in->scale, f->floor)) continue;
         float y[KERN_PANEL];
         multiply_panel(t, in, o, i, y);
         f->n_exact++;
-        take_rows(f, i * KERN_PANEL, n, y);
+        take_rows(f, i * KERN_PANEL, rows_of_panel(w, i), y);
         if (f->failed) return;
     }
 }

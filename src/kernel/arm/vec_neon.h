@@ -87,6 +87,7 @@ static inline vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf vf_neg(vf a) { return vnegq_f32(a); }
 static inline vf vf_abs(vf a) { return vabsq_f32(a); }
+static inline int vf_any_reach(vf a, vf floor) { return vminvq_u32(vcltq_f32(a, floor)) == 0; }
 static inline vf vf_i32(vi v) { return vcvtq_f32_s32(vi_words(v)); }
 static inline vf vf_f16(const void *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 static inline vf vf_e8m0(const void *p) {

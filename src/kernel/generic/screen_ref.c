@@ -39,6 +39,8 @@ static void screen(const kern_screen *a, bool refine) {
         }
         a->s[i] = s;
         a->u[i] = s + (e + 1e-30f);
+        bool reach = !(a->u[i] * a->scale < a->floor);
+        a->reach[i / KERN_PANEL] = reach || (r > 0 && a->reach[i / KERN_PANEL]);
     }
 }
 void kern_screen_ref(const kern_screen *a) { screen(a, false); }

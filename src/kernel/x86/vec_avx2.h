@@ -71,6 +71,7 @@ static inline vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf vf_neg(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
 static inline vf vf_abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline int vf_any_reach(vf a, vf floor) { return _mm256_movemask_ps(_mm256_cmp_ps(a, floor, _CMP_NLT_UQ)) != 0; }
 static inline vf vf_i32(vi v) { return _mm256_cvtepi32_ps(v); }
 static inline vf vf_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p)); }
 static inline vf vf_e8m0(const void *p) {

@@ -10,7 +10,8 @@
  *   vi_u8, vi_s8  VL bytes as 32-bit integers
  *   vi_dot(acc, u, p), vi_dot7, vi_dot_signed: acc + the products of four bytes of u (≤ 255, ≤ 127, signed) with the
  *                 four signed ones at p, lane by lane; vi_dot_v, …: at all lanes of a vector
- *   vf_zero, vf_load, vf_store, vf_bcast, vf_mul, vf_add, vf_fma(a, b, c) = a b + c, vf_neg, vf_abs
+ *   vf_zero, vf_load, vf_store, vf_bcast, vf_mul, vf_add, vf_fma(a, b, c) = a b + c, vf_neg, vf_abs,
+ *   vf_any_reach(a, f): whether a lane of a is not below that of f
  *   vf_i32 (converts), vf_f16 (VL halves), vf_e8m0 (VL exponents e: 2^(e - 128)) */
 #ifndef MOTE_KERNEL_X86_VEC_AVX512_H
 #define MOTE_KERNEL_X86_VEC_AVX512_H
@@ -91,6 +92,7 @@ static inline vf vf_add(vf a, vf b) { return _mm512_add_ps(a, b); }
 static inline vf vf_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf vf_neg(vf a) { return _mm512_sub_ps(_mm512_set1_ps(-0.0f), a); }
 static inline vf vf_abs(vf a) { return _mm512_abs_ps(a); }
+static inline int vf_any_reach(vf a, vf floor) { return _mm512_cmp_ps_mask(a, floor, _CMP_NLT_UQ) != 0; }
 static inline vf vf_i32(vi v) { return _mm512_cvtepi32_ps(v); }
 static inline vf vf_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p)); }
 static inline vf vf_e8m0(const void *p) {
