@@ -125,6 +125,15 @@ typedef struct kern_screen {
     bool *reach;                         /* [n_panels] */
 } kern_screen;
 typedef void kern_screen_fn(const kern_screen *a);
+/* y[r] = scale · (W x)[r] for n_rows rows of split panels and one token, a row of kern_acts: the bits that mul gives. */
+typedef struct kern_split_mul {
+    const struct kern_split *split;
+    const unsigned char *high, *rest; /* of the first panel; 64-byte aligned */
+    size_t n_rows, k;
+    const unsigned char *x;
+    float scale, *y;
+} kern_split_mul;
+typedef void kern_split_mul_fn(const kern_split_mul *a);
 /* The panel of which high and rest are the parts. */
 typedef void kern_merge_fn(const struct kern_split *s, unsigned char *panel, const unsigned char *high,
                            const unsigned char *rest, size_t k);
@@ -228,6 +237,7 @@ typedef struct kern_table {
     kern_fmul_fn *bmul;                 /* BF16 by bf16; NULL on rungs without its instructions */
     kern_screen_fn *screen, *refine;
     kern_merge_fn *merge;
+    kern_split_mul_fn *split_mul;
     /* dst: a row of kern_acts made from x[k]. Non-finite x gives a zero block. */
     void (*quantize)(void *dst, const float *x, size_t k);
     /* dst: one tile from n ≤ KERN_TILE rows of kern_acts, x_bytes apart; the tokens from n on are zeros. */

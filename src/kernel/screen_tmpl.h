@@ -1,5 +1,6 @@
 /* screen_tmpl.h: the screen of split matrices (split.h), for any ISA: on the vector operations of mul_tmpl.h.
  * A strip is VL rows of a panel, one vector lane each; sums of float go through the blocks in order. */
+#include "kernel/generic/ref.h"
 #include "kernel/split.h"
 
 /* How far ahead of its use the high part is fetched: it is read as one stream. */
@@ -82,6 +83,77 @@ static void NAME(refine)(const kern_screen *a) {
     else panels(a, true, false);
 }
 
+/* ---- one token times split panels, without putting them together first ---- */
+/* k-groups g and g + 4 of a block, all bits of them. */
+#define WHOLE_8(g)                                                                                            \
+    v = vi_load(h + 64 * (g));                                                                                \
+    w0 = vi_or(vi_sll(NIBBLE(v), 4), vi_or(PAIR_AT(m0, g, 2), PAIR_AT(l0, g, 0)));                            \
+    w1 = vi_or(vi_and(v, vi_set1_8((char)0xf0)), vi_or(PAIR_AT(m1, g, 2), PAIR_AT(l1, g, 0)));                \
+    lo = dot_8(lo, w0, q + 4 * (g));                                                                          \
+    hi = dot_8(hi, w1, q + 16 + 4 * (g));
+#define WHOLE_6(g)                                                                                            \
+    v = vi_load(h + 64 * (g));                                                                                \
+    lo = vi_dot7(lo, vi_or(vi_sll(NIBBLE(v), 2), PAIR_AT(m0, g, 0)), q + 4 * (g));                            \
+    hi = vi_dot7(hi, vi_or(vi_sll(NIBBLE(vi_srl(v, 4)), 2), PAIR_AT(m1, g, 0)), q + 16 + 4 * (g));
+INLINE vi dot_8(vi acc, vi u, const void *x) {
+    return VI_SIGNED ? vi_dot_signed(acc, vi_xor(u, vi_set1_8((char)0x80)), x) : vi_dot(acc, u, x);
+}
+INLINE vf split_strip(const kern_split_mul *a, const kern_acts *x, const unsigned char *high, const unsigned char *rest,
+                      size_t lane, const bool six) {
+    const size_t nb = a->k / KERN_BLOCK, in_group = six ? 8 : 2, scale_bytes = six ? 320 : 64, pair_bytes = 128 * nb;
+    const size_t ahead = (nb + in_group - 1) / in_group * scale_bytes + nb * 256, rest_ahead = six ? pair_bytes : 2 * pair_bytes;
+    const unsigned char *group = high, *r = rest + 4 * lane;
+    const int8_t *q = x->q;
+    vf y = vf_zero();
+    for (size_t b = 0; b < nb; group += scale_bytes + in_group * 256) {
+        const unsigned char *h = group + scale_bytes + 4 * lane;
+        for (size_t j = 0; j < in_group && b < nb; j++, b++, h += 256, r += 128, q += KERN_BLOCK) {
+            if (lane == 0) { /* the next panel */
+                for (size_t i = 0; i < 256; i += 64) __builtin_prefetch(h + ahead + i);
+                for (size_t i = rest_ahead; i < 2 * rest_ahead; i += pair_bytes) {
+                    __builtin_prefetch(r + i);
+                    __builtin_prefetch(r + i + 64);
+                }
+            }
+            vi lo, hi, v, w0, w1, m0 = vi_load(r), m1 = vi_load(r + 64);
+            if (six) {
+                lo = vi_sll(vi_bcast(x->n16 + 2 * b), 5);
+                hi = vi_sll(vi_bcast(x->n16 + 2 * b + 1), 5);
+                WHOLE_6(0) WHOLE_6(1) WHOLE_6(2) WHOLE_6(3)
+                const vf d = vf_f16(group + 2 * lane), d0 = vf_mul(d, vf_i32(vi_s8(group + 32 + 32 * j + lane)));
+                const vf d1 = vf_mul(d, vf_i32(vi_s8(group + 48 + 32 * j + lane)));
+                y = vf_fma(vf_fma(vf_i32(hi), d1, vf_mul(vf_i32(lo), d0)), vf_bcast(x->d + b), y);
+            } else {
+                const vi l0 = vi_load(r + pair_bytes), l1 = vi_load(r + pair_bytes + 64);
+                lo = VI_SIGNED ? vi_zero() : vi_sll(vi_bcast(x->n + b), 7);
+                hi = vi_zero();
+                WHOLE_8(0) WHOLE_8(1) WHOLE_8(2) WHOLE_8(3)
+                y = vf_fma(vf_i32(vi_add(lo, hi)), vf_mul(vf_f16(group + 32 * j + 2 * lane), vf_bcast(x->d + b)), y);
+            }
+        }
+    }
+    return vf_mul(y, vf_bcast(&a->scale));
+}
+INLINE void split_rows(const kern_split_mul *a, const bool six) {
+    const kern_acts x = kern_acts_at_const(a->x, a->k);
+    const size_t high_bytes = kern_split_high_bytes(a->split, a->k), rest_bytes = kern_split_rest_bytes(a->split, a->k);
+    for (size_t r = 0; r < a->n_rows; r += VL) {
+        const size_t i = r / KERN_PANEL;
+        const vf y = split_strip(a, &x, a->high + i * high_bytes, a->rest + i * rest_bytes, r % KERN_PANEL, six);
+        if (r + VL <= a->n_rows) {
+            vf_store(a->y + r, y);
+            continue;
+        }
+        float part[VL];
+        vf_store(part, y);
+        memcpy(a->y + r, part, (a->n_rows - r) * sizeof *part);
+    }
+}
+static void NAME(split_mul)(const kern_split_mul *a) {
+    if (a->split->n_low == 2) split_rows(a, true);
+    else split_rows(a, false);
+}
+
 /* k-groups g and g + 4 of a block of 8 bits: v, m[0], m[1]: its high planes and pairs. */
 #define MERGE_8(g)                                                                                            \
     v = vi_load(h + 64 * (g));                                                                                \
@@ -138,4 +210,5 @@ void NAME(kern_init_screen)(kern_table *t) {
     t->screen = NAME(screen);
     t->refine = NAME(refine);
     t->merge = NAME(merge);
+    t->split_mul = NAME(split_mul);
 }

@@ -12,7 +12,7 @@
  *     |I - 2^n H| = |sum (lo - c) q| ≤ c S                                                    (since 0 ≤ lo ≤ 2c)
  * so sum D dx I ≤ sum D dx 2^n H + sum |D| dx c S, and the right side needs the high part alone. Rounding: H is a
  * multiple of 1/32 below 2^17, exact in f32. |I| and |2^n H| are at most o S. A chain of B fused multiply-adds of
- * terms whose factors were rounded once errs by at most (B + 2) e sum |D| dx o S, e = 2^-24 (Higham 2002, Accuracy
+ * terms that were rounded up to twice errs by at most (B + 4) e sum |D| dx o S, e = 2^-24 (Higham 2002, Accuracy
  * and Stability of Numerical Algorithms, §3.1, with 1 % to spare), both in the product and in the left sum here; the
  * sum of bounds by the same factor of itself; adding the two sums by e of their size. `bound` holds
  * dx S (c + 4 (2 B + 8) e o) (1 + 4 (2 B + 8) e), twice what that needs; 1e-30 is added for terms that underflow. Where the
@@ -63,6 +63,7 @@ bool kern_screen_x(const kern_split *s, const kern_acts *x, size_t k, kern_scree
 
 void kern_screen_ref(const kern_screen *a);
 void kern_refine_ref(const kern_screen *a);
+void kern_split_mul_ref(const kern_split_mul *a);
 void kern_merge_ref(const kern_split *s, unsigned char *panel, const unsigned char *high, const unsigned char *rest,
                     size_t k);
 

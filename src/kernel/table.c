@@ -33,6 +33,7 @@ void kern_table_init(kern_table *t, uint32_t mask) {
         .screen = kern_screen_ref,
         .refine = kern_refine_ref,
         .merge = kern_merge_ref,
+        .split_mul = kern_split_mul_ref,
         .fmul = {[QUANT_F32] = kern_fmul_f32_ref, [QUANT_F16] = kern_fmul_f16_ref, [QUANT_BF16] = kern_fmul_bf16_ref},
         .widen = {[QUANT_F32] = kern_widen_f32_ref, [QUANT_F16] = kern_widen_f16_ref, [QUANT_BF16] = kern_widen_bf16_ref},
         .unzip = {[QUANT_F16] = kern_unzip_f16_ref, [QUANT_BF16] = kern_unzip_bf16_ref},

@@ -133,6 +133,11 @@ static void enter_product(const team *t, prof_op op, const weight *w, size_t fro
 }
 
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m) {
+    if (m.n_x == 1 && !m.tiles && !m.index.xi && !m.index.yi && !m.out.bias && !m.out.add) {
+        split_panel p = split_panel_at(w, from / KERN_PANEL);
+        t->kern->split_mul(&(kern_split_mul){w->split, p.high, p.rest, to - from, w->cols, m.x, m.out.scale, m.out.y});
+        return;
+    }
     m.panels = merged;
     for (; from < to; from += m.n_rows) {
         m.n_rows = MIN((size_t)MERGED * KERN_PANEL, to - from);

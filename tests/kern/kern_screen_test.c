@@ -119,6 +119,17 @@ static void multiply(const kern_table *t, const problem *p, float *y) {
     guarded_free(&scratch);
 }
 
+/* The same product straight from the parts, up to a row in the middle of a panel. */
+static double multiplies_split(const kern_table *t, const problem *p, const float *want) {
+    enum { N = N_ROWS - 3 };
+    guarded y = guarded_new(N * sizeof(float));
+    t->split_mul(&(kern_split_mul){.split = p->split, .high = p->high.p, .rest = p->rest.p, .n_rows = N, .k = p->k,
+                                   .x = p->acts.p, .scale = 1, .y = floats(&y)});
+    double e = error_of(floats(&y), want, N) > 0;
+    guarded_free(&y);
+    return e;
+}
+
 static double merges_back(const kern_table *t, const problem *p) {
     guarded panel = guarded_new(p->panel_bytes);
     double wrong = 0;
@@ -146,7 +157,7 @@ static size_t above(const float *y, const float *u, size_t *infinite) {
 static void check_type(const kern_table *ref, const kern_table *t, quant_type type) {
     rng r;
     rng_seed(&r, check.seed, (uint64_t)type + 7);
-    double merged = 0, same = 0;
+    double merged = 0, multiplied = 0, same = 0;
     size_t n_above = 0, n_rows = 0, infinite = 0;
     for (int trial = 0; trial < SCALE_KINDS * X_KINDS * 4; trial++) {
         int scales = trial % SCALE_KINDS, xs = trial / SCALE_KINDS % X_KINDS;
@@ -158,6 +169,7 @@ static void check_type(const kern_table *ref, const kern_table *t, quant_type ty
         kern_acts x = kern_acts_at(p.acts.p, p.k);
         merged += merges_back(t, &p);
         multiply(t, &p, y);
+        multiplied += multiplies_split(t, &p, y);
         if (kern_screen_x(p.split, &x, p.k, cols_of(&p))) {
             screen_all(ref, &p, y[3] / 2, &a);
             screen_all(t, &p, y[3] / 2, &b);
@@ -176,6 +188,8 @@ static void check_type(const kern_table *ref, const kern_table *t, quant_type ty
     const char *f = quant_get((int)type)->name;
     (void)snprintf(name, sizeof name, "%s merge", f);
     verdict(name, merged, 0, 0, "");
+    (void)snprintf(name, sizeof name, "%s split mul", f);
+    verdict(name, multiplied, 0, 0, "");
     (void)snprintf(name, sizeof name, "%s screen", f);
     verdict(name, same, 0, 0, "");
     (void)snprintf(name, sizeof name, "%s bound", f);

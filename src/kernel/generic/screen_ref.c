@@ -46,7 +46,8 @@ static void screen(const kern_screen *a, bool refine) {
 void kern_screen_ref(const kern_screen *a) { screen(a, false); }
 void kern_refine_ref(const kern_screen *a) { screen(a, true); }
 
-static unsigned level_of(const kern_split *s, const unsigned char *high, const unsigned char *rest, size_t k, size_t b, size_t r, size_t c) {
+static unsigned level_of(const kern_split *s, const unsigned char *high, const unsigned char *rest, size_t k, size_t b,
+                         size_t r, size_t c) {
     unsigned u = high[kern_levels_at(&s->high, b) + 64 * (c / 4 % 4) + 4 * r + c % 4] >> c / 16 * 4 & 15;
     for (unsigned pair = 0; pair < s->n_low / 2u; pair++)
         u = u << 2 | (rest[pair * kern_split_pair_bytes(k) + 128 * b + 64 * (c / 16) + 4 * r + c % 4] >> c / 4 % 4 * 2 & 3);
@@ -71,5 +72,27 @@ void kern_merge_ref(const kern_split *s, unsigned char *panel, const unsigned ch
                 planes[64 * (g % 4) + lane] |= (unsigned char)((u & 15) << g / 4 * 4);
                 planes[256 + 64 * (g / 4) + lane] |= (unsigned char)(u >> 4 << 2 * (g % 4));
             }
+    }
+}
+
+void kern_split_mul_ref(const kern_split_mul *a) {
+    const kern_split *sp = a->split;
+    const kern_acts x = kern_acts_at_const(a->x, a->k);
+    for (size_t i = 0; i < a->n_rows; i++) {
+        const unsigned char *high = a->high + i / KERN_PANEL * kern_split_high_bytes(sp, a->k);
+        const unsigned char *rest = a->rest + i / KERN_PANEL * kern_split_rest_bytes(sp, a->k);
+        size_t r = i % KERN_PANEL;
+        bool by_16 = kern_scales_16(sp->high.scales);
+        float y = 0;
+        for (size_t b = 0; b < kern_acts_blocks(a->k); b++) {
+            float scale[2], min[2];
+            int sum[2] = {0, 0};
+            kern_panel_scales_ref(&sp->high, high, b, r, scale, min);
+            for (size_t c = 0; c < KERN_BLOCK; c++)
+                sum[c / 16] += ((int)level_of(sp, high, rest, a->k, b, r, c) - sp->offset) * x.q[32 * b + c];
+            if (by_16) y = fmaf(fmaf((float)sum[1], scale[1], (float)sum[0] * scale[0]), x.d[b], y);
+            else y = fmaf((float)(sum[0] + sum[1]), scale[0] * x.d[b], y);
+        }
+        a->y[i] = y * a->scale;
     }
 }
