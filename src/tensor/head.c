@@ -20,7 +20,7 @@ typedef struct finder {
     float floor, best, cap;
     size_t k, n_top, n;
     bool failed;
-    size_t n_refined, n_exact; /* panels */
+    size_t n_screened, n_refined, n_exact; /* panels */
     float top[HEAD_K_MAX];     /* heap of the k greatest, the least on top */
     int32_t ids[HEAD_FOUND_MAX];
     float y[HEAD_FOUND_MAX];
@@ -185,6 +185,7 @@ static void screen_chunk(const team *t, const head_in *in, const tools *o, finde
                      .q = kern_acts_at(o->acts, w->cols).q, .cols = o->cols, .s = s, .u = u, .scale = in->scale,
                      .floor = f->floor, .reach = reach};
     t->kern->screen(&a);
+    f->n_screened += to - from;
     share_floor(f, c);
     for (size_t i = from; i < to; i++) {
         if (!reach[i - from] || is_known(c, i)) continue;
@@ -282,6 +283,12 @@ static void gather(const team *t, const head_in *in, const head_query *q, finder
     sort_by_id(out);
 }
 
+/* n bytes of this thread's own. */
+static void *mine(team *t, size_t n) {
+    n = round_up_64(n);
+    return (unsigned char *)bump_bytes(&t->scratch, (size_t)t->nth * n) + (size_t)t->ith * n;
+}
+
 void op_head(team *t, const head_in *in, const head_query *q, head_found *out) {
     const weight *w = in->w;
     size_t mark = bump_mark(&t->scratch), ith = (size_t)t->ith, nth = (size_t)t->nth, k = w->cols;
@@ -289,16 +296,13 @@ void op_head(team *t, const head_in *in, const head_query *q, head_found *out) {
     common *c = bump_bytes(&t->scratch, sizeof *c);
     finder *all = bump_bytes(&t->scratch, nth * stride);
     finder *f = (finder *)(void *)((unsigned char *)all + ith * stride);
-    tools o;
-    o.cols = (kern_screen_col *)(void *)((unsigned char *)bump_bytes(&t->scratch, nth * round_up_64(cols_bytes(k))) + ith * round_up_64(cols_bytes(k)));
-    o.acts = (unsigned char *)bump_bytes(&t->scratch, nth * round_up_64(kern_acts_bytes(k))) + ith * round_up_64(kern_acts_bytes(k));
-    o.merged = (unsigned char *)bump_bytes(&t->scratch, nth * round_up_64(merged_bytes(k))) + ith * round_up_64(merged_bytes(k));
-    o.scratch = (unsigned char *)bump_bytes(&t->scratch, nth * round_up_64(kern_mul_scratch(k))) + ith * round_up_64(kern_mul_scratch(k));
+    tools o = {.cols = mine(t, cols_bytes(k)), .acts = mine(t, kern_acts_bytes(k)), .merged = mine(t, merged_bytes(k)),
+               .scratch = mine(t, kern_mul_scratch(k))};
     f->q = q;
     f->k = q->k ? q->k : 1;
     f->floor = f->best = -INFINITY;
     f->cap = in->cap;
-    f->n_top = f->n = f->n_refined = f->n_exact = 0;
+    f->n_top = f->n = f->n_screened = f->n_refined = f->n_exact = 0;
     t->kern->quantize(o.acts, in->x, k);
     kern_acts x = kern_acts_at(o.acts, k);
     f->failed = !kern_screen_x(w->split, &x, k, o.cols);
@@ -310,13 +314,19 @@ void op_head(team *t, const head_in *in, const head_query *q, head_found *out) {
     for (size_t i = from; i < to; i++) multiply_panel(t, in, &o, (size_t)c->panels[i], c->y + i * KERN_PANEL);
     team_barrier(t);
 
-    team_enter(t, PROF_HEAD);
+    if (t->prof) prof_enter(t->prof, PROF_HEAD, "screen", (int)w->type);
     for (size_t i = 0; i < c->n_panels; i++)
         take_rows(f, (size_t)c->panels[i] * KERN_PANEL, rows_of_panel(w, (size_t)c->panels[i]), c->y + i * KERN_PANEL);
     if (ith) f->n = 0; /* they are thread 0's */
     size_t n_panels = (w->rows + KERN_PANEL - 1) / KERN_PANEL;
     while (!f->failed && (from = atomic_fetch_add_explicit(&c->next, CHUNK, memory_order_relaxed)) < n_panels)
         screen_chunk(t, in, &o, f, c, from, MIN(from + CHUNK, n_panels));
+    if (t->prof) {
+        const uint64_t high = kern_split_high_bytes(w->split, k), pair = kern_split_pair_bytes(k), all = kern_split_rest_bytes(w->split, k);
+        const uint64_t rest = w->split->n_low == 4 ? all - pair : all;
+        prof_count(t->prof, PROF_INT8, f->n_screened * high + f->n_refined * pair + f->n_exact * rest,
+                   2 * KERN_PANEL * k * (f->n_screened + f->n_refined + f->n_exact));
+    }
     team_barrier(t);
 
     if (ith == 0) {
