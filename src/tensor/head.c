@@ -322,8 +322,8 @@ void op_head(team *t, const head_in *in, const head_query *q, head_found *out) {
     while (!f->failed && (from = atomic_fetch_add_explicit(&c->next, CHUNK, memory_order_relaxed)) < n_panels)
         screen_chunk(t, in, &o, f, c, from, MIN(from + CHUNK, n_panels));
     if (t->prof) {
-        const uint64_t high = kern_split_high_bytes(w->split, k), pair = kern_split_pair_bytes(k), all = kern_split_rest_bytes(w->split, k);
-        const uint64_t rest = w->split->n_low == 4 ? all - pair : all;
+        const uint64_t high = kern_split_high_bytes(w->split, k), pair = kern_split_pair_bytes(k);
+        const uint64_t rest = kern_split_rest_bytes(w->split, k) - (w->split->n_low == 4 ? pair : 0);
         prof_count(t->prof, PROF_INT8, f->n_screened * high + f->n_refined * pair + f->n_exact * rest,
                    2 * KERN_PANEL * k * (f->n_screened + f->n_refined + f->n_exact));
     }
