@@ -235,7 +235,6 @@ typedef struct strips {
     size_t lane[TILE_STRIPS], panel_at[TILE_STRIPS]; /* strip l: the lane in its panel, and where that is from `panel` */
     const unsigned char *next, *next_end; /* the strips after these, fetched in so many lines a step */
     size_t lines;
-    vf y[TILE_STRIPS][KERN_TILE];
     int offset; /* vi_sll_by's */
 } strips;
 
@@ -260,12 +259,13 @@ INLINE void strips_begin(strips *p, const kern_mul *a, size_t r) {
         p->panel_at[l] = (row / KERN_PANEL - r / KERN_PANEL) * a->panel_bytes;
     }
 }
+typedef vf tile_sums[TILE_STRIPS][KERN_TILE];
 /* The results of the tile whose first token is `first`. */
-INLINE void strips_put(const strips *p, size_t first) {
+INLINE void strips_put(const strips *p, tile_sums y, size_t first) {
     const kern_mul *a = p->a;
     const size_t n = MIN((size_t)KERN_TILE, a->n_x - first);
     for (size_t l = 0, r = p->r; l < TILE_STRIPS && r < a->n_rows; l++, r += VL)
-        for (size_t t = 0; t < n; t++) put(&a->out, first + t, r, a->n_rows - r, p->y[l][t]);
+        for (size_t t = 0; t < n; t++) put(&a->out, first + t, r, a->n_rows - r, y[l][t]);
 }
 
 /* A tile seen from its token t on. */
@@ -292,7 +292,7 @@ INLINE const kern_acts_block *tile_from(const kern_acts_block *x, size_t t) {
             sum[h * by_16][l][i] = dot_all(is_wide(s), sum[h * by_16][l][i], w[l][h], q);                     \
     }
 /* Strips times n tokens of a tile from t on, straight from the panels. */
-INLINE void direct_at_once(strips *of, const shape s, const kern_acts_block *x, size_t t, const int n) {
+INLINE void direct_at_once(strips *of, const shape s, const kern_acts_block *x, tile_sums to, size_t t, const int n) {
     const vf d_mul = vf_bcast(&of->a->pk->d_mul);
     const bool by_16 = kern_scales_16((unsigned)s.scales);
     size_t at[TILE_STRIPS];
@@ -322,22 +322,23 @@ INLINE void direct_at_once(strips *of, const shape s, const kern_acts_block *x, 
         }
         x++;
     });
-    UNROLL for (int l = 0; l < TILE_STRIPS; l++) UNROLL for (int i = 0; i < n; i++) of->y[l][t + (size_t)i] = y[l][i];
+    UNROLL for (int l = 0; l < TILE_STRIPS; l++) UNROLL for (int i = 0; i < n; i++) to[l][t + (size_t)i] = y[l][i];
 }
 INLINE void tiles_direct(const kern_mul *a, const shape s) {
     enum { PLAIN = DIRECT_TOKENS, BY_16 = TILE_TOKENS_16 };
     const size_t most = kern_scales_16((unsigned)s.scales) ? BY_16 : PLAIN, nb = a->k / KERN_BLOCK;
     strips p;
+    tile_sums y;
     for (size_t r = 0; r < a->n_rows; r += TILE_STRIPS * VL) {
         strips_begin(&p, a, r);
         next_begin(&p, (a->n_x + most - 1) / most * nb);
         const kern_acts_block *x = a->tiles;
         for (size_t first = 0; first < a->n_x; first += KERN_TILE, x += nb) {
             const size_t n_here = MIN((size_t)KERN_TILE, a->n_x - first);
-#define AT_ONCE(t, n) direct_at_once(&p, s, x, t, n)
+#define AT_ONCE(t, n) direct_at_once(&p, s, x, y, t, n)
             FOR_TOKENS(n_here, most, t, AT_ONCE)
 #undef AT_ONCE
-            strips_put(&p, first);
+            strips_put(&p, y, first);
         }
     }
 }
@@ -370,15 +371,19 @@ INLINE void unpack_strip(const strips *of, const shape s, int l, wide_block *out
     });
 }
 
-/* Unpacked strips times n tokens of a tile from t on. */
+/* Long rows are multiplied K_BLOCKS blocks at a time with Y_TILES tiles: so many unpacked weights stay in the nearest cache
+ * while the tiles pass. Rows of up to LONG_BLOCKS do as a whole. */
+enum { K_BLOCKS = 12, Y_TILES = 4, LONG_BLOCKS = 36 };
+
+/* to += nb blocks of unpacked strips times n tokens of a tile from t on. */
 INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const bool wide, const wide_block *w,
-                         const kern_acts_block *x, size_t t, const int n) {
+                         const kern_acts_block *x, size_t nb, tile_sums to, size_t t, const int n) {
     const bool has_offset = !has_min && !(VI_SIGNED && wide);
     const int offset = of->offset;
     vf y[TILE_STRIPS][TILE_TOKENS];
     x = tile_from(x, t);
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = vf_zero();
-    for (size_t b = of->a->k / KERN_BLOCK; b > 0; b--, w += TILE_STRIPS, x++) {
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = to[l][t + (size_t)i];
+    for (size_t b = nb; b > 0; b--, w += TILE_STRIPS, x++) {
         vi sum[TILE_STRIPS][TILE_TOKENS];
         vf part[TILE_STRIPS][TILE_TOKENS];
         ONE_REGISTER(x);
@@ -415,20 +420,32 @@ INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const
             UNROLL for (int l = 0; l < TILE_STRIPS; l++) y[l][i] = vf_fma(w[l].k[3], ds1, y[l][i]);
         }
     }
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) of->y[l][t + (size_t)i] = y[l][i];
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) to[l][t + (size_t)i] = y[l][i];
 }
 
 INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bool wide) {
     enum { PLAIN = TILE_TOKENS, BY_16 = TILE_TOKENS_16 };
-    const size_t most = by_16 ? BY_16 : PLAIN, nb = p->a->k / KERN_BLOCK;
-    const wide_block *w = p->a->scratch;
-    const kern_acts_block *x = p->a->tiles;
-    for (size_t first = 0; first < p->a->n_x; first += KERN_TILE, x += nb) {
-        const size_t n_here = MIN((size_t)KERN_TILE, p->a->n_x - first);
-#define AT_ONCE(t, n) strips_times(p, by_16, has_min, wide, w, x, t, n)
-        FOR_TOKENS(n_here, most, t, AT_ONCE)
+    const size_t most = by_16 ? BY_16 : PLAIN, nb = p->a->k / KERN_BLOCK, n_x = p->a->n_x;
+    const size_t step = nb > LONG_BLOCKS ? K_BLOCKS : nb;
+    tile_sums sums[Y_TILES];
+    for (size_t first = 0; first < n_x; first += Y_TILES * KERN_TILE) {
+        const size_t n_tiles = MIN((size_t)Y_TILES, (n_x - first + KERN_TILE - 1) / KERN_TILE);
+        const kern_acts_block *tiles = p->a->tiles + first / KERN_TILE * nb;
+        for (size_t i = 0; i < n_tiles; i++)
+            for (size_t l = 0; l < TILE_STRIPS; l++)
+                for (size_t t = 0; t < KERN_TILE; t++) sums[i][l][t] = vf_zero();
+        for (size_t b = 0; b < nb; b += step) {
+            const wide_block *w = (const wide_block *)p->a->scratch + b * TILE_STRIPS;
+            const size_t n_blocks = MIN(step, nb - b);
+            for (size_t i = 0; i < n_tiles; i++) {
+                const kern_acts_block *x = tiles + i * nb + b;
+                const size_t n_here = MIN((size_t)KERN_TILE, n_x - first - i * KERN_TILE);
+#define AT_ONCE(t, n) strips_times(p, by_16, has_min, wide, w, x, n_blocks, sums[i], t, n)
+                FOR_TOKENS(n_here, most, t, AT_ONCE)
 #undef AT_ONCE
-        strips_put(p, first);
+            }
+        }
+        for (size_t i = 0; i < n_tiles; i++) strips_put(p, sums[i], first + i * KERN_TILE);
     }
 }
 
