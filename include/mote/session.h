@@ -50,7 +50,7 @@ typedef struct mote_session_info {
     size_t n_checkpoints, checkpoint_every;
     size_t output_bytes;                             /* logits, token history */
     size_t total_bytes;                              /* of the session; the weights come on top */
-    size_t weight_bytes;                             /* of the model, mapped and packed */
+    size_t weight_bytes;                             /* of the model in memory: packed, or as in the file */
     int n_threads;
 } mote_session_info;
 MOTE_API void mote_session_get_info(const mote_session *s, mote_session_info *out);

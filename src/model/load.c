@@ -97,6 +97,7 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
         if (!rows_only) TRY(weight_plan(w, m->kern, err));
         m->info.packed_bytes += w->packed_bytes;
         m->info.weight_bytes += w->mat_bytes * w->n_mat;
+        m->info.resident_bytes += w->packing ? w->packed_bytes : w->mat_bytes * w->n_mat;
     }
     m->packer = ARENA_NEW(&m->mem, weight_packer);
     m->use = ARENA_NEW(&m->mem, struct model_use);

@@ -42,6 +42,7 @@ typedef struct model_info {
     const char *rung;       /* the ISA rung the kernels run on */
     size_t n_layer, n_embd, n_vocab, n_ctx_train;
     uint64_t n_params, weight_bytes, packed_bytes, file_bytes;
+    uint64_t resident_bytes; /* of weights once packed: panels, and the file's form of the others */
     bool causal;            /* false: encoder; logits are not defined, use hidden states */
     bool recurrent;         /* some layer keeps a recurrent state: truncation needs a checkpoint */
     bool windowed;          /* some layer keeps only a window of its keys and values */

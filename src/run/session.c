@@ -128,7 +128,7 @@ void run_session_info(const mote_session *s, mote_session_info *out) {
                                     sizeof(run_seq) + sizeof(model_seg) + sizeof(run_feed) + sizeof(size_t)) +
                         2 * s->n_batch * sizeof(int32_t);
     out->total_bytes = z.total_bytes + out->checkpoint_bytes + out->output_bytes;
-    out->weight_bytes = s->model->info->weight_bytes + s->model->info->packed_bytes;
+    out->weight_bytes = s->model->info->resident_bytes;
 }
 
 size_t run_session_describe(const mote_session *s, char *dst, size_t cap) {
