@@ -5,7 +5,7 @@
 
 #include <sched.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 enum { CORES_MAX = CPU_SETSIZE };
 
@@ -26,17 +26,26 @@ static bool read_cpu(const char *root, int cpu, const char *what, char *line, si
     return read_line(root, path, line, cap);
 }
 
+/* A number at *p, which moves behind it; false when there is none. */
+static bool take_number(const char **p, long *v) {
+    char *end;
+    *v = strtol(*p, &end, 10);
+    if (end == *p) return false;
+    *p = end;
+    return true;
+}
+
 /* Whether `cpu` is in a list like "0-3,8". */
 static bool in_list(const char *list, int cpu) {
-    for (const char *p = list; *p;) {
-        int from, to, used = 0;
-        if (sscanf(p, "%d%n", &from, &used) != 1) return false;
+    long from, to;
+    for (const char *p = list; take_number(&p, &from); p++) {
         to = from;
-        p += used;
-        if (*p == '-' && sscanf(p + 1, "%d%n", &to, &used) == 1) p += 1 + used;
+        if (*p == '-') {
+            p++;
+            if (!take_number(&p, &to)) return false;
+        }
         if (cpu >= from && cpu <= to) return true;
         if (*p != ',') return false;
-        p++;
     }
     return false;
 }
@@ -46,23 +55,27 @@ static long speed_of(const char *root, int cpu) {
     static const char *const files[] = {"cpu_capacity", "cpufreq/cpuinfo_max_freq"};
     char line[64];
     long v;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        if (read_cpu(root, cpu, files[i], line, sizeof line) && sscanf(line, "%ld", &v) == 1 && v > 0) return v;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *p = line;
+        if (read_cpu(root, cpu, files[i], line, sizeof line) && take_number(&p, &v) && v > 0 && v < 1L << 30) return v;
+    }
     return 0;
 }
 
 /* Whole cores that the control group may use; CORES_MAX: no limit. */
 static int quota_of(const char *root) {
     char line[96];
+    const char *p = line;
     long quota = -1, period = 0;
     if (read_line(root, "/sys/fs/cgroup/cpu.max", line, sizeof line)) {
-        if (sscanf(line, "%ld %ld", &quota, &period) != 2) return CORES_MAX; /* "max" */
+        if (!take_number(&p, &quota) || !take_number(&p, &period)) return CORES_MAX; /* "max" */
     } else if (read_line(root, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", line, sizeof line)) {
-        if (sscanf(line, "%ld", &quota) != 1) return CORES_MAX;
-        if (!read_line(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) || sscanf(line, "%ld", &period) != 1) return CORES_MAX;
+        if (!take_number(&p, &quota)) return CORES_MAX;
+        p = line;
+        if (!read_line(root, "/sys/fs/cgroup/cpu/cpu.cfs_period_us", line, sizeof line) || !take_number(&p, &period)) return CORES_MAX;
     }
     if (quota <= 0 || period <= 0) return CORES_MAX;
-    long n = (quota + period / 2) / period;
+    long n = quota / period + (quota % period >= (period + 1) / 2);
     return n < 1 ? 1 : n > CORES_MAX ? CORES_MAX : (int)n;
 }
 
