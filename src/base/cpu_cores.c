@@ -5,7 +5,6 @@
 
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { CORES_MAX = CPU_SETSIZE };
 
@@ -28,10 +27,10 @@ static bool read_cpu(const char *root, int cpu, const char *what, char *line, si
 
 /* A number at *p, which moves behind it; false when there is none. */
 static bool take_number(const char **p, long *v) {
-    char *end;
-    *v = strtol(*p, &end, 10);
-    if (end == *p) return false;
-    *p = end;
+    const char *s = *p + (**p == ' ');
+    if (*s < '0' || *s > '9') return false;
+    for (*v = 0; *s >= '0' && *s <= '9' && *v < 1L << 40; s++) *v = 10 * *v + (*s - '0');
+    *p = s;
     return true;
 }
 
