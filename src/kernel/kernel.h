@@ -94,7 +94,7 @@ typedef struct kern_index {
 struct kern_packing;
 /* y[t, r] for n_rows rows of packed panels and n_x tokens. x: rows of kern_acts, x_bytes apart; or, when
  * `tiles` is set, that: for each KERN_TILE tokens one kern_acts_block per block of columns (the tokens past n_x
- * in the last are zeros), and index is not used. scratch: kern_mul_scratch(k) bytes of this thread's own, 64-byte aligned. */
+ * in the last are zeros), and index.xi is not used. scratch: kern_mul_scratch(k) bytes of this thread's own, 64-byte aligned. */
 typedef struct kern_mul {
     const struct kern_packing *pk;
     const unsigned char *panels; /* 64-byte aligned */

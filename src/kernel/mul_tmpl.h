@@ -265,7 +265,7 @@ INLINE void strips_put(const strips *p, tile_sums y, size_t first) {
     const kern_mul *a = p->a;
     const size_t n = MIN((size_t)KERN_TILE, a->n_x - first);
     for (size_t l = 0, r = p->r; l < TILE_STRIPS && r < a->n_rows; l++, r += VL)
-        for (size_t t = 0; t < n; t++) put(&a->out, first + t, r, a->n_rows - r, y[l][t]);
+        for (size_t t = 0; t < n; t++) put(&a->out, kern_y_row(&a->index, first + t), r, a->n_rows - r, y[l][t]);
 }
 
 /* A tile seen from its token t on. */

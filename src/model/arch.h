@@ -104,6 +104,7 @@ typedef struct layer {
     const rope_conf *rope_conf;
     slot slots[R_COUNT];
     /* decided at bind */
+    bool wide_scores;     /* attention's scores are computed in f32 on every path */
     size_t kv_index;      /* which KV cache, SIZE_MAX = none */
     size_t state_offset[PLACES], state_bytes[PLACES]; /* recurrent state of each block inside a sequence's state */
     void *priv[PLACES];   /* a block's own precomputed data, in the model's arena */

@@ -20,7 +20,8 @@ typedef struct plan {
     const attn_seg *segs;
     size_t n_segs, group; /* query heads of one KV head */
     size_t dim_k, dim_v, n_head_kv, tile, n_queries;
-    bool pairs; /* bf16 */
+    bool pairs;      /* values in bf16 … */
+    bool score_pairs; /* … and scores too */
 } plan;
 
 typedef struct unit {
@@ -117,7 +118,7 @@ static void load_queries(const team *t, const plan *p, const unit *u, const buff
     size_t pairs = (p->dim_k + 1) / 2;
     for (size_t i = 0; i < u->n_q; i++) {
         const float *src = u->seg->q + (u->q0 + i) * u->seg->ld_q + u->head_kv * p->group * p->dim_k;
-        if (!p->pairs) {
+        if (!p->score_pairs) {
             t->kern->scale(b->q + i * p->group * p->dim_k, src, p->o->scale, p->group * p->dim_k);
             continue;
         }
@@ -247,7 +248,7 @@ static void run_chunk(const team *t, const plan *p, const unit *u, const buffers
     for (size_t p0 = from / p->tile * p->tile; p0 < to; p0 += p->tile) {
         size_t first = MAX(p0, from / KV_BLOCK * KV_BLOCK), last = MIN(p0 + p->tile, to);
         size_t n = (last - first + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
-        if (p->pairs) score_pairs(t, p, u, b, first, n);
+        if (p->score_pairs) score_pairs(t, p, u, b, first, n);
         else score_f32(t, p, u, b, first, n);
         shape_scores(t, p, u, first, n, b->s);
         soften(t, p, u->rows, n, b, r);
@@ -385,6 +386,7 @@ void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_se
     const kv_layer *c = segs[0].kv;
     plan p = {.o = o, .segs = segs, .n_segs = n_segs, .group = o->n_head / c->n_head_kv, .dim_k = c->dim_k,
               .dim_v = c->dim_v, .n_head_kv = c->n_head_kv, .tile = tile_for(c->dim_k), .pairs = t->fast && t->kern->bf16};
+    p.score_pairs = p.pairs && !o->wide_scores;
     p.n_queries = queries_for(p.group);
     size_t units = 0, chunks = 0, queries = 0, rows = p.n_queries * p.group;
     unit u;

@@ -34,11 +34,16 @@ static size_t thread_bytes(size_t k) {
     return (MAX(rows, kern_mul_scratch(k) + panels) + 63) / 64 * 64;
 }
 
+/* Tiles that a thread of op_experts makes of an expert's rows at a time. */
+enum { EXPERT_TILES = 8 };
+static size_t expert_tiles(size_t n_rows) { return MIN((size_t)EXPERT_TILES, (n_rows + KERN_TILE - 1) / KERN_TILE); }
+
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
     size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float) + row_bf16(k_max) * sizeof(uint16_t);
     size_t rows = MAX(n_rows, MIN(n_rows, (size_t)KERN_TILE) * (size_t)nth);
     size_t tiles = MAX(n_rows / KERN_TILE + 1, (size_t)nth) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
-    size_t thread = thread_bytes(k_max) + row_floats(k_max) * sizeof(float) + KERN_TILE * kern_acts_bytes(k_max);
+    size_t thread = thread_bytes(k_max) + row_floats(k_max) * sizeof(float) + KERN_TILE * kern_acts_bytes(k_max) +
+                    expert_tiles(n_rows) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
     return rows * row + tiles + (size_t)nth * thread + 512;
 }
 
@@ -252,6 +257,16 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
     bump_reset(&t->scratch, mark);
 }
 
+/* An expert's rows, n of them, in tiles for this thread alone; rows: room for KERN_TILE of them. */
+static void make_expert_tiles(const team *t, const input *x, const expert_assign *assign, size_t n, kern_acts_block *tiles,
+                              unsigned char *rows) {
+    for (size_t i = 0; i < n; i += KERN_TILE) {
+        size_t here = MIN((size_t)KERN_TILE, n - i);
+        for (size_t j = 0; j < here; j++) memcpy(rows + j * x->q_bytes, x->q + (size_t)assign[i + j].xrow * x->q_bytes, x->q_bytes);
+        t->kern->interleave(tiles + i / KERN_TILE * kern_acts_blocks(x->k), rows, x->q_bytes, here, x->k);
+    }
+}
+
 void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_assign *assign, size_t n_assign,
                 const expert_out *outs, size_t n_outs) {
     if (n_assign == 0 || n_outs == 0) return;
@@ -261,12 +276,18 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
         assert(outs[i].w->cols == k);
         add_form(t, outs[i].w, &want);
     }
-    input x = make_input(t, in, n_in_rows, k, want, false);
-    size_t step = sizeof *assign / sizeof(int32_t), turn = 0;
+    input x = make_input(t, in, n_in_rows, k, want, false), tiled = x;
+    const size_t tile_bytes = expert_tiles(n_in_rows) * kern_acts_blocks(k) * sizeof *x.tiles, row_bytes = KERN_TILE * x.q_bytes;
+    unsigned char *mine = bump_bytes(&t->scratch, (size_t)t->nth * (tile_bytes + row_bytes));
+    mine += (size_t)t->ith * (tile_bytes + row_bytes);
+    tiled.tiles = (kern_acts_block *)(void *)(mine + row_bytes);
+    const size_t step = sizeof *assign / sizeof(int32_t);
+    size_t turn = 0;
     for (size_t a = 0, end; a < n_assign; a = end) {
-        size_t e = (size_t)assign[a].expert;
-        for (end = a; end < n_assign && assign[end].expert == assign[a].expert; end++) {}
-        kern_index index = {&assign[a].xrow, &assign[a].yrow, step};
+        const size_t e = (size_t)assign[a].expert;
+        for (end = a; end < n_assign && assign[end].expert == assign[a].expert && end - a < EXPERT_TILES * KERN_TILE; end++) {}
+        const bool in_tiles = x.q && end - a >= TILES_FROM;
+        if (in_tiles) make_expert_tiles(t, &x, assign + a, end - a, tiled.tiles, mine);
         for (size_t i = 0; i < n_outs; i++, turn++) {
             const expert_out *o = &outs[i];
             size_t from, to;
@@ -275,9 +296,10 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
             if (from == to) continue;
             const size_t row0 = from * ROWS_AT_ONCE, row1 = MIN(to * ROWS_AT_ONCE, o->w->rows);
             if (t->prof) enter_product(t, PROF_EXPERTS, o->w, row0, row1, end - a);
-            multiply(t, &x, o->w, e, row0, row1, end - a, index,
-                     (kern_out){o->y, o->ld, o->bias ? o->bias + e * o->w->rows : NULL,
-                                o->scale ? o->scale[e] : 1.0f, false});
+            const kern_out out = {o->y, o->ld, o->bias ? o->bias + e * o->w->rows : NULL, o->scale ? o->scale[e] : 1.0f, false};
+            const bool by_tiles = in_tiles && takes_int8(t, o->w);
+            multiply(t, by_tiles ? &tiled : &x, o->w, e, row0, row1, end - a,
+                     (kern_index){by_tiles ? NULL : &assign[a].xrow, &assign[a].yrow, step}, out);
         }
     }
     team_barrier(t);

@@ -227,6 +227,7 @@ typedef struct attn_opts {
     size_t window;       /* 0 = all; else only keys with pos_q - pos_k < window */
     bool chunked;        /* window is a chunk size: keys of the same chunk pos/window only (llama4) */
     bool causal;
+    bool wide_scores;    /* scores in f32 even where bf16 is faster: keys far larger than what tells them apart */
     const float *sinks;  /* [n_head] extra logit in the softmax's denominator, or NULL (gpt-oss) */
     const float *alibi;  /* [n_head] slopes added as slope · (pos_k - pos_q), or NULL */
 } attn_opts;

@@ -248,31 +248,44 @@ static void call_experts(team *t, void *arg) {
     op_experts(t, &c->in, c->n_in, c->assign, c->n_assign, &c->out, 1);
 }
 
-static void test_experts(void **state) {
-    (void)state;
-    enum { COLS = 64, N = 6, E = 3 };
+/* n_in rows, of which expert e takes every (e + 2)-th. */
+static void check_experts(quant_type type, size_t n_in, size_t cols) {
+    enum { E = 3 };
     rng r;
-    rng_seed(&r, 3, 0);
+    rng_seed(&r, 3, n_in);
     weight w;
-    make_weight(&w, QUANT_Q4_0, ROWS, COLS, E, &r);
-    float *x = random_floats(N * COLS, &r), *bias = random_floats(E * ROWS, &r);
+    make_weight(&w, type, ROWS, cols, E, &r);
+    float *x = random_floats(n_in * cols, &r), *bias = random_floats(E * ROWS, &r);
     static const float scale[E] = {1, 2, 0.5f};
-    static const expert_assign assign[] = {{0, 5, 3}, {0, 1, 0}, {2, 1, 1}, {2, 0, 2}, {2, 5, 4}};
-    float *y = calloc(5 * ROWS, sizeof *y), one[ROWS];
-    expert_call c = {.in = {.x = x, .ld = COLS}, .n_in = N, .n_assign = 5, .assign = assign,
+    expert_assign *assign = calloc(E * n_in, sizeof *assign);
+    size_t n = 0;
+    for (size_t e = 0; e < E; e++)
+        for (size_t i = n_in; i-- > 0;)
+            if (i % (e + 2) == 0) assign[n] = (expert_assign){(int32_t)e, (int32_t)i, (int32_t)(n ^ 1)}, n++;
+    float *y = calloc((n + 1) * ROWS, sizeof *y), one[ROWS];
+    expert_call c = {.in = {.x = x, .ld = cols}, .n_in = n_in, .n_assign = n, .assign = assign,
                      .out = {&w, y, ROWS, bias, scale}};
-    on_team(2, true, tensor_scratch_bytes(N, COLS, 2), call_experts, &c);
-    for (size_t a = 0; a < 5; a++) {
+    on_team(2, true, tensor_scratch_bytes(n_in, cols, 2), call_experts, &c);
+    for (size_t a = 0; a < n; a++) {
         size_t e = (size_t)assign[a].expert;
-        linear_call l = {.in = {.x = x + (size_t)assign[a].xrow * COLS, .ld = COLS}, .n_rows = 1, .n_outs = 1,
+        linear_call l = {.in = {.x = x + (size_t)assign[a].xrow * cols, .ld = cols}, .n_rows = 1, .n_outs = 1,
                          .outs = {{&w, e, one, ROWS, bias + e * ROWS, scale[e], false}}};
-        on_team(1, true, tensor_scratch_bytes(1, COLS, 1), call_linear, &l);
+        on_team(1, true, tensor_scratch_bytes(1, cols, 1), call_linear, &l);
         assert_memory_equal(one, y + (size_t)assign[a].yrow * ROWS, sizeof one);
     }
     free(x);
     free(y);
     free(bias);
+    free(assign);
     drop_weight(&w);
+}
+
+static void test_experts(void **state) {
+    (void)state;
+    check_experts(QUANT_Q4_0, 6, 64);
+    check_experts(QUANT_F32, 20, 48);
+    check_experts(QUANT_Q8_0, 29, 96); /* in tiles */
+    check_experts(QUANT_Q4_K, 230, 256); /* more than are made at a time */
 }
 
 /* ---- attention ---- */
@@ -388,6 +401,7 @@ static void test_attention(void **state) {
     (void)state;
     static const attn_case cases[] = {
         {"f16 gqa", 9, 3, 64, 64, 130, 144, QUANT_F16, {.scale = 0.3f, .causal = true}, 0, 0},
+        {"wide scores", 14, 2, 64, 64, 700, 704, QUANT_F16, {.scale = 0.3f, .causal = true, .wide_scores = true}, 0, 0},
         {"f32 odd dims", 2, 2, 20, 12, 75, 80, QUANT_F32, {.scale = 0.3f, .causal = true}, 0, 0},
         {"bf16 long", 4, 1, 32, 32, 1300, 1312, QUANT_BF16, {.scale = 0.3f, .causal = true}, 0, 0},
         {"q8_0 long", 2, 1, 64, 96, 700, 704, QUANT_Q8_0, {.scale = 0.3f, .causal = true}, 0, 0},

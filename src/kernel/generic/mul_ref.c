@@ -116,7 +116,7 @@ void kern_mul_ref(const kern_mul *a) {
         if (a->tiles) {
             for (size_t r = 0; r < a->n_rows; r++) {
                 const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
-                kern_put_ref(&a->out, t, r, product_of_tile(a, panel, r % KERN_PANEL, t));
+                kern_put_ref(&a->out, kern_y_row(&a->index, t), r, product_of_tile(a, panel, r % KERN_PANEL, t));
             }
             continue;
         }
