@@ -301,7 +301,8 @@ static void NAME(kern_quantize)(void *dst, const float *x, size_t k) {
     if (b < nb) quantize_blocks(&a, x, k, b, nb - b);
 }
 
-/* ---- 16-bit floats ---- */
+/* ---- 16-bit floats, and what caches of keys and values are made of ---- */
+INLINE uint16_t load_half(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static void NAME(kern_widen_f16)(float *dst, const void *src, size_t n) {
     const uint16_t *h = src;
     size_t i = 0;
@@ -313,6 +314,35 @@ static void NAME(kern_widen_bf16)(float *dst, const void *src, size_t n) {
     size_t i = 0;
     for (; i + 16 <= n; i += 16) v_store(dst + i, v_bf16(h + i));
     if (i < n) kern_widen_bf16_ref(dst + i, h + i, n - i);
+}
+static void NAME(kern_widen_q8_0)(float *dst, const void *src, size_t n) {
+    const unsigned char *b = src; /* f16, i8[32] */
+    for (; n; n -= 32, b += 34, dst += 32) {
+        const v16 d = v_set1(quant_f16_to_f32(load_half(b)));
+        v_store(dst, v_mul(v_i8(b + 2), d));
+        v_store(dst + 16, v_mul(v_i8(b + 18), d));
+    }
+}
+static void NAME(kern_widen_q4_0)(float *dst, const void *src, size_t n) {
+    const unsigned char *b = src; /* f16, u8[16] */
+    for (; n; n -= 32, b += 18, dst += 32) {
+        const v16 d = v_set1(quant_f16_to_f32(load_half(b))), eight = v_set1(8.0f);
+        v_store(dst, v_mul(v_sub(v_nibbles(b + 2, 0), eight), d));
+        v_store(dst + 16, v_mul(v_sub(v_nibbles(b + 2, 1), eight), d));
+    }
+}
+static void NAME(kern_widen_columns_q8_0)(float *dst, size_t ld, const void *src) {
+    const unsigned char *q = src;
+    const v16 d = v_f16(q + 512);
+    for (size_t j = 0; j < 32; j++) v_store(dst + j * ld, v_mul(v_i8(q + 16 * j), d));
+}
+static void NAME(kern_widen_columns_q4_0)(float *dst, size_t ld, const void *src) {
+    const unsigned char *q = src;
+    const v16 d = v_f16(q + 256), eight = v_set1(8.0f);
+    for (size_t j = 0; j < 16; j++) {
+        v_store(dst + j * ld, v_mul(v_sub(v_nibbles(q + 16 * j, 0), eight), d));
+        v_store(dst + (j + 16) * ld, v_mul(v_sub(v_nibbles(q + 16 * j, 1), eight), d));
+    }
 }
 static void NAME(kern_unzip_f16)(float *even, float *odd, const void *words, size_t n) {
     const uint16_t *h = words;
@@ -401,6 +431,10 @@ void NAME(kern_init_float)(kern_table *t) {
     t->scan_back = NAME(kern_scan_back);
     t->widen[QUANT_F16] = NAME(kern_widen_f16);
     t->widen[QUANT_BF16] = NAME(kern_widen_bf16);
+    t->widen[QUANT_Q8_0] = NAME(kern_widen_q8_0);
+    t->widen[QUANT_Q4_0] = NAME(kern_widen_q4_0);
+    t->widen_columns[QUANT_Q8_0] = NAME(kern_widen_columns_q8_0);
+    t->widen_columns[QUANT_Q4_0] = NAME(kern_widen_columns_q4_0);
     t->unzip[QUANT_F16] = NAME(kern_unzip_f16);
     t->unzip[QUANT_BF16] = NAME(kern_unzip_bf16);
     t->narrow[QUANT_F16] = NAME(kern_narrow_f16);

@@ -280,8 +280,12 @@ typedef struct kern_table {
     void (*scan_each)(const kern_scan *a);
     void (*scan_delta)(const kern_scan *a);
     void (*scan_back)(const kern_scan *a);
-    /* dst[n] f32 from a row of F32, F16, BF16; NULL for others */
+    /* dst[n] f32 from a row of F32, F16, BF16, and (n % 32 == 0) Q8_0, Q4_0; NULL for others */
     void (*widen[QUANT_TYPE_MAX])(float *dst, const void *src, size_t n);
+    /* The same from Q8_0 or Q4_0 turned by 90 degrees, 32 numbers of each of 16 columns under f16 scales: Q8_0 i8[32][16], Q4_0
+     * u8[16][16] with number j in the low nibbles of row j and j + 16 in the high ones; then f16[16]. dst[32] rows of 16 at
+     * stride ld; NULL for others. */
+    void (*widen_columns[QUANT_TYPE_MAX])(float *dst, size_t ld, const void *src);
     /* the halves of n pair words of F16 or BF16 as f32; NULL for others */
     void (*unzip[QUANT_TYPE_MAX])(float *even, float *odd, const void *words, size_t n);
     /* the way back from widen, to nearest even */

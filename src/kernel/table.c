@@ -35,7 +35,9 @@ void kern_table_init(kern_table *t, uint32_t mask) {
         .merge = kern_merge_ref,
         .split_mul = kern_split_mul_ref,
         .fmul = {[QUANT_F32] = kern_fmul_f32_ref, [QUANT_F16] = kern_fmul_f16_ref, [QUANT_BF16] = kern_fmul_bf16_ref},
-        .widen = {[QUANT_F32] = kern_widen_f32_ref, [QUANT_F16] = kern_widen_f16_ref, [QUANT_BF16] = kern_widen_bf16_ref},
+        .widen = {[QUANT_F32] = kern_widen_f32_ref, [QUANT_F16] = kern_widen_f16_ref, [QUANT_BF16] = kern_widen_bf16_ref,
+                  [QUANT_Q8_0] = kern_widen_q8_0_ref, [QUANT_Q4_0] = kern_widen_q4_0_ref},
+        .widen_columns = {[QUANT_Q8_0] = kern_widen_columns_q8_0_ref, [QUANT_Q4_0] = kern_widen_columns_q4_0_ref},
         .unzip = {[QUANT_F16] = kern_unzip_f16_ref, [QUANT_BF16] = kern_unzip_bf16_ref},
         .narrow = {[QUANT_F32] = kern_narrow_f32_ref, [QUANT_F16] = kern_narrow_f16_ref, [QUANT_BF16] = kern_narrow_bf16_ref},
     };

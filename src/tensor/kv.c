@@ -178,29 +178,13 @@ void kv_load_k(const kern_table *kern, const kv_layer *c, size_t head, size_t bl
             kern->unzip[c->k_type](dst + i * ld, dst + (i + 1) * ld, src, KV_BLOCK);
         return;
     }
-    size_t rows = c->k_type == QUANT_Q8_0 ? GROUP : GROUP / 2;
-    for (size_t i = 0; i < c->dim_k; i += GROUP, src += group_bytes(c->k_type)) {
-        float d[KV_BLOCK];
-        kern->widen[QUANT_F16](d, src + rows * KV_BLOCK, KV_BLOCK);
-        for (size_t j = 0; j < rows; j++) {
-            const unsigned char *q = src + j * KV_BLOCK;
-            float *low = dst + (i + j) * ld, *high = low + 16 * ld;
-            if (c->k_type == QUANT_Q8_0) {
-                for (size_t p = 0; p < KV_BLOCK; p++) low[p] = d[p] * (float)(int8_t)q[p];
-            } else {
-                for (size_t p = 0; p < KV_BLOCK; p++) {
-                    low[p] = d[p] * (float)((q[p] & 15) - 8);
-                    high[p] = d[p] * (float)((q[p] >> 4) - 8);
-                }
-            }
-        }
-    }
+    for (size_t i = 0; i < c->dim_k; i += GROUP, src += group_bytes(c->k_type)) kern->widen_columns[c->k_type](dst + i * ld, ld, src);
 }
 
 void kv_load_v(const kern_table *kern, const kv_layer *c, size_t head, size_t block, float *dst) {
     const unsigned char *src = v_block(c, head, block);
     if (!kv_is_paired(c->v_type)) {
-        quant_get((int)c->v_type)->decode(dst, src, KV_BLOCK * c->dim_v);
+        kern->widen[c->v_type](dst, src, KV_BLOCK * c->dim_v);
         return;
     }
     for (size_t i = 0; i < KV_BLOCK; i += 2, src += c->dim_v * WORD)
@@ -237,7 +221,7 @@ void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t b
     } else if (c->v_type == QUANT_F16) {
         kern->bf16_of_f16(dst, src, 2 * pairs * c->dim_v);
     } else {
-        quant_get((int)c->v_type)->decode(wide, src, n * c->dim_v);
+        kern->widen[c->v_type](wide, src, n * c->dim_v);
         if (n % 2) memset(wide + n * c->dim_v, 0, c->dim_v * sizeof *wide);
         for (size_t i = 0; i < pairs; i++)
             kern->bf16_zip(dst + i * c->dim_v, wide + 2 * i * c->dim_v, wide + (2 * i + 1) * c->dim_v, c->dim_v);

@@ -24,6 +24,28 @@ static double check_unzip(const kern_table *ref, const kern_table *t, quant_type
     return worst;
 }
 
+static double check_widen_quantized(const kern_table *ref, const kern_table *t, quant_type type) {
+    enum { N = 96, LD = 20 };
+    size_t bytes = type == QUANT_Q8_0 ? 34 : 18, group = (type == QUANT_Q8_0 ? 512 : 256) + 32;
+    rng r;
+    rng_seed(&r, check.seed, 5);
+    double worst = 0;
+    guarded x = guarded_new(N / 32 * bytes), a = guarded_floats(N, NULL, 0), b = guarded_floats(N, NULL, 0);
+    random_row(type, x.p, N, &r);
+    ref->widen[type](floats(&a), x.p, N);
+    t->widen[type](floats(&b), x.p, N);
+    if (!same(&a, &b)) worst = 1;
+    guarded g = guarded_new(group), c = guarded_floats(31 * LD + 16, NULL, 0), d = guarded_floats(31 * LD + 16, NULL, 0);
+    for (size_t i = 0; i < group - 32; i++) g.p[i] = (unsigned char)rng_below(&r, 256);
+    random_row(QUANT_F16, g.p + group - 32, 16, &r);
+    ref->widen_columns[type](floats(&c), LD, g.p);
+    t->widen_columns[type](floats(&d), LD, g.p);
+    if (!same(&c, &d)) worst = 1;
+    guarded *all[] = {&x, &a, &b, &g, &c, &d};
+    for (size_t i = 0; i < COUNT_OF(all); i++) guarded_free(all[i]);
+    return worst;
+}
+
 static double check_scale_mix(const kern_table *ref, const kern_table *t, bool mix) {
     double worst = 0;
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
@@ -176,6 +198,7 @@ static double time_of(const kern_table *t, const char *name, quant_type type) {
     else if (strcmp(name, "soften") == 0) TIME_NS(ns, t->soften(x, 64, &max, &sum));
     else if (strcmp(name, "soften_bf16") == 0) TIME_NS(ns, t->soften_bf16(y, x, 64, &max, &sum));
     else if (strcmp(name, "rotate") == 0) TIME_NS(ns, t->rotate(x, y, N / 2, false));
+    else if (strcmp(name, "widen") == 0) TIME_NS(ns, t->widen_columns[type](y, 16, x));
     else if (strcmp(name, "unzip") == 0) TIME_NS(ns, t->unzip[type](y, y + N, x, N));
     else if (strcmp(name, "to bf16") == 0) TIME_NS(ns, t->bf16_of_f16(y, x, N));
     return ns;
@@ -204,6 +227,8 @@ static void check_rung(const kern_table *ref, const kern_table *before, const ke
     CHECK(soften, "soften", "soften", 0, 1e-12, check_soften(ref, t, false))
     CHECK(unzip[QUANT_F16], "f16 unzip", "unzip", QUANT_F16, 0, check_unzip(ref, t, QUANT_F16))
     CHECK(unzip[QUANT_BF16], "bf16 unzip", "unzip", QUANT_BF16, 0, check_unzip(ref, t, QUANT_BF16))
+    CHECK(widen[QUANT_Q8_0], "q8_0 widen", "widen", QUANT_Q8_0, 0, check_widen_quantized(ref, t, QUANT_Q8_0))
+    CHECK(widen[QUANT_Q4_0], "q4_0 widen", "widen", QUANT_Q4_0, 0, check_widen_quantized(ref, t, QUANT_Q4_0))
     CHECK(bf16_of_f16, "to bf16", "to bf16", 0, 0, check_to_bf16(ref, t))
     CHECK(soften_bf16, "soften bf16", "soften_bf16", 0, 2e-5, check_soften(ref, t, true)) /* a rounding the other way */
     CHECK(pairs, "bf16 pairs", "pairs", 0, 1e-12, check_pairs(ref, t))

@@ -114,6 +114,16 @@ static inline void v_put_f16(void *p, v16 v) {
     uint16_t *h = p;
     for (int i = 0; i < 4; i++) vst1_u16(h + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(v.q[i])));
 }
+static inline v16 floats_of(int8x16_t b) {
+    int16x8_t low = vmovl_s8(vget_low_s8(b)), high = vmovl_s8(vget_high_s8(b));
+    return (v16){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                  vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))}};
+}
+static inline v16 v_i8(const void *p) { return floats_of(vld1q_s8(p)); }
+static inline v16 v_nibbles(const void *p, int high) {
+    uint8x16_t b = vld1q_u8(p);
+    return floats_of(vreinterpretq_s8_u8(high ? vshrq_n_u8(b, 4) : vandq_u8(b, vdupq_n_u8(15))));
+}
 static inline int8x16_t i8_of(v16 v) {
     int32x4_t q[4];
     for (int i = 0; i < 4; i++) q[i] = vcvtnq_s32_f32(v.q[i]);

@@ -11,6 +11,28 @@ static float half_of(uint32_t word, int high) {
     return f;
 }
 
+void kern_widen_q8_0_ref(float *dst, const void *src, size_t n) { quant_get(QUANT_Q8_0)->decode(dst, src, n); }
+void kern_widen_q4_0_ref(float *dst, const void *src, size_t n) { quant_get(QUANT_Q4_0)->decode(dst, src, n); }
+
+void kern_widen_columns_q8_0_ref(float *dst, size_t ld, const void *src) {
+    const int8_t *q = src;
+    float d[16];
+    kern_widen_f16_ref(d, q + 32 * 16, 16);
+    for (size_t j = 0; j < 32; j++)
+        for (size_t i = 0; i < 16; i++) dst[j * ld + i] = d[i] * (float)q[16 * j + i];
+}
+
+void kern_widen_columns_q4_0_ref(float *dst, size_t ld, const void *src) {
+    const uint8_t *q = src;
+    float d[16];
+    kern_widen_f16_ref(d, q + 16 * 16, 16);
+    for (size_t j = 0; j < 32; j++)
+        for (size_t i = 0; i < 16; i++) {
+            uint8_t both = q[j % 16 * 16 + i];
+            dst[j * ld + i] = d[i] * (float)((j < 16 ? both & 15 : both >> 4) - 8);
+        }
+}
+
 void kern_unzip_f16_ref(float *even, float *odd, const void *words, size_t n) {
     const uint16_t *h = words;
     for (size_t i = 0; i < n; i++) {

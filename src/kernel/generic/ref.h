@@ -23,6 +23,10 @@ void kern_narrow_f32_ref(void *dst, const float *src, size_t n);
 void kern_narrow_f16_ref(void *dst, const float *src, size_t n);
 void kern_narrow_bf16_ref(void *dst, const float *src, size_t n);
 
+void kern_widen_q8_0_ref(float *dst, const void *src, size_t n);
+void kern_widen_q4_0_ref(float *dst, const void *src, size_t n);
+void kern_widen_columns_q8_0_ref(float *dst, size_t ld, const void *src);
+void kern_widen_columns_q4_0_ref(float *dst, size_t ld, const void *src);
 void kern_unzip_f16_ref(float *even, float *odd, const void *words, size_t n);
 void kern_unzip_bf16_ref(float *even, float *odd, const void *words, size_t n);
 

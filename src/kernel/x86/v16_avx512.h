@@ -15,6 +15,7 @@
  *   v_sub_add(a, b)           a - b in the even lanes, a + b in the odd ones
  *   v_f16_pairs(p, &odd), v_bf16_pairs(p, &odd)  the even and odd ones of 32 halves widened
  *   v_f16(p), v_bf16(p)       16 halves widened; v_put_f16(p, v): narrowed, to even
+ *   v_i8(p), v_nibbles(p, h)  16 signed bytes; the low (h 0) or high nibbles of 16 bytes
  *   v_put_i8(p, lo, hi)       32 values |v| ≤ 127.5 as int8, rounded to even
  *   v_put_i32_n(p, n, v)      the first n ≤ 16 lanes as integers
  *   v_zip_8(a, b)             a0 b0 a1 b1 … a7 b7
@@ -95,6 +96,13 @@ static inline v16 v_bf16_pairs(const void *p, v16 *odd) {
 }
 static inline void v_put_f16(void *p, v16 v) {
     _mm256_storeu_si256(p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+static inline v16 v_i8(const void *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline v16 v_nibbles(const void *p, int high) {
+    __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_cvtepi32_ps(high ? _mm512_srli_epi32(b, 4) : _mm512_and_si512(b, _mm512_set1_epi32(15)));
 }
 static inline void v_put_i8(int8_t *p, v16 lo, v16 hi) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(lo)));
