@@ -73,9 +73,11 @@ static void change_word(_Atomic uint32_t *word, uint32_t to, _Atomic uint32_t *s
 }
 
 void pool_barrier(pool *p) {
-    if (p->active == 1) return;
+    /* read before arriving: once the last has arrived, the caller may change it for the next job */
+    const uint32_t active = (uint32_t)p->active;
+    if (active == 1) return;
     uint32_t phase = atomic_load(&p->phase);
-    if (atomic_fetch_add(&p->arrived, 1) + 1 == (uint32_t)p->active) {
+    if (atomic_fetch_add(&p->arrived, 1) + 1 == active) {
         atomic_store(&p->arrived, 0);
         change_word(&p->phase, phase + 1, &p->phase_sleepers);
     } else wait_change(&p->phase, phase, &p->phase_sleepers, SPIN_AT_BARRIER_NS);
