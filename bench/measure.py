@@ -41,6 +41,7 @@ def arguments():
     ap.add_argument("-p", type=int, default=512, help="tokens to prefill")
     ap.add_argument("-n", type=int, default=128, help="tokens to decode")
     ap.add_argument("-t", type=int, default=min(os.cpu_count() or 1, 2), help="threads")
+    ap.add_argument("--npp", type=int, default=128, help="tokens of each one's prompt when several are decoded together")
     ap.add_argument("--npl", default="1,4,8,16,32", help="sequences decoded together (the first model only)")
     ap.add_argument("--prefix", default="", help="put before every command that is timed, for example 'taskset -c 0,1'")
     ap.add_argument("--no-peers", action="store_true", help="measure mote alone")
@@ -199,7 +200,7 @@ def bench_rows(run, path):
 
 def batch_once(run, who, path):
     a = run.args
-    options = ["-m", path, "-c", 8192, "-npp", 128, "-ntg", a.n, "-npl", a.npl, "-t", a.t]
+    options = ["-m", path, "-c", 8192, "-npp", a.npp, "-ntg", a.n, "-npl", a.npl, "-t", a.t]
     if who == "mote":
         text = run.text([a.mote, "bench", *options, "-o", "json", "--limits"])
         got = {}
@@ -217,7 +218,7 @@ def batch_once(run, who, path):
     text = run.peer("llamacpp" if who == "llama.cpp" else "ik", "llama-batched-bench", *options, "-fa", 1, both=True)
     for line in (text or "").splitlines():
         c = [x.strip() for x in line.strip().strip("|").split("|")]
-        if len(c) >= 10 and c[0] == "128" and c[2].isdigit():
+        if len(c) >= 10 and c[0] == str(a.npp) and c[2].isdigit():
             got[f"npl{c[2]}"] = float(c[7])
     return got
 
@@ -225,7 +226,7 @@ def batch_once(run, who, path):
 def batch_rows(run, path):
     results = rounds(run, lambda who: batch_once(run, who, path))
     for n in run.args.npl.split(","):
-        yield {"depth": 128, "test": f"npl{n}", **summarize(results, f"npl{n}")}
+        yield {"depth": run.args.npp, "test": f"npl{n}", **summarize(results, f"npl{n}")}
 
 
 # ---- starting ----

@@ -52,12 +52,12 @@ $ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -p 0 -n 4 -r 1 -t 2 --li
 $ mote bench -m $MODELS/smollm2-135m-instruct.q4_1.gguf -npp 8 -ntg 4 -npl 2 -t 2 --limits | head -1
 > |    PP |     TG |    B |   N_KV |   T_PP s | S_PP t/s |   T_TG s | S_TG t/s |      T s |    S t/s | limit PP | limit TG |
 # the harness: its rows, without peers
-$ python3 $MOTE_SOURCE_DIR/bench/measure.py --dry --no-peers --mote $(command -v mote) --models $MODELS/smollm2-135m-instruct.q4_1.gguf --rounds 1 --depths 0,16 -p 16 -n 4 --npl 1,3 2>&1 | sed 's/mote [0-9.]*/mote x/; s/limit [0-9.]*/limit x/; s/share [0-9.]*/share x/'
+$ python3 $MOTE_SOURCE_DIR/bench/measure.py --dry --no-peers --mote $(command -v mote) --models $MODELS/smollm2-135m-instruct.q4_1.gguf --rounds 1 --depths 0,16 -p 16 -n 4 --npp 8 --npl 1,3 2>&1 | sed 's/mote [0-9.]*/mote x/; s/limit [0-9.]*/limit x/; s/share [0-9.]*/share x/'
 > model smollm2-135m-instruct.q4_1  depth 0  test pp16  mote x  limit x  share x
 > model smollm2-135m-instruct.q4_1  depth 0  test tg4  mote x  limit x  share x
 > model smollm2-135m-instruct.q4_1  depth 16  test pp16  mote x  limit x  share x
 > model smollm2-135m-instruct.q4_1  depth 16  test tg4  mote x  limit x  share x
-> model smollm2-135m-instruct.q4_1  depth 128  test npl1  mote x  limit x  share x
-> model smollm2-135m-instruct.q4_1  depth 128  test npl3  mote x  limit x  share x
+> model smollm2-135m-instruct.q4_1  depth 8  test npl1  mote x  limit x  share x
+> model smollm2-135m-instruct.q4_1  depth 8  test npl3  mote x  limit x  share x
 > model smollm2-135m-instruct.q4_1  depth 0  test start  mote x
 > model smollm2-135m-instruct.q4_1  depth 0  test memory  mote x
