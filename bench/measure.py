@@ -147,7 +147,14 @@ def bench_once(run, who, path, depth):
     both = ["-p", a.p, "-n", a.n]
     base = ["-m", path, "-t", a.t, "-r", 1, "-o", "json"]
     if who == "mote":
-        return bench_figures(json_rows(run.text([a.mote, "bench"] + base + both + ["-d", depth, "--limits"]), "["))
+        # the limits in a run of their own, afterwards: measuring them first keeps the machine busy for five seconds
+        command = [a.mote, "bench"] + base + both + ["-d", depth]
+        got, limits = (bench_figures(json_rows(run.text(command + more), "[")) for more in ([], ["--limits"]))
+        for key in ("pp", "tg"):
+            limit = limits.get(f"{key} limit_ts")
+            got.update({f"{key} {x}": limits.get(f"{key} {x}") for x in ("limit_ts", "token_bytes", "token_ops")})
+            got[f"{key} share"] = got[key] / limit if limit and got.get(key) else None
+        return got
     if who == "llama.cpp":
         tests = [both] if not depth else [["-p", a.p, "-n", 0, "-d", depth], ["-p", 0, "-n", a.n, "-d", depth]]
         got = {}
