@@ -115,6 +115,20 @@ static inline bool rung_table(size_t i, kern_table *t) {
     return i == 0 || t->flags == mask;
 }
 
+/* Calls `rung` for each that this machine has, with the scalar table, that of the rung before and its own. The exit code. */
+typedef void check_rung_fn(const kern_table *ref, const kern_table *before, const kern_table *t);
+static inline int each_rung(check_rung_fn *rung) {
+    kern_table ref, before, t;
+    if (!rung_table(0, &ref)) return 2;
+    before = ref;
+    for (size_t i = 1; i < COUNT_OF(rung_names); i++) {
+        if (!rung_table(i, &t)) continue;
+        rung(&ref, &before, &t);
+        before = t;
+    }
+    return check.failed;
+}
+
 /* ns of the fastest of several calls. */
 #define TIME_NS(best, call)                                                                                   \
     do {                                                                                                      \

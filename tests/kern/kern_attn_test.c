@@ -237,13 +237,5 @@ static void check_rung(const kern_table *ref, const kern_table *before, const ke
 
 int main(int argc, char **argv) {
     check_begin(argc, argv);
-    kern_table ref, before, t;
-    if (!rung_table(0, &ref)) return 2;
-    before = ref;
-    for (size_t i = 1; i < COUNT_OF(rung_names); i++) {
-        if (!rung_table(i, &t)) continue;
-        check_rung(&ref, &before, &t);
-        before = t;
-    }
-    return check.failed;
+    return each_rung(check_rung);
 }

@@ -22,14 +22,4 @@ const char *oracle_model(char out[4096], const char *file) {
     return out;
 }
 
-bool oracle_wanted(const char *name, int argc, char **argv) {
-    bool any = false;
-    for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') continue;
-        any = true;
-        if (strncmp(name, argv[i], strlen(argv[i])) == 0) return true;
-    }
-    return !any;
-}
-
 const char *oracle_rung(const struct mote_model *m) { return m->info ? m->info->rung : "-"; }

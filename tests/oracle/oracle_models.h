@@ -10,7 +10,5 @@ const char *oracle_model(char out[4096], const char *file);
 struct mote_model;
 /* The rung of the ISA ladder that a model's kernels run on. */
 const char *oracle_rung(const struct mote_model *m);
-/* Whether the command line names no item, or one with which `name` begins. */
-bool oracle_wanted(const char *name, int argc, char **argv);
 
 #endif

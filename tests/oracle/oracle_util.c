@@ -28,6 +28,16 @@ const char *oracle_path(char out[4096], const char *fmt, ...) {
     return out;
 }
 
+bool oracle_wanted(const char *name, int argc, char **argv) {
+    bool any = false;
+    for (int i = 1; i < argc; i++) {
+        if (argv[i][0] == '-') continue;
+        any = true;
+        if (strncmp(name, argv[i], strlen(argv[i])) == 0) return true;
+    }
+    return !any;
+}
+
 json_t *oracle_json(const char *name) {
     char path[4096];
     file_map f;

@@ -7,6 +7,8 @@
 
 /* buf = the path of a file below oracle/, printf-like. Returns buf. Exits 77 when there is no shared folder. */
 const char *oracle_path(char out[4096], const char *fmt, ...) MOTE_PRINTF(2, 3);
+/* Whether the command line names no item, or one with which `name` begins. Options do not count. */
+bool oracle_wanted(const char *name, int argc, char **argv);
 /* A JSON file below oracle/; exits 1 with a message when it cannot be read. Owner: caller. */
 json_t *oracle_json(const char *name);
 /* Sum of squared differences over sum of squares; infinity when not finite. */

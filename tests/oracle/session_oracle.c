@@ -8,16 +8,6 @@
 
 #include <dirent.h>
 
-static bool wanted(const char *name, int argc, char **argv) {
-    bool any = false;
-    for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') continue;
-        any = true;
-        if (strcmp(argv[i], name) == 0) return true;
-    }
-    return !any;
-}
-
 int main(int argc, char **argv) {
     char dir[4096], path[8192];
     int bad = 0, n = 0;
@@ -29,7 +19,7 @@ int main(int argc, char **argv) {
         if (!str_ends(name, STR(".gguf"))) continue;
         char item[256];
         (void)snprintf(item, sizeof item, "%.*s", (int)(name.n - 5), e->d_name);
-        if (!wanted(item, argc, argv)) continue;
+        if (!oracle_wanted(item, argc, argv)) continue;
         (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
         const props_opts o = {.cache_type = n % 2 ? "f16" : "f32",
                               .exact = true,

@@ -13,16 +13,6 @@
 #include <dirent.h>
 #include <stdlib.h>
 
-static bool wanted(const char *name, int argc, char **argv) {
-    bool any = false;
-    for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') continue;
-        any = true;
-        if (strcmp(argv[i], name) == 0) return true;
-    }
-    return !any;
-}
-
 /* Encoders draw no tokens. */
 static bool generates(const char *path) {
     mote_error err;
@@ -171,7 +161,7 @@ int main(int argc, char **argv) {
         char item[256], measured[1024];
         (void)snprintf(item, sizeof item, "%.*s", (int)(name.n - 5), e->d_name);
         (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (!wanted(item, argc, argv) || !generates(path)) continue;
+        if (!oracle_wanted(item, argc, argv) || !generates(path)) continue;
         const spec_props_opts o = {.cache_type = n % 2 ? "f16" : "f32", .exact = n % 3 == 0, .seed = (uint64_t)n};
         spec_props_result r;
         mote_error err;
@@ -187,6 +177,6 @@ int main(int argc, char **argv) {
     }
     (void)closedir(d);
     printf("%d of %d models give with speculation what they give without\n", n - bad, n);
-    if (report && wanted("speed", argc, argv)) bad += report_speeds();
-    return bad || (n == 0 && !wanted("speed", argc, argv));
+    if (report && oracle_wanted("speed", argc, argv)) bad += report_speeds();
+    return bad || (n == 0 && !oracle_wanted("speed", argc, argv));
 }

@@ -9,16 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static bool wanted(int argc, char **argv, str name) {
-    bool any = false;
-    for (int i = 1; i < argc; i++) {
-        if (argv[i][0] == '-') continue;
-        any = true;
-        if (str_is(name, argv[i])) return true;
-    }
-    return !any;
-}
-
 /* Prints where two texts part. */
 static void show_difference(str got, str want) {
     size_t i = 0;
@@ -88,7 +78,7 @@ int main(int argc, char **argv) {
     }
     for (struct dirent *e; (e = readdir(d));) {
         str name = str_of(e->d_name);
-        if (!str_ends(name, STR(".jinja")) || !wanted(argc, argv, (str){name.p, name.n - 6})) continue;
+        if (!str_ends(name, STR(".jinja")) || !oracle_wanted(e->d_name, argc, argv)) continue;
         n++;
         ok += check((str){name.p, name.n - 6}, conversations, &opts, report_wanted(argc, argv));
     }

@@ -17,16 +17,6 @@ typedef struct tally {
 static int argc_, failures, rows;
 static char **argv_;
 
-static bool wanted(const char *name) {
-    bool any = false;
-    for (int i = 1; i < argc_; i++) {
-        if (argv_[i][0] == '-') continue;
-        any = true;
-        if (strcmp(argv_[i], name) == 0) return true;
-    }
-    return !any;
-}
-
 static file_map load(const char *path) {
     file_map m = {0};
     mote_error e;
@@ -137,7 +127,7 @@ static void gguf(const char *name, const char *path, const char *ids, bool cases
     tok_vocab *v = NULL;
     mote_error e;
     tally t = {0};
-    if (!wanted(name)) return;
+    if (!oracle_wanted(name, argc_, argv_)) return;
     if (model_file_open(&f, path, MODEL_FILE_NO_TENSORS_OK, &e) != MOTE_OK || tok_open(&v, f, NULL, &e) != MOTE_OK) {
         printf("%s: %s\n", name, e.message);
         failures++;
@@ -154,7 +144,7 @@ static void folder(const char *name, const char *path, const char *ids) {
     mote_error e;
     tok_vocab *v = NULL;
     tally t = {0};
-    if (!wanted(name)) return;
+    if (!oracle_wanted(name, argc_, argv_)) return;
     file_map m = load(path);
     if (tok_open_json(&v, (str){(const char *)m.p, m.n}, (str){0}, NULL, &e) != MOTE_OK) {
         printf("%s: %s\n", name, e.message);
