@@ -36,14 +36,17 @@ static size_t thread_bytes(size_t k) {
 
 /* Tiles that a thread of op_experts makes of an expert's rows at a time. */
 enum { EXPERT_TILES = 8 };
-static size_t expert_tiles(size_t n_rows) { return MIN((size_t)EXPERT_TILES, (n_rows + KERN_TILE - 1) / KERN_TILE); }
+static size_t expert_tile_bytes(size_t n_rows, size_t k) {
+    size_t tiles = MIN((size_t)EXPERT_TILES, (n_rows + KERN_TILE - 1) / KERN_TILE);
+    return (tiles * kern_acts_blocks(k) * sizeof(kern_acts_block) + 63) / 64 * 64; /* rows of kern_acts lie behind it */
+}
 
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth) {
     size_t row = kern_acts_bytes(k_max) + row_floats(k_max) * sizeof(float) + row_bf16(k_max) * sizeof(uint16_t);
     size_t rows = MAX(n_rows, MIN(n_rows, (size_t)KERN_TILE) * (size_t)nth);
     size_t tiles = MAX(n_rows / KERN_TILE + 1, (size_t)nth) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
     size_t thread = thread_bytes(k_max) + row_floats(k_max) * sizeof(float) + KERN_TILE * kern_acts_bytes(k_max) +
-                    expert_tiles(n_rows) * kern_acts_blocks(k_max) * sizeof(kern_acts_block);
+                    expert_tile_bytes(n_rows, k_max);
     return rows * row + tiles + (size_t)nth * thread + 512;
 }
 
@@ -277,7 +280,7 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
         add_form(t, outs[i].w, &want);
     }
     input x = make_input(t, in, n_in_rows, k, want, false), tiled = x;
-    const size_t tile_bytes = expert_tiles(n_in_rows) * kern_acts_blocks(k) * sizeof *x.tiles, row_bytes = KERN_TILE * x.q_bytes;
+    const size_t tile_bytes = expert_tile_bytes(n_in_rows, k), row_bytes = KERN_TILE * x.q_bytes;
     unsigned char *mine = bump_bytes(&t->scratch, (size_t)t->nth * (tile_bytes + row_bytes));
     mine += (size_t)t->ith * (tile_bytes + row_bytes);
     tiled.tiles = (kern_acts_block *)(void *)(mine + row_bytes);
