@@ -157,6 +157,7 @@ static void pass(void *arg, int ith, int nth) {
     f.rope_cs[0] = s->rope_cs[0];
     f.rope_cs[1] = s->rope_cs[1];
     if (s->prof) f.t.prof = prof_begin(s->prof, ith, p->phase);
+    if (s->seen.fn) f.t.seen = &s->seen;
     embed(&f);
     rope_tables(&f);
     bump_reset(&f.mem, 0);

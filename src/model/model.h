@@ -95,6 +95,11 @@ mote_status model_forward(state *s, const model_batch *b, mote_error *err);
 void model_logits(state *s, const float *hidden, size_t n, float *logits);
 /* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
 void state_set_prof(state *s, struct prof *p);
+/* Passes from now on call fn(ctx, …) for every product of a weight: all layers' linear maps, experts by expert, routers,
+ * and the head where logits are wanted (tensor/tensor.h, linear_seen); fn NULL: no more. Costs nothing while off. For inputs as
+ * the float model has them, open the state with `exact`. Error: E_MEMORY, for the room to keep rows in. */
+struct linear_seen;
+mote_status state_set_observer(state *s, void (*fn)(void *ctx, const struct linear_seen *seen), void *ctx, mote_error *err);
 
 /* What a pass has to read and to compute at least: every weight once (of experts those that are likely to be met), the
  * cached keys and values that are seen, recurrent states; multiplications and additions of matrix products and

@@ -160,6 +160,7 @@ void state_close(state **sp) {
     if (!s) return;
     mem_free_aligned(s->cache);
     mem_free_aligned(s->work);
+    mem_free_aligned(s->seen.rows);
     mem_free(s->kv_all);
     mem_free(s->seqs);
     mem_free(s);
@@ -167,6 +168,19 @@ void state_close(state **sp) {
 }
 
 void state_set_prof(state *s, prof *p) { s->prof = p; }
+
+mote_status state_set_observer(state *s, void (*fn)(void *ctx, const linear_seen *seen), void *ctx, mote_error *err) {
+    const size_t n = s->opts.n_batch, cap = seen_floats(MAX(n, n * s->m->hp.n_expert_used), widest(s->m));
+    s->seen.fn = NULL;
+    if (!fn) return MOTE_OK;
+    if (!s->seen.rows) s->seen.rows = mem_alloc_aligned(cap * sizeof(float));
+    if (!s->seen.rows) FAIL(err, MOTE_E_MEMORY, "out of memory for the inputs of %zu tokens (%zu bytes)", n, cap * sizeof(float));
+    s->seen.fn = fn;
+    s->seen.ctx = ctx;
+    s->seen.cap = cap;
+    return MOTE_OK;
+}
+
 state_sizes state_get_sizes(const state *s) { return s->sizes; }
 size_t state_seq_len(const state *s, size_t seq) { return s->seqs[seq].len; }
 

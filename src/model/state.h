@@ -38,6 +38,7 @@ struct state {
     state_sizes sizes;
     head_policy head;
     prof *prof;           /* of every pass from now on, or NULL; the caller's */
+    seen_by seen;         /* fn NULL: nobody; rows owned */
 };
 
 /* logits.c: before a pass, at its end by every thread, after it. */

@@ -125,6 +125,22 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, f
     return r;
 }
 
+size_t seen_floats(size_t n_rows, size_t k_max) { return n_rows * row_floats(k_max); }
+
+/* s->x = the input as f32, shared by all threads; false when there is no room. Barrier when something was computed. */
+static bool show_rows(team *t, const linear_in *in, size_t n_rows, size_t k, linear_seen *s) {
+    *s = (linear_seen){.n = n_rows, .x = in->x, .ld = in->ld, .ith = t->ith, .nth = t->nth, .pool = t->pool};
+    if (!is_fused(in)) return true;
+    s->ld = row_floats(k);
+    s->x = t->seen->rows;
+    if (n_rows * s->ld > t->seen->cap) return false;
+    size_t from, to;
+    pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
+    for (size_t i = from; i < to; i++) fuse_row(t, in, i, t->seen->rows + i * s->ld, k);
+    team_barrier(t);
+    return true;
+}
+
 static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
 
 static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
@@ -241,6 +257,13 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         add_form(t, outs[i].w, &want);
         units += units_of(outs[i].w);
     }
+    linear_seen seen;
+    if (t->seen && show_rows(t, in, n_rows, k, &seen)) {
+        for (size_t i = 0; i < n_outs; i++) {
+            seen.w = outs[i].w, seen.mat = outs[i].mat, seen.out = i, seen.n_outs = n_outs;
+            t->seen->fn(t->seen->ctx, &seen);
+        }
+    }
     input x = make_input(t, in, n_rows, k, want, true);
     size_t from, to;
     pool_share(units, 1, t->ith, t->nth, &from, &to);
@@ -258,6 +281,24 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
     }
     team_barrier(t);
     bump_reset(&t->scratch, mark);
+}
+
+/* op_experts' products, expert by expert. */
+static void show_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_assign *assign, size_t n_assign,
+                         const expert_out *outs, size_t n_outs) {
+    linear_seen s;
+    if (!show_rows(t, in, n_in_rows, outs[0].w->cols, &s)) return;
+    for (size_t a = 0, end; a < n_assign; a = end) {
+        for (end = a; end < n_assign && assign[end].expert == assign[a].expert; end++) {}
+        s.mat = (size_t)assign[a].expert;
+        s.assign = assign + a;
+        s.n = end - a;
+        s.n_outs = n_outs;
+        for (s.out = 0; s.out < n_outs; s.out++) {
+            s.w = outs[s.out].w;
+            t->seen->fn(t->seen->ctx, &s);
+        }
+    }
 }
 
 /* An expert's rows, n of them, in tiles for this thread alone; rows: room for KERN_TILE of them. */
@@ -279,6 +320,7 @@ void op_experts(team *t, const linear_in *in, size_t n_in_rows, const expert_ass
         assert(outs[i].w->cols == k);
         add_form(t, outs[i].w, &want);
     }
+    if (t->seen) show_experts(t, in, n_in_rows, assign, n_assign, outs, n_outs);
     input x = make_input(t, in, n_in_rows, k, want, false), tiled = x;
     const size_t tile_bytes = expert_tile_bytes(n_in_rows, k), row_bytes = KERN_TILE * x.q_bytes;
     unsigned char *mine = bump_bytes(&t->scratch, (size_t)t->nth * (tile_bytes + row_bytes));

@@ -30,6 +30,8 @@ void *bump_bytes(bump *b, size_t n);
 static inline size_t bump_mark(const bump *b) { return b->used; }
 static inline void bump_reset(bump *b, size_t mark) { b->used = mark; }
 
+struct seen_by;
+
 /* ---- one thread's view of a running pass ---- */
 typedef struct team {
     pool *pool;
@@ -40,6 +42,7 @@ typedef struct team {
     prof_thread *prof; /* this thread's profile, or NULL */
     const unsigned char *read_from, *read_to; /* of the file, since pages were last dropped: read_bytes in between */
     size_t read_bytes;
+    const struct seen_by *seen; /* is told of every product, or NULL */
 } team;
 /* What this thread does from here on, for the profile; what came before ends. */
 static inline void team_enter(const team *t, prof_op op) {
@@ -134,6 +137,41 @@ typedef struct linear_out {
  * The input may not overlap an output. */
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
 
+/* An entry of op_experts' list. */
+typedef struct expert_assign {
+    int32_t expert, xrow, yrow;
+} expert_assign;
+
+/* ---- what products are made of, for calibration ---- */
+/* One product of a linear layer or of an expert, before it is computed: matrix `mat` of w and the rows that meet it, in
+ * f32, normed and activated: what it multiplies in a pass with exact activations; else they are quantized after this.
+ * Row i is seen_row(s, i). Products `out` of 0 … n_outs - 1 of one op have the same rows (q, k and v; gate and up). */
+typedef struct linear_seen {
+    const weight *w;
+    size_t mat, n;
+    const float *x;
+    size_t ld;
+    const expert_assign *assign; /* [n] whose xrow are the rows; NULL: 0 … n - 1 */
+    size_t out, n_outs;
+    int ith, nth;                /* the thread that is calling */
+    pool *pool;                  /* for pool_barrier, which then all threads must call */
+} linear_seen;
+static inline const float *seen_row(const linear_seen *s, size_t i) {
+    return s->x + (s->assign ? (size_t)s->assign[i].xrow : i) * s->ld;
+}
+/* Called by every thread of the pool with the same arguments but `ith`, each in its own time: threads divide the work
+ * (columns, say) or leave it to one of them. May allocate; may not run the pool. */
+typedef void linear_seen_fn(void *ctx, const linear_seen *s);
+/* Who is told, and room for `cap` floats of rows. An op whose rows do not fit (cannot happen with seen_floats) is not seen. */
+typedef struct seen_by {
+    linear_seen_fn *fn;
+    void *ctx;
+    float *rows;
+    size_t cap;
+} seen_by;
+/* Floats of rows that any op with at most n_rows input rows of at most k_max columns needs. */
+size_t seen_floats(size_t n_rows, size_t k_max);
+
 /* ---- the head: the greatest of the logits of one token, without reading all of the matrix (head.c) ---- */
 enum { HEAD_K_MAX = 256, HEAD_FORCED_MAX = 512, HEAD_FOUND_MAX = 2048, HEAD_SEEDS = 32 };
 /* Wanted are the rows whose y is among the k greatest and no further than gap below the greatest (ties at the end
@@ -168,9 +206,6 @@ size_t head_scratch_bytes(size_t k, int nth);
 /* Mixture of experts. n_assign assignments sorted by expert: assignment a sends input row xrow[a] through
  * matrix expert[a] and writes output row yrow[a]: y = scale[e] · (W_e x) + bias[e]. Each distinct yrow occurs once.
  * bias: [n_mat, rows] or NULL; scale: [n_mat] or NULL. Barrier. */
-typedef struct expert_assign {
-    int32_t expert, xrow, yrow;
-} expert_assign;
 typedef struct expert_out {
     const weight *w;
     float *y;

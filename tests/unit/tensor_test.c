@@ -23,10 +23,12 @@ typedef struct run {
     unsigned char *scratch;
     size_t scratch_bytes;
 } run;
+static const seen_by *seen; /* of the next run */
 static void run_thread(void *arg, int ith, int nth) {
     run *r = arg;
     team t = {.pool = r->pool, .kern = &kern, .ith = ith, .nth = nth, .fast = r->fast,
               .scratch = {.base = r->scratch, .cap = r->scratch_bytes}};
+    t.seen = seen;
     r->fn(&t, r->arg);
     assert_true(t.scratch.peak <= r->scratch_bytes);
 }
@@ -288,6 +290,77 @@ static void test_experts(void **state) {
     check_experts(QUANT_Q4_K, 230, 256); /* more than are made at a time */
 }
 
+/* ---- who watches ---- */
+typedef struct watched {
+    const weight *w[2];
+    size_t calls, n_rows, mats[4], cols;
+    float rows[64 * 64];
+} watched;
+static void watch(void *ctx, const linear_seen *s) {
+    watched *k = ctx;
+    assert_int_equal(s->nth, 2);
+    if (s->ith) return;
+    assert_ptr_equal(s->w, k->w[s->out]);
+    k->calls++;
+    if (s->out) return; /* the same rows as before */
+    k->mats[s->mat] += s->n;
+    for (size_t i = 0; i < s->n; i++) memcpy(k->rows + k->n_rows++ * k->cols, seen_row(s, i), k->cols * sizeof(float));
+}
+
+/* The rows seen are the ones that meet the weight: normed, gated, for experts those of each in turn; and the results do not
+ * change by it. */
+static void test_seen(void **state) {
+    (void)state;
+    enum { COLS = 48, N = 9, E = 3 };
+    rng r;
+    rng_seed(&r, 9, 0);
+    weight w[2], exps;
+    make_weight(&w[0], QUANT_F32, ROWS, COLS, 1, &r);
+    make_weight(&w[1], QUANT_F32, ROWS2, COLS, 1, &r);
+    make_weight(&exps, QUANT_F32, ROWS, COLS, E, &r);
+    float *x = random_floats(N * COLS, &r), *up = random_floats(N * COLS, &r), *nw = random_floats(COLS, &r);
+    float *y = malloc(2 * N * (ROWS + ROWS2) * sizeof *y), *y2 = y + N * ROWS, *z = y + N * (ROWS + ROWS2), row[COLS];
+    float room[N * COLS];
+    watched k = {.w = {&w[0], &w[1]}, .cols = COLS};
+    const seen_by by = {.fn = watch, .ctx = &k, .rows = room, .cap = COUNT_OF(room)};
+    assert_true(seen_floats(N, COLS) <= by.cap);
+    linear_call c = {.in = {.x = x, .ld = COLS, .norm = {NORM_RMS, nw, NULL, 1e-5f}, .act = ACT_SILU, .up = up, .ld_up = COLS},
+                     .n_rows = N, .n_outs = 2, .outs = {{&w[0], 0, y, ROWS, NULL, 1, false}, {&w[1], 0, y2, ROWS2, NULL, 1, false}}};
+    seen = &by;
+    on_team(2, false, tensor_scratch_bytes(N, COLS, 2), call_linear, &c);
+    seen = NULL;
+    assert_int_equal(k.calls, 2);
+    assert_int_equal(k.n_rows, N);
+    for (size_t t = 0; t < N; t++)
+        for (size_t i = 0; i < ROWS; i++) {
+            double sum = 0;
+            weight_row(&w[0], i, row);
+            for (size_t j = 0; j < COLS; j++) sum += (double)row[j] * (double)k.rows[t * COLS + j];
+            assert_true(fabs(sum - (double)y[t * ROWS + i]) < 1e-4 * (1 + fabs(sum)));
+        }
+    c.outs[0].y = z;
+    c.outs[1].y = z + N * ROWS;
+    on_team(2, false, tensor_scratch_bytes(N, COLS, 2), call_linear, &c);
+    assert_memory_equal(y, z, N * (ROWS + ROWS2) * sizeof *y);
+    static const expert_assign assign[] = {{0, 3, 0}, {0, 1, 1}, {2, 8, 2}, {2, 3, 3}, {2, 0, 4}};
+    expert_call e = {.in = {.x = x, .ld = COLS}, .n_in = N, .n_assign = COUNT_OF(assign), .assign = assign, .out = {&exps, y, ROWS, NULL, NULL}};
+    k = (watched){.w = {&exps}, .cols = COLS};
+    seen = &by;
+    on_team(2, false, tensor_scratch_bytes(N, COLS, 2), call_experts, &e);
+    seen = NULL;
+    assert_int_equal(k.calls, 2);
+    assert_int_equal(k.mats[0], 2);
+    assert_int_equal(k.mats[1], 0);
+    assert_int_equal(k.mats[2], 3);
+    for (size_t a = 0; a < COUNT_OF(assign); a++) assert_memory_equal(k.rows + a * COLS, x + assign[a].xrow * COLS, COLS * sizeof(float));
+    for (int i = 0; i < 2; i++) drop_weight(&w[i]);
+    drop_weight(&exps);
+    free(x);
+    free(up);
+    free(nw);
+    free(y);
+}
+
 /* ---- attention ---- */
 typedef struct attn_call {
     const attn_opts *o;
@@ -430,6 +503,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_linear),
         cmocka_unit_test(test_fused),
         cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_seen),
         cmocka_unit_test(test_attention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
