@@ -14,4 +14,5 @@
 #include "base/rng.h"
 #include "base/str.h"
 #include "base/utf8.h"
+#include "base/yaml.h"
 #endif
