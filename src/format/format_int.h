@@ -54,6 +54,8 @@ struct model_file {
     str tokenizer_json, tokenizer_config;
 };
 
+/* Bytes of a number of this kind as it stands in a file; 0 for strings and arrays. */
+size_t kv_scalar_bytes(kv_type t);
 /* An empty model_file; NULL when out of memory. */
 model_file *model_file_new(void);
 /* Fills kv_index and tensor_index; a name that occurs twice is an error. */

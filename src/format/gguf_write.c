@@ -62,7 +62,7 @@ void gguf_writer_close(gguf_writer **pw) {
     mem_free(w);
 }
 
-static size_t scalar_size(kv_type t) {
+size_t kv_scalar_bytes(kv_type t) {
     switch (t) {
     case KV_U8: case KV_I8: case KV_BOOL: return 1;
     case KV_U16: case KV_I16: return 2;
@@ -80,7 +80,7 @@ static void put_scalar(buf *b, const kv *k) {
         memcpy(&u, &x, sizeof u);
         bits = u;
     } else if (k->type == KV_F64) memcpy(&bits, &k->f, sizeof bits);
-    put_le(b, bits, scalar_size(k->type));
+    put_le(b, bits, kv_scalar_bytes(k->type));
 }
 
 /* The entry's slot: that of an equal key, or a new one. */
@@ -113,7 +113,7 @@ mote_status gguf_put_kv(gguf_writer *w, const kv *k, mote_error *err) {
         put_le(b, k->count, 8);
         if (k->elem == KV_STRING)
             for (uint64_t i = 0; i < k->count; i++) put_text(b, k->strings[i]);
-        else buf_put(b, k->elems, (size_t)k->count * scalar_size(k->elem));
+        else buf_put(b, k->elems, (size_t)k->count * kv_scalar_bytes(k->elem));
     } else put_scalar(b, k);
     return buf_check(b, "GGUF metadata", err);
 }

@@ -1,5 +1,6 @@
 /* format_fault.c: opening, writing and converting models while memory, reads and writes fail. */
 #include "fault.h"
+#include "format/edit.h"
 #include "format/format_convert.h"
 
 #include <dirent.h>
@@ -70,6 +71,28 @@ static mote_status convert(void *ctx, mote_error *err) {
     return format_convert(hf_dir, out, &(convert_opts){.type = QUANT_F16}, err);
 }
 
+static mote_status edit(void *ctx, mote_error *err) {
+    (void)ctx;
+    static const float x[16] = {1, 2, 3};
+    static const str texts[] = {{"a", 1}, {"b", 1}};
+    static const uint64_t ne[] = {8, 2};
+    model_file *f = NULL;
+    model_edit *e = NULL;
+    mote_status s;
+    TRYG(s, model_file_open(&f, gguf, 0, err));
+    TRYG(s, edit_open(&e, f, err));
+    TRYG(s, edit_set_str(e, "general.name", STR("changed"), err));
+    TRYG(s, edit_set_kv(e, &(kv){.key = STR("k"), .type = KV_ARRAY, .elem = KV_STRING, .count = 2, .strings = texts},
+                        err));
+    TRYG(s, edit_put(e, STR("more.weight"), QUANT_F16, 2, ne, x, NULL, err));
+    TRYG(s, edit_rename(e, STR("output_norm.weight"), STR("norm.weight"), err));
+    s = edit_write(e, out, err);
+out:
+    edit_close(&e);
+    model_file_close(&f);
+    return s;
+}
+
 /* Either the whole file or nothing, and no temporary one. */
 static bool whole_or_nothing(void *ctx, mote_status s) {
     (void)ctx;
@@ -131,6 +154,7 @@ int main(void) {
     good = good && each("open a GGUF", load, ignore, &file);
     good = good && each("open a folder", load, ignore, &dir);
     good = good && each("convert a folder", convert, whole_or_nothing, NULL);
+    good = good && each("edit a GGUF", edit, whole_or_nothing, NULL);
     char command[340];
     (void)snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command) == 0 && good ? 0 : 1;
