@@ -1,0 +1,60 @@
+/* optim.h: AdamW and Muon over a list of parameters.
+ *
+ * AdamW is PyTorch's, operation by operation (decoupled decay before the step, bias correction in double): five steps of it
+ * give PyTorch's losses. Muon takes the matrices it is told to, AdamW the rest. Nothing depends on the number of threads. */
+#ifndef MOTE_TRAIN_OPTIM_H
+#define MOTE_TRAIN_OPTIM_H
+
+#include "train/ckpt.h"
+#include "train/tape.h"
+
+/* How the graph's number x comes from the number s that is trained (net.h): decay and steps act on s. */
+typedef enum train_form { FORM_PLAIN /* x = s */, FORM_LESS_ONE /* x = 1 + s */, FORM_LOG /* x = -exp(s) */ } train_form;
+
+typedef struct train_param {
+    const char *name; /* in messages and checkpoints; lives as long as the trainer, as v does */
+    var *v;           /* v->wants must be set; v->x is written */
+    float lr;         /* times the learning rate; 0 means 1 */
+    bool decay;       /* weight decay acts on it */
+    bool muon;        /* a matrix that Muon may take */
+    size_t n_mats;    /* stacked one below the other (experts); 0 means 1 */
+    train_form form;
+} train_param;
+
+typedef enum optim_kind { OPTIM_ADAMW, OPTIM_MUON } optim_kind;
+
+/* Zero means the default in brackets; what may be 0 itself says so. */
+typedef struct optim_opts {
+    optim_kind kind;
+    double lr;           /* [1e-3] */
+    double beta1, beta2; /* [0.9, 0.95] */
+    double eps;          /* [1e-8] */
+    double decay;        /* may be 0 */
+    double momentum;     /* Muon's [0.95] */
+    double muon_lr;      /* Muon's own rate, with updates scaled by sqrt(max(1, rows / cols)); 0: lr, with updates of AdamW's size
+                            (0.2 sqrt(max(rows, cols)): Liu et al. 2025, "Muon is scalable", eq. 4) */
+    int state_bits;      /* 32 or 8 [32]: AdamW's two averages, in blocks of 256 (Dettmers et al. 2022) */
+} optim_opts;
+
+typedef struct optim optim;
+struct kern_table;
+
+/* params are copied, names and vars are not. Errors: E_USAGE, E_MEMORY. */
+mote_status optim_open(optim **out, const optim_opts *o, const train_param *params, size_t n, pool *p, const struct kern_table *k,
+                       mote_error *err);
+void optim_close(optim **o);
+/* sqrt(Σ g²) over all parameters, in double, in fixed order; not finite when some gradient is not. */
+double optim_grad_norm(optim *o);
+/* The first parameter whose gradient (values) has a number that is not finite; NULL: none. */
+const char *optim_bad_grad(optim *o);
+const char *optim_bad_value(optim *o);
+/* One update with gradients v->g times grad_scale. t: updates made before this one; rate: the schedule's factor. A
+ * parameter without gradient (v->g NULL) is left as it is. */
+void optim_step(optim *o, uint64_t t, double rate, float grad_scale);
+/* The state, for checkpoints: sections "m:NAME", "v:NAME", "s:NAME" over live memory. Fills at most cap, returns how many there are. */
+size_t optim_sections(optim *o, ckpt_section *dst, size_t cap);
+/* To be called when values v->x were set from outside (a checkpoint). */
+void optim_values_changed(optim *o);
+size_t optim_state_bytes(const optim *o);
+
+#endif
