@@ -229,6 +229,27 @@ typedef struct kern_conv {
     act_fn act;
 } kern_conv;
 
+/* ---- matrix products for training (tensor/gemm.h) ---- */
+/* Both operands lie in panels of 32-bit words: one step of `rows` words of A, or `cols` of B, after the other. A word is one
+ * float, or a pair word of bf16 for two steps of the sum (`step` 2; an odd one's partner is zero). */
+typedef struct kern_gemm_tile {
+    const uint32_t *a, *b; /* one panel of each; 64-byte aligned */
+    float *c;
+    size_t ldc, m, n, k;   /* m ≤ rows and n ≤ cols are stored; k words are summed */
+    bool add;
+} kern_gemm_tile;
+typedef struct kern_gemm {
+    size_t rows, cols, step;
+    /* C[m, n] = A B (+ C when add): one accumulator per element, in order: f32 fused, bf16 as kern_pairs. The sum may so be cut
+     * anywhere between two words and go on with `add`: the same bits. f32 is the same bits on every rung. */
+    void (*tile)(const kern_gemm_tile *t);
+    /* Fills a panel `width` words wide from n ≤ width lines of k floats, and zeros for the other lines. pack: element l of
+     * line i is src[i · ld + l]; pack_across: src[l · ld + i]. */
+    void (*pack)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k);
+    void (*pack_across)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k);
+} kern_gemm;
+enum { KERN_GEMM_WIDTH = 32 }; /* no panel is wider */
+
 typedef struct kern_table {
     uint32_t flags;
     const char *rung;
@@ -274,6 +295,7 @@ typedef struct kern_table {
     void (*bf16_zip)(void *dst, const float *a, const float *b, size_t n);
     /* As soften, with the results in bf16 in p, from an exponential as precise as that needs. s may be overwritten. */
     float (*soften_bf16)(void *p, float *s, size_t n, float *max, float *sum);
+    kern_gemm gemm, gemm_bf16; /* gemm_bf16.tile is NULL on rungs without its instructions */
     void (*recall)(const kern_recall *a);
     void (*absorb)(const kern_absorb *a);
     void (*conv)(const kern_conv *a);

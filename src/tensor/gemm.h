@@ -1,7 +1,7 @@
 /* gemm.h: products of float matrices for training and calibration.
  *
- * Both operands are packed into panels as they are read, so that any of them may be transposed, and multiplied by the kernels
- * of kernel/gemm.h, f32 or bf16 (operands rounded to nearest even, sums in f32).
+ * Both operands are packed into panels as they are read, so that any of them may be transposed, and multiplied by kern_gemm's
+ * kernels, f32 or bf16 (operands rounded to nearest even, sums in f32).
  * What is computed for an element of c does not depend on the number of threads. */
 #ifndef MOTE_TENSOR_GEMM_H
 #define MOTE_TENSOR_GEMM_H
