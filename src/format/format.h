@@ -35,6 +35,9 @@ typedef struct kv {
     const str *strings;         /* elem == KV_STRING */
 } kv;
 
+/* How a tensor's values follow from the numbers s of a Hugging Face folder's file; VALUE_SAME in a GGUF file. */
+typedef enum value_form { VALUE_SAME, VALUE_PLUS_ONE /* 1 + s */, VALUE_MINUS_EXP /* -exp(s) */, VALUE_OTHER } value_form;
+
 /* A tensor: ne[0] is the fastest dimension (the row length); unused dimensions are 1. */
 typedef struct tensor_info {
     str name;
@@ -44,6 +47,7 @@ typedef struct tensor_info {
     const unsigned char *data; /* size bytes, valid while the model_file is open; maybe unaligned */
     size_t size;
     str origin; /* the name in the source file when it differs (Hugging Face), else equal to name */
+    value_form form;
 } tensor_info;
 
 typedef struct model_file model_file;

@@ -190,15 +190,35 @@ static mote_status put_name(hf *h, mote_error *err) {
     return hf_put_str(h, "general.name", utf8_valid(name.p, name.n) ? name : STR("model"), err);
 }
 
-static mote_status build(hf *h, mote_error *err) {
+mote_status hf_open_sources(hf *h, const char *dir, int flags, mote_error *err) {
+    *h = (hf){.dir = dir, .flags = flags, .f = model_file_new()};
+    if (!h->f) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    h->f->path = mem_strdup(dir);
+    if (!h->f->path) FAIL(err, MOTE_E_MEMORY, "out of memory");
     TRY(read_config(h, err));
     TRY(hf_put_common(h, err));
+    TRY(open_weights(h, err));
+    return collect(h, err);
+}
+
+/* kvs and tensors grow while they are collected: they are not the arena's yet. */
+void hf_drop(hf *h) {
+    if (h->f) {
+        if (h->cap_kv) mem_free(h->f->kvs);
+        if (h->cap_tensors) mem_free(h->f->tensors);
+        h->f->n_kv = h->f->n_tensors = 0;
+        model_file_close(&h->f);
+    }
+    json_decref(h->root);
+    h->root = NULL;
+}
+
+static mote_status build(hf *h, const char *dir, int flags, mote_error *err) {
+    TRY(hf_open_sources(h, dir, flags, err));
     TRY(put_name(h, err));
     TRY(hf_read_text(h, "tokenizer.json", &h->f->tokenizer_json, err));
     TRY(hf_read_text(h, "tokenizer_config.json", &h->f->tokenizer_config, err));
     TRY(hf_put_tokenizer(h, err));
-    TRY(open_weights(h, err));
-    TRY(collect(h, err));
     for (size_t i = 0; i < h->n_src; i++) TRY(hf_map_tensor(h, &h->src[i], err));
     return model_file_index(h->f, err);
 }
@@ -219,20 +239,15 @@ static mote_status settle(hf *h, mote_error *err) {
 }
 
 mote_status hf_open(model_file **out, const char *dir, int flags, mote_error *err) {
+    hf h;
     *out = NULL;
-    hf h = {.dir = dir, .flags = flags, .f = model_file_new()};
-    if (!h.f) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    h.f->path = mem_strdup(dir);
-    mote_status s = h.f->path ? build(&h, err) : ERR(err, MOTE_E_MEMORY, "out of memory");
+    mote_status s = build(&h, dir, flags, err);
     if (s == MOTE_OK) s = settle(&h, err);
-    json_decref(h.root);
     if (s != MOTE_OK) {
-        if (h.cap_kv) mem_free(h.f->kvs);
-        if (h.cap_tensors) mem_free(h.f->tensors);
-        h.f->n_kv = h.f->n_tensors = 0;
-        model_file_close(&h.f);
+        hf_drop(&h);
         return err_prefix(err, s, "%s", dir);
     }
+    json_decref(h.root);
     *out = h.f;
     return MOTE_OK;
 }

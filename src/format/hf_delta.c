@@ -82,6 +82,7 @@ static mote_status delta_a(hf *h, const st_tensor *t, const char *to, int layer,
     TRY(read_sizes(h, &d, err));
     TRY(need_rows(t, d.v_heads, err));
     TRY(hf_make_f32(h, t, to, layer, t->n_dims, t->shape, &v, err));
+    hf_form(h, VALUE_MINUS_EXP);
     x = MEM_NEW_N(float, d.v_heads);
     if (!x) FAIL(err, MOTE_E_MEMORY, "out of memory");
     mote_status s = hf_read_f32(t, x, err);

@@ -215,7 +215,10 @@ static mote_status scaled(hf *h, const st_tensor *t, const char *to, int layer, 
         else memcpy(p, v, changed.size);
     }
     mem_free(v);
-    return s == MOTE_OK ? hf_take(h, &changed, to, layer, err) : s;
+    TRY(s);
+    TRY(hf_take(h, &changed, to, layer, err));
+    hf_form(h, VALUE_OTHER);
+    return MOTE_OK;
 }
 
 static mote_status multiplier(const hf *h, const char *name, double *x, mote_error *err) {
@@ -347,6 +350,7 @@ static bool plamo_is_attention(const hf *h, uint32_t i) {
 static mote_status plus(hf *h, const st_tensor *t, const char *to, int layer, double x, mote_error *err) {
     float *v;
     TRY(hf_make_f32(h, t, to, layer, t->n_dims, t->shape, &v, err));
+    hf_form(h, VALUE_OTHER);
     TRY(hf_read_f32(t, v, err));
     for (uint64_t i = 0, n = hf_elements(t); i < n; i++) v[i] += (float)x;
     return MOTE_OK;

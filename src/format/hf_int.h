@@ -59,7 +59,15 @@ struct hf {
     size_t cap_kv, cap_tensors;
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_expert, n_vocab, n_rot;
     int flags;
+    /* Stands in for a tensor of the folder wherever an op looks one up (origin.c); NULL: nothing does. */
+    const st_tensor *(*stand_in)(void *ctx, const st_tensor *t);
+    void *stand_in_ctx;
 };
+
+/* hf.c: config, keys and weight files of a folder; h->f is new, its tensors are not made yet. Also after a failure:
+ * hf_drop, unless h->f is handed on. */
+mote_status hf_open_sources(hf *h, const char *dir, int flags, mote_error *err);
+void hf_drop(hf *h);
 
 /* config.json: the first of `names` that is there and not null; NULL when none is. */
 const json_t *hf_get(const hf *h, const char *names);
@@ -98,6 +106,8 @@ mote_status hf_take_rows(hf *h, const st_tensor *t, const char *to, int layer, s
 /* n float32 values made by the caller into *v (owned by the model file). */
 mote_status hf_make_f32(hf *h, const st_tensor *t, const char *to, int layer, int n_dims, const uint64_t *shape,
                         float **v, mote_error *err);
+/* How the values of the tensor made last follow from the file's. */
+void hf_form(hf *h, value_form form);
 /* All of t as float32 in v[elements]. */
 mote_status hf_read_f32(const st_tensor *t, float *v, mote_error *err);
 uint64_t hf_elements(const st_tensor *t);

@@ -107,6 +107,8 @@ mote_status hf_make_f32(hf *h, const st_tensor *t, const char *to, int layer, in
     return MOTE_OK;
 }
 
+void hf_form(hf *h, value_form form) { h->f->tensors[h->f->n_tensors - 1].form = form; }
+
 /* What GGUF files hold in float32 whatever the matrices are. */
 static bool wants_f32(const char *to, int n_dims) {
     static const char *const parts[] = {"norm.weight", "ffn_gate_inp.", "ssm_conv1d", "shortconv.conv", "token_types",
@@ -186,6 +188,7 @@ mote_status hf_op_permute_k(hf *h, const st_tensor *t, const char *to, int layer
 mote_status hf_op_add_one(hf *h, const st_tensor *t, const char *to, int layer, mote_error *err) {
     float *v;
     TRY(hf_make_f32(h, t, to, layer, t->n_dims, t->shape, &v, err));
+    hf_form(h, VALUE_PLUS_ONE);
     TRY(hf_read_f32(t, v, err));
     for (uint64_t i = 0, n = hf_elements(t); i < n; i++) v[i] += 1.0f;
     return MOTE_OK;
@@ -195,6 +198,7 @@ static mote_status neg_exp(hf *h, const st_tensor *t, const char *to, int layer,
                            mote_error *err) {
     float *v;
     TRY(hf_make_f32(h, t, to, layer, n_dims, shape, &v, err));
+    hf_form(h, VALUE_MINUS_EXP);
     TRY(hf_read_f32(t, v, err));
     for (uint64_t i = 0, n = hf_elements(t); i < n; i++) v[i] = -expf(v[i]);
     return MOTE_OK;
@@ -358,5 +362,6 @@ mote_status hf_op_qkv_groups_split(hf *h, const st_tensor *t, const char *to, in
 
 const st_tensor *hf_find(const hf *h, const char *name) {
     size_t i = index_find(&h->src_index, h->src, sizeof *h->src, str_of(name));
-    return i == SIZE_MAX ? NULL : h->src[i].t;
+    if (i == SIZE_MAX) return NULL;
+    return h->stand_in ? h->stand_in(h->stand_in_ctx, h->src[i].t) : h->src[i].t;
 }
