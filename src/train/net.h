@@ -20,7 +20,7 @@ struct net_pass;
 
 /* Every product with a weight matrix goes through here: adapters, fake quantization and observers take its place.
  * mat: which expert's, else 0. Returns x Wᵀ (without bias), in whatever way. */
-typedef var *net_linear_fn(void *ctx, tape *t, const param *w, size_t mat, var *x);
+typedef var *net_linear_fn(void *ctx, tape *t, param *w, size_t mat, var *x);
 /* Called with the input of every product, before it: calibration, distillation of feature maps. */
 typedef void net_seen_fn(void *ctx, tape *t, const param *w, size_t mat, var *x);
 
@@ -41,7 +41,7 @@ void net_set_seen(net *n, net_seen_fn *fn, void *ctx);
 /* Zeroes all parameters' gradients. */
 void net_zero_grads(net *n);
 /* The plain product, for hooks. */
-var *net_plain_linear(tape *t, const param *w, size_t mat, var *x);
+var *net_plain_linear(tape *t, param *w, size_t mat, var *x);
 
 /* What a pass leaves behind, for losses on the inside. Arrays are of the tape. */
 typedef struct net_inside {

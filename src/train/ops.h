@@ -18,7 +18,7 @@ typedef struct ad_seqs {
 } ad_seqs;
 
 /* ---- op_linear.c ---- */
-/* y[n, m] = x[n, k] w[m, k]ᵀ + b[1, m]; b may be NULL-absent: pass NULL with has_bias false (so that out-of-memory is told apart). */
+/* y[n, m] = x[n, k] w[m, k]ᵀ */
 var *ad_linear(tape *t, var *x, var *w);
 var *ad_add_row(tape *t, var *x, var *b); /* y = x + b[1, cols] in every row */
 /* y[n, m] = x[n, k] w[k, m] */
@@ -27,14 +27,18 @@ var *ad_matmul(tape *t, var *x, var *w);
 var *ad_embed(tape *t, var *table, const int32_t *ids, size_t n);
 /* rows idx[i] of x; the gradient adds up where a row is taken twice */
 var *ad_rows(tape *t, var *x, const int32_t *idx, size_t n);
+/* one above the other: [Σ rows, cols] */
+var *ad_stack(tape *t, var *const *xs, size_t n);
 
 /* ---- op_norm.c ---- */
-/* Groups of w->cols columns of a row are normed by themselves (heads). w, b: [1, width]; NULL only through norm without weights:
- * pass w NULL with width given. */
-var *ad_rms_norm(tape *t, var *x, var *w, size_t width, float eps);
+/* Groups of `width` columns of a row are normed by themselves (heads). w, b: [1, width], or [1, cols] with weights of its own for each group;
+ * NULL: 1 and 0. b only with w. */
+var *ad_rms_norm(tape *t, var *x, var *w, var *b, size_t width, float eps);
 var *ad_layer_norm(tape *t, var *x, var *w, var *b, size_t width, float eps);
 
 /* ---- op_act.c ---- */
+/* All of act_fn but ACT_SWIGLU_OAI: ad_act_known. */
+bool ad_act_known(act_fn f);
 var *ad_act(tape *t, act_fn f, var *x);
 var *ad_act_mul(tape *t, act_fn f, var *gate, var *up); /* f(gate) · up */
 var *ad_add(tape *t, var *a, var *b);
@@ -42,6 +46,7 @@ var *ad_add_scaled(tape *t, var *a, var *b, float by); /* a + by · b */
 var *ad_scale(tape *t, var *x, float by);
 var *ad_mul(tape *t, var *a, var *b);                  /* elementwise */
 var *ad_mul_row(tape *t, var *x, var *s);              /* each row times s[1, cols] */
+var *ad_mul_col(tape *t, var *x, var *s);              /* row i times s[i, 0] */
 var *ad_softcap(tape *t, var *x, float cap);           /* cap · tanh(x / cap) */
 var *ad_cols(tape *t, var *x, size_t from, size_t n);  /* a copy of columns [from, from + n) */
 var *ad_join(tape *t, var *const *xs, size_t n);       /* side by side */
@@ -103,15 +108,19 @@ typedef struct ad_head {
     var *b;             /* [1, vocab] or NULL */
     float scale, softcap;
 } ad_head;
-/* Mean over rows with weight > 0 of -log p(target); weights[n] or NULL (all 1); the loss is Σ w l / Σ w, or with `sum_weight` > 0
- * Σ w l / sum_weight (for accumulation over several passes). target < 0: the row does not count. The head's gradients are made here, on the way
- * forward, and scaled going back. losses: [n] each row's own loss, or NULL. */
+/* Rows of logits that lie in memory at once. */
+size_t ad_head_chunk(const ad_head *head, size_t n);
+/* Σ w l / Σ w over rows, l = -log p(target); with `sum_weight` > 0: Σ w l / sum_weight (for accumulation over several
+ * passes). Weights[n], or NULL: all 1. target < 0: the row does not count.
+ * fused: the factor with which tape_back will reach this loss (then it must): its gradients are made on the way forward, in one visit of
+ * each chunk of logits. 0: they are made going back, which computes the logits twice. */
 typedef struct ad_targets {
     const int32_t *target;
     const float *weights;
     double sum_weight;
-    float *losses;
+    float *losses;      /* [n] each row's own loss out, or NULL */
     float z_loss;       /* its factor on log² Z; 0: none */
+    float fused;
 } ad_targets;
 var *ad_cross_entropy(tape *t, var *hidden, const ad_head *head, const ad_targets *o);
 

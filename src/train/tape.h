@@ -23,6 +23,9 @@ typedef struct var {
     size_t rows, cols;
     float *x;       /* values */
     float *g;       /* gradient of the same shape; NULL: nothing has been added to it yet */
+    float *room;    /* where g is to lie; NULL: in the tape. Parameters have their own, which outlives it */
+    struct var *of; /* a part of that var, `at` floats on: its gradient is part of that var's */
+    size_t at;
     bool wants;     /* a gradient is wanted */
 } var;
 
@@ -46,11 +49,13 @@ size_t tape_peak_bytes(const tape *t);
 var *tape_var(tape *t, size_t rows, size_t cols, bool wants);
 /* A var over the caller's values, without gradient. */
 var *tape_const(tape *t, size_t rows, size_t cols, const float *x);
+/* Other shape, or a part: `rows` × `cols` floats that begin `at` floats into v, side by side. Values and gradients are v's own. */
+var *tape_view(tape *t, var *v, size_t at, size_t rows, size_t cols);
 /* n bytes, 64-byte aligned, that live until tape_reset (or tape_release). */
 void *tape_mem(tape *t, size_t bytes);
 /* Temporaries: what was allocated since the mark is given back. Only for memory that no note refers to. */
 typedef struct tape_spot {
-    size_t block, used;
+    size_t block, used, before;
 } tape_spot;
 tape_spot tape_mark(const tape *t);
 void tape_release(tape *t, tape_spot s);
@@ -76,12 +81,14 @@ void tape_gemm(tape *t, const gemm_args *g);
 /* ---- passes ---- */
 /* Gradients of sum(weight · loss) over all vars that want one; loss is 1 × 1. */
 void tape_back(tape *t, var *loss, float weight);
+/* For ops whose way back found something that must not be: tape_status says it from now on. */
+void tape_fault(tape *t, const char *what);
 /* No notes between the two: for teachers, evaluation, frozen parts. Nests. */
 void tape_pause(tape *t);
 void tape_resume(tape *t);
 /* Activation checkpointing (Chen et al. 2016): y = fn(t, arg, x), of which nothing but x and y is kept; going back, fn is run again.
- * fn must be a pure function of arg (arg_bytes of it are copied) and x; the gradients of other vars it uses (weights)
- * are added as usual. */
+ * fn must be a pure function of arg (arg_bytes of it are copied) and x. The only other vars it may use are parameters (var.room);
+ * their gradients are added as usual. */
 typedef var *tape_segment_fn(tape *t, const void *arg, var *x);
 var *tape_checkpoint(tape *t, tape_segment_fn *fn, const void *arg, size_t arg_bytes, var *x);
 

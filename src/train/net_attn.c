@@ -1,0 +1,70 @@
+/* net_attn.c: attention as a graph: the mirror of src/model/block_attn.c. */
+#include "train/net_int.h"
+
+#include <math.h>
+
+/* Norms of queries or keys: each head by itself, or all as one row. */
+static var *qk_norm(const net_pass *p, size_t il, role r, var *x) {
+    const arch *a = p->n->m->arch;
+    const layer *l = net_layer(p, il);
+    if (!net_has(p, il, R_ATTN_Q_NORM) || a->qk_norm == QKN_NONE || !x) return x;
+    return net_norm(p, il, r, x, a->qk_norm == QKN_ALL ? x->cols : l->dim_k, a->qk_norm_kind ? a->qk_norm_kind : p->n->m->hp.norm);
+}
+
+static var *rotate(const net_pass *p, const layer *l, var *x) {
+    const hparams *h = &p->n->m->hp;
+    if (!l->rope || h->rope == ROPE_NONE) return x;
+    return ad_rope(p->t, x, l->dim_k, l->rope_conf->n_rot, p->cs[l->rope_conf == &h->rope_swa], h->rope == ROPE_NEOX);
+}
+
+static var *finish(const net_pass *p, size_t il, role r, var *x) {
+    bool after = p->n->m->arch->qk_norm_after_rope;
+    if (!after) x = qk_norm(p, il, r, x);
+    x = rotate(p, net_layer(p, il), x);
+    return after ? qk_norm(p, il, r, x) : x;
+}
+
+/* Queries and gates lie by turns, head by head (Qwen3-Next): columns of one kind. */
+static var *every_other(const net_pass *p, const layer *l, var *x, size_t which) {
+    var *heads = tape_view(p->t, x, 0, x ? x->rows * l->n_head : 0, 2 * l->dim_k);
+    var *y = ad_cols(p->t, heads, which * l->dim_k, l->dim_k);
+    return tape_view(p->t, y, 0, x ? x->rows : 0, l->n_head * l->dim_k);
+}
+
+static void project(const net_pass *p, size_t il, var *x, var *out[3]) {
+    const layer *l = net_layer(p, il);
+    size_t q = l->n_head * l->dim_k * (p->n->m->arch->attn_gate ? 2 : 1), k = l->n_head_kv * l->dim_k, v = l->n_head_kv * l->dim_v;
+    if (!net_has(p, il, R_ATTN_QKV)) {
+        static const role roles[3] = {R_ATTN_Q, R_ATTN_K, R_ATTN_V};
+        for (int i = 0; i < 3; i++) out[i] = net_apply(p, il, roles[i], x);
+        return;
+    }
+    var *all = net_apply(p, il, R_ATTN_QKV, x);
+    out[0] = ad_cols(p->t, all, 0, q);
+    out[1] = ad_cols(p->t, all, q, k);
+    out[2] = ad_cols(p->t, all, q + k, v);
+}
+
+var *net_attention(const net_pass *p, size_t il, var *x) {
+    const layer *l = net_layer(p, il);
+    const hparams *h = &p->n->m->hp;
+    bool gated = p->n->m->arch->attn_gate;
+    var *qkv[3], *gate = NULL;
+    project(p, il, x, qkv);
+    if (gated) {
+        gate = every_other(p, l, qkv[0], 1);
+        qkv[0] = every_other(p, l, qkv[0], 0);
+    }
+    qkv[0] = finish(p, il, R_ATTN_Q_NORM, qkv[0]);
+    qkv[1] = finish(p, il, R_ATTN_K_NORM, qkv[1]);
+    if (p->inside && p->inside->q) p->inside->q[il] = qkv[0];
+    if (p->inside && p->inside->k) p->inside->k[il] = qkv[1];
+    if (p->inside && p->inside->v) p->inside->v[il] = qkv[2];
+    ad_attn o = {.n_head = l->n_head, .n_head_kv = l->n_head_kv, .dim_k = l->dim_k, .dim_v = l->dim_v,
+                 .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k), .softcap = h->attn_softcap,
+                 .window = l->swa ? h->n_swa : 0, .causal = true, .alibi = l->priv[l->mixer[0] == &block_attn ? PLACE_MIXER : PLACE_MIXER_2],
+                 .sinks = net_main(p, il, R_ATTN_SINKS)};
+    var *y = ad_attention(p->t, qkv[0], qkv[1], qkv[2], &o, p->s);
+    if (gated) y = ad_mul(p->t, y, ad_act(p->t, ACT_SIGMOID, gate));
+    return net_apply(p, il, R_ATTN_OUT, net_norm(p, il, R_ATTN_SUB_NORM, y, y ? y->cols : 0, h->norm));
+}

@@ -1,0 +1,363 @@
+/* op_act.c: activations and the other ops that go element by element, and the moving of columns. */
+#include "train/ops.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { TILE = 256, STEP = 1024 };
+
+/* ---- activations: y = f(x) (· up); dx = dy f'(x) (· up), dup = dy f(x) ---- */
+struct acting {
+    const struct kern_table *kern;
+    act_fn f;
+    var *x, *up, *y;
+    float *gx, *gup;
+    bool fresh_x, fresh_up;
+};
+
+/* f'(x[n]), n ≤ TILE. s: room for as many. */
+static void slopes(const struct kern_table *kern, act_fn f, float *d, const float *x, size_t n, float *s) {
+    switch (f) {
+    case ACT_SILU: /* σ (1 + x (1 - σ)) */
+        kern->act(ACT_SIGMOID, s, x, NULL, n);
+        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 + x[i] * (1 - s[i]));
+        return;
+    case ACT_GELU: /* Φ + x φ */
+        for (size_t i = 0; i < n; i++)
+            d[i] = 0.5f * (1 + erff(x[i] * 0.70710678f)) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]);
+        return;
+    case ACT_GELU_TANH:
+        for (size_t i = 0; i < n; i++) {
+            float u = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+            s[i] = u;
+        }
+        kern->act(ACT_TANH, s, s, NULL, n);
+        for (size_t i = 0; i < n; i++)
+            d[i] = 0.5f * (1 + s[i]) + 0.5f * x[i] * (1 - s[i] * s[i]) * 0.79788456f * (1 + 3 * 0.044715f * x[i] * x[i]);
+        return;
+    case ACT_RELU:
+        for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? 1 : 0;
+        return;
+    case ACT_RELU2:
+        for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? 2 * x[i] : 0;
+        return;
+    case ACT_SIGMOID:
+        kern->act(ACT_SIGMOID, s, x, NULL, n);
+        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 - s[i]);
+        return;
+    case ACT_SOFTPLUS:
+        kern->act(ACT_SIGMOID, d, x, NULL, n);
+        return;
+    case ACT_TANH:
+        kern->act(ACT_TANH, s, x, NULL, n);
+        for (size_t i = 0; i < n; i++) d[i] = 1 - s[i] * s[i];
+        return;
+    case ACT_GELU_QUICK:
+        for (size_t i = 0; i < n; i++) s[i] = 1.702f * x[i];
+        kern->act(ACT_SIGMOID, s, s, NULL, n);
+        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 + 1.702f * x[i] * (1 - s[i]));
+        return;
+    default:
+        for (size_t i = 0; i < n; i++) d[i] = 1;
+    }
+}
+
+bool ad_act_known(act_fn f) { return f != ACT_SWIGLU_OAI; }
+
+static void act_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct acting *a = ctx;
+    (void)ith;
+    a->kern->act(a->f, a->y->x + from, a->x->x + from, a->up ? a->up->x + from : NULL, to - from);
+}
+
+static void act_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct acting *a = ctx;
+    float d[TILE], s[TILE];
+    (void)ith;
+    for (size_t i = from; i < to; i += TILE) {
+        size_t n = MIN(to - i, (size_t)TILE);
+        const float *x = a->x->x + i, *dy = a->y->g + i;
+        if (a->gx) {
+            float *g = a->gx + i;
+            slopes(a->kern, a->f, d, x, n, s);
+            if (a->up)
+                for (size_t j = 0; j < n; j++) d[j] *= a->up->x[i + j];
+            if (a->fresh_x)
+                for (size_t j = 0; j < n; j++) g[j] = d[j] * dy[j];
+            else
+                for (size_t j = 0; j < n; j++) g[j] += d[j] * dy[j];
+        }
+        if (!a->gup) continue;
+        float *g = a->gup + i;
+        a->kern->act(a->f, s, x, NULL, n);
+        if (a->fresh_up)
+            for (size_t j = 0; j < n; j++) g[j] = s[j] * dy[j];
+        else
+            for (size_t j = 0; j < n; j++) g[j] += s[j] * dy[j];
+    }
+}
+
+static void act_back(tape *t, void *ctx) {
+    struct acting *a = ctx;
+    if (!a->y->g) return;
+    a->gx = tape_grad(t, a->x, &a->fresh_x);
+    a->gup = tape_grad(t, a->up, &a->fresh_up);
+    tape_for(t, a->x->rows * a->x->cols, STEP, act_back_part, a);
+}
+
+static var *acting(tape *t, act_fn f, var *x, var *up) {
+    assert(ad_act_known(f));
+    struct acting a = {.kern = tape_kern(t), .f = f, .x = x, .up = up};
+    a.y = tape_var(t, x->rows, x->cols, x->wants || (up && up->wants));
+    if (!a.y) return NULL;
+    tape_for(t, x->rows * x->cols, STEP, act_part, &a);
+    struct acting *kept = a.y->wants ? tape_note(t, act_back, sizeof a) : NULL;
+    if (kept) *kept = a;
+    return a.y;
+}
+
+var *ad_act(tape *t, act_fn f, var *x) { return x ? acting(t, f, x, NULL) : NULL; }
+var *ad_act_mul(tape *t, act_fn f, var *gate, var *up) { return gate && up ? acting(t, f, gate, up) : NULL; }
+
+/* ---- sums and products: y = a · m + b · by, where m is 1, c, or a row; da = dy m, db = dy by ---- */
+struct element {
+    enum { SUM, PRODUCT, ROW_PRODUCT, COL_PRODUCT, CAP } kind;
+    var *a, *b, *y;
+    float by;
+    float *ga, *gb;
+    bool fresh_a, fresh_b;
+};
+
+static inline void put(float *g, size_t i, float v, bool fresh) { g[i] = fresh ? v : g[i] + v; }
+
+static void element_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct element *e = ctx;
+    const float *a = e->a->x, *b = e->b ? e->b->x : NULL;
+    float *y = e->y->x, by = e->by;
+    size_t n = e->a->cols;
+    (void)ith;
+    switch (e->kind) {
+    case SUM:
+        if (!b)
+            for (size_t i = from; i < to; i++) y[i] = a[i] * by;
+        else
+            for (size_t i = from; i < to; i++) y[i] = a[i] + by * b[i];
+        return;
+    case PRODUCT:
+        for (size_t i = from; i < to; i++) y[i] = a[i] * b[i];
+        return;
+    case ROW_PRODUCT:
+        for (size_t i = from; i < to; i++) y[i] = a[i] * b[i % n];
+        return;
+    case COL_PRODUCT:
+        for (size_t i = from; i < to; i++) y[i] = a[i] * b[i / n];
+        return;
+    case CAP:
+        for (size_t i = from; i < to; i++) y[i] = by * tanhf(a[i] / by);
+        return;
+    }
+}
+
+static void element_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct element *e = ctx;
+    const float *a = e->a->x, *b = e->b ? e->b->x : NULL, *dy = e->y->g;
+    float *ga = e->ga, *gb = e->gb, by = e->by;
+    size_t n = e->a->cols;
+    (void)ith;
+    for (size_t i = from; i < to && ga; i++) {
+        float d = 1;
+        switch (e->kind) {
+        case SUM: d = b ? 1 : by; break;
+        case PRODUCT: d = b[i]; break;
+        case ROW_PRODUCT: d = b[i % n]; break;
+        case COL_PRODUCT: d = b[i / n]; break;
+        case CAP: d = 1 - e->y->x[i] / by * (e->y->x[i] / by); break;
+        }
+        put(ga, i, d * dy[i], e->fresh_a);
+    }
+    if (e->kind == SUM || e->kind == PRODUCT)
+        for (size_t i = from; i < to && gb; i++) put(gb, i, (e->kind == SUM ? by : a[i]) * dy[i], e->fresh_b);
+}
+
+/* d of the column: sums over each row. */
+static void col_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct element *e = ctx;
+    size_t n = e->a->cols;
+    (void)ith;
+    for (size_t r = from; r < to; r++) {
+        float sum = 0;
+        for (size_t i = 0; i < n; i++) sum += e->a->x[r * n + i] * e->y->g[r * n + i];
+        put(e->gb, r, sum, e->fresh_b);
+    }
+}
+
+/* d of the row: sums over the rows, columns shared out. */
+static void row_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct element *e = ctx;
+    size_t n = e->a->cols;
+    (void)ith;
+    for (size_t i = from; i < to && e->fresh_b; i++) e->gb[i] = 0;
+    for (size_t r = 0; r < e->a->rows; r++)
+        for (size_t i = from; i < to; i++) e->gb[i] += e->a->x[r * n + i] * e->y->g[r * n + i];
+}
+
+static void element_back(tape *t, void *ctx) {
+    struct element *e = ctx;
+    if (!e->y->g) return;
+    bool same = e->a == e->b; /* x · x: the second use adds to the first */
+    e->ga = tape_grad(t, e->a, &e->fresh_a);
+    e->gb = tape_grad(t, e->b, &e->fresh_b);
+    if (same) e->fresh_b = false;
+    if (e->kind == ROW_PRODUCT && e->gb) tape_for(t, e->a->cols, 16, row_back_part, e);
+    if (e->kind == COL_PRODUCT && e->gb) tape_for(t, e->a->rows, 4, col_back_part, e);
+    tape_for(t, e->a->rows * e->a->cols, STEP, element_back_part, e);
+}
+
+static var *element(tape *t, struct element e) {
+    e.y = tape_var(t, e.a->rows, e.a->cols, e.a->wants || (e.b && e.b->wants));
+    if (!e.y) return NULL;
+    tape_for(t, e.a->rows * e.a->cols, STEP, element_part, &e);
+    struct element *kept = e.y->wants ? tape_note(t, element_back, sizeof e) : NULL;
+    if (kept) *kept = e;
+    return e.y;
+}
+
+static bool same_shape(const var *a, const var *b) { return a->rows == b->rows && a->cols == b->cols; }
+
+var *ad_add_scaled(tape *t, var *a, var *b, float by) {
+    if (!a || !b) return NULL;
+    assert(same_shape(a, b));
+    return element(t, (struct element){.kind = SUM, .a = a, .b = b, .by = by});
+}
+
+var *ad_add(tape *t, var *a, var *b) { return ad_add_scaled(t, a, b, 1); }
+
+var *ad_scale(tape *t, var *x, float by) {
+    return x ? element(t, (struct element){.kind = SUM, .a = x, .by = by}) : NULL;
+}
+
+var *ad_mul(tape *t, var *a, var *b) {
+    if (!a || !b) return NULL;
+    assert(same_shape(a, b));
+    return element(t, (struct element){.kind = PRODUCT, .a = a, .b = b});
+}
+
+var *ad_mul_row(tape *t, var *x, var *s) {
+    if (!x || !s) return NULL;
+    assert(s->rows * s->cols == x->cols);
+    return element(t, (struct element){.kind = ROW_PRODUCT, .a = x, .b = s});
+}
+
+var *ad_mul_col(tape *t, var *x, var *s) {
+    if (!x || !s) return NULL;
+    assert(s->rows == x->rows && s->cols == 1);
+    return element(t, (struct element){.kind = COL_PRODUCT, .a = x, .b = s});
+}
+
+var *ad_softcap(tape *t, var *x, float cap) {
+    return x ? element(t, (struct element){.kind = CAP, .a = x, .by = cap}) : NULL;
+}
+
+/* ---- columns ---- */
+struct columns {
+    var *x, *y;      /* columns [from, from + n) of x are columns [to, to + n) of y */
+    size_t from, to, n;
+    float *g;
+    bool fresh;
+};
+
+static void columns_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct columns *c = ctx;
+    (void)ith;
+    for (size_t r = from; r < to; r++)
+        memcpy(c->y->x + r * c->y->cols + c->to, c->x->x + r * c->x->cols + c->from, c->n * sizeof(float));
+}
+
+static void columns_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct columns *c = ctx;
+    (void)ith;
+    for (size_t r = from; r < to; r++) {
+        float *g = c->g + r * c->x->cols + c->from;
+        const float *dy = c->y->g + r * c->y->cols + c->to;
+        for (size_t i = 0; i < c->n; i++) g[i] += dy[i];
+    }
+}
+
+static void columns_back(tape *t, void *ctx) {
+    struct columns *c = ctx;
+    if (!c->y->g) return;
+    c->g = tape_grad_zeroed(t, c->x);
+    if (c->g) tape_for(t, c->x->rows, 4, columns_back_part, c);
+}
+
+static void columns(tape *t, struct columns c) {
+    tape_for(t, c.x->rows, 4, columns_part, &c);
+    struct columns *kept = c.x->wants ? tape_note(t, columns_back, sizeof c) : NULL;
+    if (kept) *kept = c;
+}
+
+var *ad_cols(tape *t, var *x, size_t from, size_t n) {
+    if (!x) return NULL;
+    assert(from + n <= x->cols);
+    var *y = tape_var(t, x->rows, n, x->wants);
+    if (y) columns(t, (struct columns){.x = x, .y = y, .from = from, .n = n});
+    return y;
+}
+
+var *ad_join(tape *t, var *const *xs, size_t n) {
+    size_t cols = 0, at = 0;
+    bool wants = false;
+    for (size_t i = 0; i < n; i++) {
+        if (!xs[i]) return NULL;
+        assert(xs[i]->rows == xs[0]->rows);
+        cols += xs[i]->cols;
+        wants |= xs[i]->wants;
+    }
+    var *y = tape_var(t, xs[0]->rows, cols, wants);
+    for (size_t i = 0; y && i < n; at += xs[i]->cols, i++)
+        columns(t, (struct columns){.x = xs[i], .y = y, .to = at, .n = xs[i]->cols});
+    return y;
+}
+
+/* ---- rows above one another ---- */
+struct stacking {
+    var *x, *y;
+    size_t at; /* floats of y before x's */
+    float *g;
+    bool fresh;
+};
+
+static void stack_back_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct stacking *a = ctx;
+    const float *dy = a->y->g + a->at;
+    (void)ith;
+    for (size_t i = from; i < to; i++) put(a->g, i, dy[i], a->fresh);
+}
+
+static void stack_back(tape *t, void *ctx) {
+    struct stacking *a = ctx;
+    if (!a->y->g) return;
+    a->g = tape_grad(t, a->x, &a->fresh);
+    if (a->g) tape_for(t, a->x->rows * a->x->cols, STEP, stack_back_part, a);
+}
+
+var *ad_stack(tape *t, var *const *xs, size_t n) {
+    size_t rows = 0, at = 0;
+    bool wants = false;
+    for (size_t i = 0; i < n; i++) {
+        if (!xs[i]) return NULL;
+        assert(xs[i]->cols == xs[0]->cols);
+        rows += xs[i]->rows;
+        wants |= xs[i]->wants;
+    }
+    var *y = tape_var(t, rows, xs[0]->cols, wants);
+    for (size_t i = 0; y && i < n; i++) {
+        size_t size = xs[i]->rows * xs[i]->cols;
+        memcpy(y->x + at, xs[i]->x, size * sizeof(float));
+        struct stacking *kept = xs[i]->wants ? tape_note(t, stack_back, sizeof *kept) : NULL;
+        if (kept) *kept = (struct stacking){.x = xs[i], .y = y, .at = at};
+        at += size;
+    }
+    return y;
+}
