@@ -45,8 +45,8 @@ static size_t rows_of(const tensor_info *t) { return (size_t)(t->ne[1] * t->ne[2
 
 /* One for every tensor of the file that the model uses; multi-token prediction layers at the end are not. */
 static bool is_used(const model *m, const tensor_info *t) {
-    unsigned layer;
-    return sscanf(t->name.p, "blk.%u.", &layer) != 1 || layer < m->hp.n_layer;
+    unsigned il;
+    return sscanf(t->name.p, "blk.%u.", &il) != 1 || il < m->hp.n_layer;
 }
 
 static mote_status make_params(net *n, mote_error *err) {

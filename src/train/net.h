@@ -2,7 +2,7 @@
  *
  * Parameters are the tensors of the file, decoded. The source may be a GGUF file or a Hugging Face folder; a parameter knows both names.
  * Where the two differ in more than name (Gemma's norms are stored less one, Mamba's A as log(-A)), the optimizer works on the source's
- * numbers, so that weight decay means what it means there (see param.form). */
+ * numbers, so that weight decay means what it means there (tensor_info.form, train_param.form). */
 #ifndef MOTE_TRAIN_NET_H
 #define MOTE_TRAIN_NET_H
 

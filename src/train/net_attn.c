@@ -4,7 +4,7 @@
 #include <math.h>
 
 /* Norms of queries or keys: each head by itself, or all as one row. */
-static var *qk_norm(const net_pass *p, size_t il, role r, var *x) {
+static var *norm_heads(const net_pass *p, size_t il, role r, var *x) {
     const arch *a = p->n->m->arch;
     const layer *l = net_layer(p, il);
     if (!net_has(p, il, R_ATTN_Q_NORM) || a->qk_norm == QKN_NONE || !x) return x;
@@ -19,9 +19,9 @@ static var *rotate(const net_pass *p, const layer *l, var *x) {
 
 static var *finish(const net_pass *p, size_t il, role r, var *x) {
     bool after = p->n->m->arch->qk_norm_after_rope;
-    if (!after) x = qk_norm(p, il, r, x);
+    if (!after) x = norm_heads(p, il, r, x);
     x = rotate(p, net_layer(p, il), x);
-    return after ? qk_norm(p, il, r, x) : x;
+    return after ? norm_heads(p, il, r, x) : x;
 }
 
 /* Queries and gates lie by turns, head by head (Qwen3-Next): columns of one kind. */

@@ -237,12 +237,12 @@ static void walk_back(tape *t) {
     t->last = NULL;
 }
 
-void tape_back(tape *t, var *loss, float weight) {
+void tape_back(tape *t, var *loss, float by) {
     if (!loss || t->failed || !loss->wants) return;
     bool fresh;
     float *g = tape_grad(t, loss, &fresh);
     if (!g) return;
-    *g = fresh ? weight : *g + weight;
+    *g = fresh ? by : *g + by;
     walk_back(t);
 }
 

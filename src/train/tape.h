@@ -79,8 +79,8 @@ pool *tape_pool(const tape *t);
 void tape_gemm(tape *t, const gemm_args *g);
 
 /* ---- passes ---- */
-/* Gradients of sum(weight · loss) over all vars that want one; loss is 1 × 1. */
-void tape_back(tape *t, var *loss, float weight);
+/* Gradients of by · loss over all vars that want one; loss is 1 × 1. */
+void tape_back(tape *t, var *loss, float by);
 /* For ops whose way back found something that must not be: tape_status says it from now on. */
 void tape_fault(tape *t, const char *what);
 /* No notes between the two: for teachers, evaluation, frozen parts. Nests. */
