@@ -62,11 +62,15 @@ typedef struct mote_quantize_options {
     /* Called after each tensor; false cancels (MOTE_E_CANCELLED, no file is written). May be NULL. */
     bool (*progress)(void *ctx, const mote_quantized_tensor *t, size_t done, size_t n_tensors);
     void *progress_ctx;
+    const char *imatrix;                /* --imatrix: an importance matrix (mote/imatrix.h), or NULL */
+    const char *const *include_weights; /* only entries whose names contain one of these; or */
+    const char *const *exclude_weights; /* … none of these */
+    size_t n_include_weights, n_exclude_weights;
 } mote_quantize_options;
 
 /* Quantizes the model at `in` into the file `out`, which appears only when it is complete (out may be in).
  * *report (may be NULL) is filled on success and freed with mote_quantize_report_free.
- * Errors: E_USAGE (type, format or pattern), E_UNSUPPORTED (a format without encoder, or requantizing without
+ * Errors: E_USAGE (type, format or pattern; a type that needs an importance matrix), E_MISMATCH (the matrix is of another model), E_UNSUPPORTED (a format without encoder, or requantizing without
  * leave), E_FORMAT (damaged input, weights that are not finite), E_IO, E_MEMORY, E_CANCELLED. Thread: any. */
 MOTE_API mote_status mote_quantize(const char *in, const char *out, const mote_quantize_options *options,
                                    mote_quantize_report *report, mote_error *err);

@@ -1,11 +1,17 @@
 /* api_quantize.c: bodies of mote/compress.h. */
-#include "compress/quantize.h"
+#include "compress/imatrix.h"
 #include "compress/rules.h"
 
 mote_status mote_quantize(const char *in, const char *out, const mote_quantize_options *options,
                           mote_quantize_report *report, mote_error *err) {
     if (!options) FAIL(err, MOTE_E_USAGE, "no options: at least a type is needed");
-    return compress_quantize(in, out, options, NULL, report, err);
+    const mote_quantize_options *o = options;
+    if (!o->imatrix) return compress_quantize(in, out, o, NULL, report, err);
+    imatrix_source source;
+    mote_status s = imatrix_source_open(&source, o->imatrix, o->include_weights, o->n_include_weights, o->exclude_weights, o->n_exclude_weights, err);
+    if (s == MOTE_OK) s = compress_quantize(in, out, o, &source.importance, report, err);
+    imatrix_source_free(&source);
+    return s;
 }
 
 void mote_quantize_report_free(mote_quantize_report *report) {

@@ -10,7 +10,8 @@
 
 struct quantize_options {
     const char *output_type, *embedding_type;
-    cli_list tensor_types;
+    cli_list tensor_types, include, exclude;
+    const char *imatrix;
     int64_t threads;
     bool pure, dry_run, leave_output, allow_requantize, json, quiet, types;
 };
@@ -19,6 +20,9 @@ const cli_option quantize_options[] = {
     OPT_LIST(struct quantize_options, tensor_types, "tensor-type", NULL, "REGEX=TYPE", "number format of the tensors whose name matches; the first that matches counts"),
     OPT_STR(struct quantize_options, output_type, "output-tensor-type", NULL, "TYPE", "number format of output.weight"),
     OPT_STR(struct quantize_options, embedding_type, "token-embedding-type", NULL, "TYPE", "number format of the token embeddings"),
+    OPT_STR(struct quantize_options, imatrix, "imatrix", NULL, "FILE", "importance matrix (mote imatrix, llama-imatrix): which columns matter"),
+    OPT_LIST(struct quantize_options, include, "include-weights", NULL, "NAME", "use the matrix only for tensors whose name contains NAME"),
+    OPT_LIST(struct quantize_options, exclude, "exclude-weights", NULL, "NAME", "do not use the matrix for tensors whose name contains NAME"),
     OPT_FLAG(struct quantize_options, pure, "pure", NULL, "one format for all tensors, no mixture"),
     OPT_FLAG(struct quantize_options, leave_output, "leave-output-tensor", NULL, "leave output.weight as it is"),
     OPT_FLAG(struct quantize_options, allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"),
@@ -33,6 +37,7 @@ const cli_example quantize_examples[] = {
     {"mote quantize f16.gguf q4.gguf Q4_K_M", "to about 4.8 bits per weight"},
     {"mote quantize --dry-run f16.gguf Q4_K_M", "what would become of each tensor, and the real size"},
     {"mote quantize --tensor-type 'ffn_down=q6_K' f16.gguf out.gguf Q4_K_M", "with one kind of tensor kept better"},
+    {"mote quantize --imatrix imatrix.gguf f16.gguf out.gguf IQ2_XS", "with what mote imatrix measured; below 3 bits it is needed"},
     {"mote quantize --types", "what TYPE may be"},
     {0},
 };
@@ -112,6 +117,7 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
     int code;
     if (!cli_parse(self, &o, &args, 4, argc, argv, &code)) return code;
     if (o.types) return list_types();
+    if (o.include.n && o.exclude.n) return cli_usage(self, "--include-weights or --exclude-weights, one of them");
     /* IN OUT TYPE [THREADS], or IN TYPE in a dry run */
     size_t n = args.n;
     if (n == 4 && is_number(args.v[3])) {
@@ -130,7 +136,9 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
         cli_progress p = cli_progress_start("quantizing");
         mote_quantize_options q = {.type = type, .overrides = overrides, .n_overrides = o.tensor_types.n, .output_format = o.output_type,
             .token_embedding_format = o.embedding_type, .pure = o.pure, .dry_run = o.dry_run, .leave_output = o.leave_output,
-            .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads, .progress = on_tensor, .progress_ctx = &p};
+            .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads, .progress = on_tensor, .progress_ctx = &p,
+            .imatrix = o.imatrix, .include_weights = o.include.v, .n_include_weights = o.include.n, .exclude_weights = o.exclude.v,
+            .n_exclude_weights = o.exclude.n};
         mote_status s = mote_quantize(in, out, &q, &report, &err);
         cli_progress_end(&p);
         if (s == MOTE_OK) {

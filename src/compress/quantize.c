@@ -103,15 +103,17 @@ static mote_status check_tile(const job *j, const tensor_info *t, uint64_t bad, 
          STR_ARG(t->name), (unsigned long long)bad);
 }
 
-static mote_status find_importance(run *r, const tensor_info *t, const float **importance, mote_error *err) {
+static mote_status find_importance(const run *r, const tensor_info *t, const float **importance, mote_error *err) {
     *importance = NULL;
     if (!r->importance) return MOTE_OK;
     size_t n = 0;
     const float *p = r->importance->find(r->importance->ctx, t->name, &n);
     if (!p) return MOTE_OK;
+    bool embedding = str_is(t->name, "token_embd.weight") || str_is(t->name, "per_layer_token_embd.weight");
     uint64_t experts = t->n_dims > 2 ? t->ne[2] : 1, want = t->ne[0] * experts;
+    if (n != want && embedding) return MOTE_OK; /* looked up, not multiplied: llama-imatrix's entry may be of another kind */
     if (n != want || (t->n_dims > 3 && t->ne[3] > 1)) {
-        FAIL(err, MOTE_E_MISMATCH, "importance of tensor '%.*s' has %zu values, the tensor has %llu columns",
+        FAIL(err, MOTE_E_MISMATCH, "importance of tensor '%.*s' has %zu values, the tensor has %llu columns: is the matrix of this model?",
              STR_ARG(t->name), n, (unsigned long long)want);
     }
     *importance = p;
@@ -150,12 +152,31 @@ static bool is_quantized(quant_type t) {
     return quant_get((int)t)->block > 1;
 }
 
+/* Below three bits plain least squares leaves nothing of a model: llama-quantize refuses the same tensors. */
+static mote_status check_importance(const run *r, const tensor_info *t, quant_type to, mote_error *err) {
+    static const quant_type tiny[] = {QUANT_IQ3_XXS, QUANT_IQ2_XXS, QUANT_IQ2_XS, QUANT_IQ2_S, QUANT_IQ1_M, QUANT_IQ1_S};
+    const float *p;
+    bool needed = to == QUANT_Q2_K && rules_type(r->rules) == FTYPE_Q2_K_S;
+    for (size_t i = 0; i < COUNT_OF(tiny); i++) needed |= to == tiny[i];
+    TRY(find_importance(r, t, &p, err));
+    if (!needed || p || r->o->dry_run) return MOTE_OK;
+    if (str_is(t->name, "token_embd.weight") || str_is(t->name, "per_layer_token_embd.weight") || str_is(t->name, "output.weight")) return MOTE_OK;
+    if (!r->importance) {
+        FAIL(err, MOTE_E_USAGE, "tensor '%.*s' should become %s, which needs an importance matrix: make one with mote imatrix, pass it with --imatrix",
+             STR_ARG(t->name), quant_get((int)to)->name);
+    }
+    FAIL(err, MOTE_E_MISMATCH, "tensor '%.*s' should become %s, and the importance matrix does not know it: is it of this model?",
+         STR_ARG(t->name), quant_get((int)to)->name);
+}
+
 /* All that can be refused is refused before anything is written. */
 static mote_status check_plan(const run *r, mote_error *err) {
     for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
         const tensor_info *t = model_file_tensor(r->f, i);
         const quant_format *from = quant_get((int)t->type), *to = quant_get((int)r->choice[i].got);
-        if (from == to || r->o->dry_run) continue;
+        if (from == to) continue;
+        TRY(check_importance(r, t, to->type, err));
+        if (r->o->dry_run) continue;
         if (!to->encode) {
             FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s' should become %s, which can be read but not written",
                  STR_ARG(t->name), to->name);
@@ -167,6 +188,17 @@ static mote_status check_plan(const run *r, mote_error *err) {
         }
     }
     return MOTE_OK;
+}
+
+/* By which calibration the file was made: llama-quantize's keys, and the hash of the matrix. */
+static mote_status declare_importance(run *r, mote_error *err) {
+    const quantize_importance *q = r->importance;
+    if (!q || !q->file) return MOTE_OK;
+    TRY(gguf_put_str(r->w, "quantize.imatrix.file", str_of(q->file), err));
+    if (q->dataset) TRY(gguf_put_str(r->w, "quantize.imatrix.dataset", str_of(q->dataset), err));
+    TRY(gguf_put_u32(r->w, "quantize.imatrix.entries_count", (uint32_t)q->n_entries, err));
+    if (q->n_chunks) TRY(gguf_put_u32(r->w, "quantize.imatrix.chunks_count", (uint32_t)q->n_chunks, err));
+    return q->hash ? gguf_put_str(r->w, "quantize.imatrix.sha256", str_of(q->hash), err) : MOTE_OK;
 }
 
 static mote_status declare(run *r, const char *out, mote_error *err) {
@@ -182,6 +214,7 @@ static mote_status declare(run *r, const char *out, mote_error *err) {
     TRY(gguf_put_u32(r->w, "general.quantization_version", 2, err));
     if (type != FTYPE_COPY) was = (uint32_t)ftypes[type].file_type;
     TRY(gguf_put_u32(r->w, "general.file_type", was, err));
+    TRY(declare_importance(r, err));
     for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
         const tensor_info *t = model_file_tensor(r->f, i);
         TRY(gguf_put_tensor(r->w, t->name, r->choice[i].got, t->n_dims, t->ne, err));

@@ -10,6 +10,9 @@
 typedef struct quantize_importance {
     const float *(*find)(void *ctx, str tensor, size_t *n);
     void *ctx;
+    /* What the output says about it (quantize.imatrix.*); file NULL: nothing. */
+    const char *file, *dataset, *hash;
+    size_t n_entries, n_chunks;
 } quantize_importance;
 
 /* importance may be NULL. */

@@ -179,7 +179,7 @@ static void what_cannot_be_done_is_refused_and_leaves_no_file(void **state) {
     path_of(in, "m.gguf");
     path_of(out, "no.gguf");
     write_model(path_of(nan, "nan.gguf"), 256, false, true);
-    mote_tensor_type open = {"attn_(v", "q8_0"}, unknown = {"attn_v", "q9"}, readable = {"attn_v", "iq2_xs"};
+    mote_tensor_type open = {"attn_(v", "q8_0"}, unknown = {"attn_v", "q9"}, readable = {"attn_v", "i16"};
     struct {
         const char *in;
         mote_quantize_options o;
@@ -192,7 +192,7 @@ static void what_cannot_be_done_is_refused_and_leaves_no_file(void **state) {
         {in, {.type = "Q4_0", .overrides = &open, .n_overrides = 1}, MOTE_E_USAGE},
         {in, {.type = "Q4_0", .overrides = &unknown, .n_overrides = 1}, MOTE_E_USAGE},
         {in, {.type = "Q4_0", .overrides = &readable, .n_overrides = 1}, MOTE_E_UNSUPPORTED},
-        {in, {.type = "IQ2_XS"}, MOTE_E_UNSUPPORTED},
+        {in, {.type = "IQ2_XS"}, MOTE_E_USAGE},
         {in, {.type = "Q4_0", .n_threads = 1000}, MOTE_E_USAGE},
         {in, {.type = "Q4_0", .progress = stop_at_three}, MOTE_E_CANCELLED},
         {nan, {.type = "Q4_0"}, MOTE_E_FORMAT},
@@ -255,7 +255,7 @@ static const float *some_columns_matter(void *ctx, str tensor, size_t *n) {
 static void importance_is_per_column(void **state) {
     (void)state;
     char in[256], out[256];
-    quantize_importance imp = {some_columns_matter, NULL};
+    quantize_importance imp = {.find = some_columns_matter};
     mote_quantize_options o = {.type = "Q2_K", .pure = true};
     model_file *a, *b;
     double err[2][2] = {{0}};
