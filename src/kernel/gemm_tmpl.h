@@ -37,6 +37,8 @@ static void NAME(gemm_tile)(const kern_gemm_tile *t) {
         UNROLL for (size_t r = 0; r < GEMM_ROWS; r++) UNROLL for (size_t v = 0; v < GEMM_VECTORS; v++)
             if (r < t->m && 16 * v < t->n) c[r][v] = v_load_n(t->c + r * t->ldc + 16 * v, t->n - 16 * v);
     }
+    for (size_t r = 0; t->ahead && r < t->m; r++)
+        for (size_t v = 0; v < GEMM_VECTORS; v++) __builtin_prefetch(t->ahead + r * t->ldc + 16 * v, 1);
     for (size_t l = 0; l < t->k; l++, a += GEMM_ROWS, b += GEMM_COLS) {
         v16 w[GEMM_VECTORS];
         UNROLL for (size_t v = 0; v < GEMM_VECTORS; v++) w[v] = v_load(b + 16 * v);
@@ -64,41 +66,63 @@ INLINE v16 line_words(const float *src, size_t left) {
 #endif
 }
 
-/* 16 lines of a panel, from line i on. */
-INLINE void pack_lines(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k, size_t i) {
-    const size_t words = (k + GEMM_STEP - 1) / GEMM_STEP, lanes = MIN(width - i, 16), lines = n > i ? MIN(n - i, 16) : 0;
+/* 16 lines of a panel, from line i on; fetches the lines of the next panel where there are some. */
+INLINE void pack_lines(uint32_t *dst, const size_t width, const float *src, size_t ld, size_t n, size_t k, size_t i) {
+    const size_t words = (k + GEMM_STEP - 1) / GEMM_STEP, lanes = MIN(width - i, 16), lines = n > i ? MIN(n - i, lanes) : 0;
+    const size_t ahead = n > width + i ? MIN(n - width - i, lanes) : 0;
     src += i * ld;
     for (size_t l = 0; l < words; l += 16) {
         const size_t left = k - l * GEMM_STEP;
+        const float *from = src + l * GEMM_STEP;
         float *to = to_floats(dst) + l * width + i;
         v16 t[16];
-        if (lines == 16 && left >= 16 * GEMM_STEP)
-            UNROLL for (size_t j = 0; j < 16; j++) t[j] = line_words(src + j * ld + l * GEMM_STEP, 16 * GEMM_STEP);
+        for (size_t j = 0; j < ahead; j++)
+            for (size_t e = 0; e < GEMM_STEP; e++) __builtin_prefetch(from + (width + j) * ld + 16 * e);
+        if (lines == lanes && left >= 16 * GEMM_STEP)
+            UNROLL for (size_t j = 0; j < 16; j++) t[j] = j < lanes ? line_words(from + j * ld, 16 * GEMM_STEP) : v_set1(0.0f);
         else
-            UNROLL for (size_t j = 0; j < 16; j++) t[j] = j < lines ? line_words(src + j * ld + l * GEMM_STEP, left) : v_set1(0.0f);
+            UNROLL for (size_t j = 0; j < 16; j++) t[j] = j < lines ? line_words(from + j * ld, left) : v_set1(0.0f);
         v_transpose(t);
-        UNROLL for (size_t j = 0; j < 16; j++)
+        if (l + 16 <= words) UNROLL for (size_t j = 0; j < 16; j++) v_store_n(to + j * width, lanes, t[j]);
+        else UNROLL for (size_t j = 0; j < 16; j++)
             if (l + j < words) v_store_n(to + j * width, lanes, t[j]);
     }
 }
-static void NAME(gemm_pack)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) {
-    for (size_t i = 0; i < width; i += 16) pack_lines(dst, width, src, ld, n, k, i);
+INLINE void pack_all(uint32_t *dst, const size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k) {
+    for (size_t p = 0; p < n; p += width, dst += next)
+        for (size_t i = 0; i < width; i += 16) pack_lines(dst, width, src + p * ld, ld, n - p, k, i);
+}
+static void NAME(gemm_pack)(uint32_t *dst, size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k) {
+    if (width == GEMM_ROWS) pack_all(dst, GEMM_ROWS, next, src, ld, n, k);
+    else pack_all(dst, GEMM_COLS, next, src, ld, n, k);
 }
 
 /* Words i … i + 16 of one step. */
 INLINE v16 step_words(const float *src, size_t ld, size_t n, size_t left) {
-    if (n == 0) return v_set1(0.0f);
 #ifdef GEMM_BF16
     return v_zip(v_load_n(src, n), left > 1 ? v_load_n(src + ld, n) : v_set1(0.0f));
 #else
     return (void)ld, (void)left, v_load_n(src, n);
 #endif
 }
-static void NAME(gemm_pack_across)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) {
-    float *to = to_floats(dst);
-    for (size_t l = 0; l < k; l += GEMM_STEP, to += width)
-        for (size_t i = 0; i < width; i += 16)
-            v_store_n(to + i, width - i, step_words(src + l * ld + i, ld, n > i ? n - i : 0, k - l));
+/* Some steps of all panels, and the next: so that the source is read in a few streams of whole lines. */
+enum { ACROSS_STEPS = 8 * GEMM_STEP };
+INLINE void across_all(uint32_t *dst, const size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k) {
+    for (size_t first = 0; first < k; first += ACROSS_STEPS)
+        for (size_t p = 0; p * width < n; p++) {
+            const size_t lines = MIN(width, n - p * width);
+            float *to = to_floats(dst) + p * next + first / GEMM_STEP * width;
+            for (size_t l = first; l < MIN(first + ACROSS_STEPS, k); l += GEMM_STEP, to += width)
+                UNROLL for (size_t i = 0; i < width; i += 16) {
+                    const float *from = src + l * ld + p * width + i;
+                    if (lines == width) v_store_n(to + i, MIN(width - i, 16), step_words(from, ld, MIN(width - i, 16), k - l));
+                    else v_store_n(to + i, width - i, i < lines ? step_words(from, ld, lines - i, k - l) : v_set1(0.0f));
+                }
+        }
+}
+static void NAME(gemm_pack_across)(uint32_t *dst, size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k) {
+    if (width == GEMM_ROWS) across_all(dst, GEMM_ROWS, next, src, ld, n, k);
+    else across_all(dst, GEMM_COLS, next, src, ld, n, k);
 }
 
 void NAME(kern_init_gemm)(kern_table *t) {

@@ -237,16 +237,17 @@ typedef struct kern_gemm_tile {
     float *c;
     size_t ldc, m, n, k;   /* m ≤ rows and n ≤ cols are stored; k words are summed */
     bool add;
+    const float *ahead;    /* NULL, or where of c the next tile will be: its m rows are fetched meanwhile */
 } kern_gemm_tile;
 typedef struct kern_gemm {
     size_t rows, cols, step;
     /* C[m, n] = A B (+ C when add): one accumulator per element, in order: f32 fused, bf16 as kern_pairs. The sum may so be cut
      * anywhere between two words and go on with `add`: the same bits. f32 is the same bits on every rung. */
     void (*tile)(const kern_gemm_tile *t);
-    /* Fills a panel `width` words wide from n ≤ width lines of k floats, and zeros for the other lines. pack: element l of
-     * line i is src[i · ld + l]; pack_across: src[l · ld + i]. */
-    void (*pack)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k);
-    void (*pack_across)(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k);
+    /* Fills panels `width` words wide, `next` words apart, from n lines of k floats; the last has zeros for the lines that lack.
+     * pack: element l of line i is src[i · ld + l]; pack_across: src[l · ld + i]. */
+    void (*pack)(uint32_t *dst, size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k);
+    void (*pack_across)(uint32_t *dst, size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k);
 } kern_gemm;
 enum { KERN_GEMM_WIDTH = 32 }; /* no panel is wider */
 

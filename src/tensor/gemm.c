@@ -16,9 +16,10 @@
 
 enum {
     BUFFER_WORDS = 2 << 20, /* of each operand: 8 MB, which any matrix of a small model's layer fits */
-    BLOCK_WORDS = 320,      /* of k at most: a panel of B 32 words wide, 40 KB, and one of A */
-    GROUP_WORDS = 96 << 10, /* of A in the second cache */
+    BLOCK_WORDS = 384,      /* of k at most: a panel of B 32 words wide is 48 KB */
+    GROUP_WORDS = 128 << 10, /* of A in the second cache: 512 KB */
     PHASE_LINES = 3072,     /* rows or columns of a phase at most */
+    ACROSS_STEPS = 8,       /* of k, that a thread packs at least */
 };
 static const size_t alone_flop = 100000; /* what one thread does sooner than several have begun */
 
@@ -72,24 +73,27 @@ void gemm_close(gemm **gp) {
 /* ---- packing ---- */
 
 /* Where panel p of block `block` lies, in a phase of n_panels panels of `width`. */
+static size_t block_words(const cut *c, const phase *f, size_t block) { return up(MIN(c->block, f->n_l - block * c->block), c->k->step); }
 static size_t panel_at(const cut *c, const phase *f, size_t block, size_t p, size_t n_panels, size_t width) {
-    const size_t words = up(MIN(c->block, f->n_l - block * c->block), c->k->step);
-    return (block * (c->block / c->k->step) * n_panels + p * words) * width;
+    return (block * (c->block / c->k->step) * n_panels + p * block_words(c, f, block)) * width;
 }
 
-/* Packs this thread's share of the panels of one operand: n lines from line i on, of the phase's stretch of k. across: the
- * lines lie side by side in the source. */
+/* Packs this thread's share of one operand: n lines from line i on, of the phase's stretch of k. Lines that lie side by side in
+ * the source (across) are read in whole rows: the shares are cut along k then. */
 static void pack_operand(const cut *c, const phase *f, uint32_t *dst, size_t width, const float *src, size_t ld, bool across, size_t i,
                          size_t n, int ith, int nth) {
-    const size_t panels = up(n, width), blocks = up(f->n_l, c->block);
-    size_t from, to;
-    pool_share(panels * blocks, 1, ith, nth, &from, &to);
-    for (size_t u = from; u < to; u++) {
-        const size_t block = u / panels, p = u % panels, l = f->l + block * c->block, line = i + p * width;
-        const size_t k = MIN(c->block, f->l + f->n_l - l), lines = MIN(width, n - p * width);
-        uint32_t *to_panel = dst + panel_at(c, f, block, p, panels, width);
-        if (across) c->k->pack_across(to_panel, width, src + l * ld + line, ld, lines, k);
-        else c->k->pack(to_panel, width, src + line * ld + l, ld, lines, k);
+    const size_t panels = up(n, width);
+    for (size_t block = 0; block * c->block < f->n_l; block++) {
+        const size_t l = f->l + block * c->block, k = MIN(c->block, f->l + f->n_l - l), next = block_words(c, f, block) * width;
+        uint32_t *to_block = dst + panel_at(c, f, block, 0, panels, width);
+        size_t from, to;
+        if (across) {
+            pool_share(k, 2 * ACROSS_STEPS, ith, nth, &from, &to);
+            if (from < to) c->k->pack_across(to_block + from / c->k->step * width, width, next, src + (l + from) * ld + i, ld, n, to - from);
+        } else {
+            pool_share(n, width, ith, nth, &from, &to);
+            if (from < to) c->k->pack(to_block + from / width * next, width, next, src + (i + from) * ld + l, ld, to - from, k);
+        }
     }
 }
 
@@ -99,7 +103,7 @@ static void pack_operand(const cut *c, const phase *f, uint32_t *dst, size_t wid
 static void multiply_panels(const cut *c, const phase *f, size_t block, size_t a0, size_t a1, size_t b0, size_t b1) {
     const gemm_args *g = c->args;
     const size_t rows = c->k->rows, cols = c->k->cols, a_panels = up(f->n_i, rows), b_panels = up(f->n_j, cols);
-    const size_t words = up(MIN(c->block, f->n_l - block * c->block), c->k->step), group = MAX(1, GROUP_WORDS / (rows * words));
+    const size_t words = block_words(c, f, block), group = MAX(1, GROUP_WORDS / (rows * words));
     kern_gemm_tile t = {.ldc = g->ldc, .k = words, .add = g->add || f->l + block > 0};
     for (size_t first = a0; first < a1; first += group)
         for (size_t q = b0; q < b1; q++) {
@@ -109,6 +113,7 @@ static void multiply_panels(const cut *c, const phase *f, size_t block, size_t a
                 t.a = c->g->a + panel_at(c, f, block, p, a_panels, rows);
                 t.m = MIN(rows, f->n_i - p * rows);
                 t.c = g->c + (f->i + p * rows) * g->ldc + f->j + q * cols;
+                t.ahead = p + 1 < a_panels ? t.c + rows * g->ldc : NULL;
                 c->k->tile(&t);
             }
         }

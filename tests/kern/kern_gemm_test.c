@@ -8,12 +8,13 @@ static double check_pack(const kern_gemm *ref, const kern_gemm *g, size_t width,
     rng_seed(&r, check.seed, 2);
     double worst = 0;
     for (int i = 0; i < 120; i++) {
-        const size_t n = 1 + rng_below(&r, (uint32_t)width), k = 1 + rng_below(&r, 70), words = (k + g->step - 1) / g->step;
-        const size_t ld = (across ? n : k) + rng_below(&r, 3), lines = across ? k : n;
+        const size_t n = 1 + rng_below(&r, (uint32_t)(3 * width)), k = 1 + rng_below(&r, 70), words = (k + g->step - 1) / g->step;
+        const size_t ld = (across ? n : k) + rng_below(&r, 3), lines = across ? k : n, next = words * width + rng_below(&r, 3);
+        const size_t all = (n + width - 1) / width * next - next + words * width;
         guarded src = guarded_floats((lines - 1) * ld + (across ? n : k), &r, 1);
-        guarded a = guarded_new(words * width * 4), b = guarded_new(words * width * 4);
-        (across ? ref->pack_across : ref->pack)((uint32_t *)(void *)a.p, width, floats(&src), ld, n, k);
-        (across ? g->pack_across : g->pack)((uint32_t *)(void *)b.p, width, floats(&src), ld, n, k);
+        guarded a = guarded_new(all * 4), b = guarded_new(all * 4);
+        (across ? ref->pack_across : ref->pack)((uint32_t *)(void *)a.p, width, next, floats(&src), ld, n, k);
+        (across ? g->pack_across : g->pack)((uint32_t *)(void *)b.p, width, next, floats(&src), ld, n, k);
         if (memcmp(a.p, b.p, b.n) != 0) worst = 1;
         guarded_free(&src);
         guarded_free(&a);
@@ -31,7 +32,7 @@ static void tile_by_ref(const kern_gemm *ref, const kern_gemm *g, const kern_gem
                 for (size_t x = 0; x < ref->rows; x++) a[l * ref->rows + x] = i + x < g->rows ? t->a[l * g->rows + i + x] : 0;
                 for (size_t x = 0; x < ref->cols; x++) b[l * ref->cols + x] = j + x < g->cols ? t->b[l * g->cols + j + x] : 0;
             }
-            ref->tile(&(kern_gemm_tile){a, b, t->c + i * t->ldc + j, t->ldc, MIN(ref->rows, t->m - i), MIN(ref->cols, t->n - j), t->k, t->add});
+            ref->tile(&(kern_gemm_tile){a, b, t->c + i * t->ldc + j, t->ldc, MIN(ref->rows, t->m - i), MIN(ref->cols, t->n - j), t->k, t->add, NULL});
         }
 }
 
@@ -47,8 +48,8 @@ static double check_tile(const kern_gemm *ref, const kern_gemm *g) {
         guarded src = guarded_floats((g->rows + g->cols) * k, &r, 1), x = guarded_floats(nc, &r, 1), y = guarded_new(nc * sizeof(float));
         uint32_t *a = aligned_alloc(64, (t.k * g->rows * 4 + 63) / 64 * 64), *b = aligned_alloc(64, (t.k * g->cols * 4 + 63) / 64 * 64);
         if (!a || !b) exit(2);
-        g->pack(a, g->rows, floats(&src), k, g->rows, k);
-        g->pack(b, g->cols, floats(&src) + g->rows * k, k, g->cols, k);
+        g->pack(a, g->rows, t.k * g->rows, floats(&src), k, g->rows, k);
+        g->pack(b, g->cols, t.k * g->cols, floats(&src) + g->rows * k, k, g->cols, k);
         memcpy(y.p, x.p, nc * sizeof(float));
         t.a = a, t.b = b, t.c = floats(&x);
         tile_by_ref(ref, g, &t);
@@ -68,7 +69,7 @@ static double rate_of(const kern_gemm *g) {
     enum { K = 256 };
     static uint32_t a[K * KERN_GEMM_WIDTH] __attribute__((aligned(64))), b[K * KERN_GEMM_WIDTH] __attribute__((aligned(64)));
     static float c[KERN_GEMM_WIDTH * KERN_GEMM_WIDTH];
-    const kern_gemm_tile t = {a, b, c, g->cols, g->rows, g->cols, K, false};
+    const kern_gemm_tile t = {a, b, c, g->cols, g->rows, g->cols, K, false, NULL};
     double ns;
     TIME_NS(ns, for (int i = 0; i < 50; i++) g->tile(&t));
     return 50.0 * 2 * K * (double)(g->step * g->rows * g->cols) / ns;

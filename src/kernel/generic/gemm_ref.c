@@ -41,28 +41,25 @@ static void tile_bf16(const kern_gemm_tile *t) {
 }
 
 /* Element l of line i is src[i · line + l · along]. */
-static void pack_f32(uint32_t *dst, size_t width, const float *src, size_t line, size_t along, size_t n, size_t k) {
-    for (size_t l = 0; l < k; l++)
-        for (size_t i = 0; i < width; i++) dst[l * width + i] = i < n ? bits_of(src[i * line + l * along]) : 0;
-}
-static void pack_bf16(uint32_t *dst, size_t width, const float *src, size_t line, size_t along, size_t n, size_t k) {
-    for (size_t l = 0; l < k; l += 2)
-        for (size_t i = 0; i < width; i++) {
+static void pack_words(uint32_t *dst, size_t width, size_t next, const float *src, size_t line, size_t along, size_t n, size_t k, bool pairs) {
+    const size_t step = pairs ? 2 : 1, whole = (n + width - 1) / width * width;
+    for (size_t l = 0; l < k; l += step)
+        for (size_t i = 0; i < whole; i++) {
             const float *p = src + i * line + l * along;
-            const uint32_t low = i < n ? quant_f32_to_bf16(p[0]) : 0, high = i < n && l + 1 < k ? quant_f32_to_bf16(p[along]) : 0;
-            dst[l / 2 * width + i] = low | high << 16;
+            uint32_t w = 0;
+            if (i < n) w = pairs ? quant_f32_to_bf16(p[0]) : bits_of(p[0]);
+            if (i < n && pairs && l + 1 < k) w |= (uint32_t)quant_f32_to_bf16(p[along]) << 16;
+            dst[i / width * next + l / step * width + i % width] = w;
         }
 }
-static void pack(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) { pack_f32(dst, width, src, ld, 1, n, k); }
-static void pack_across(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) {
-    pack_f32(dst, width, src, 1, ld, n, k);
-}
-static void pack_pairs(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) {
-    pack_bf16(dst, width, src, ld, 1, n, k);
-}
-static void pack_pairs_across(uint32_t *dst, size_t width, const float *src, size_t ld, size_t n, size_t k) {
-    pack_bf16(dst, width, src, 1, ld, n, k);
-}
+#define PACK(name, line, along, pairs)                                                                                             \
+    static void name(uint32_t *dst, size_t width, size_t next, const float *src, size_t ld, size_t n, size_t k) {                  \
+        pack_words(dst, width, next, src, line, along, n, k, pairs);                                                               \
+    }
+PACK(pack, ld, 1, false)
+PACK(pack_across, 1, ld, false)
+PACK(pack_pairs, ld, 1, true)
+PACK(pack_pairs_across, 1, ld, true)
 
 const kern_gemm kern_gemm_ref = {ROWS, COLS, 1, tile_f32, pack, pack_across};
 const kern_gemm kern_gemm_bf16_ref = {ROWS, COLS, 2, tile_bf16, pack_pairs, pack_pairs_across};
