@@ -6,34 +6,33 @@
 
 #define MESSAGES_MAX 100000
 
-static str special_text(const mote_model *m, tok_role role) {
-    int32_t id = tok_id(m->vocab, role);
-    return id == TOK_NONE ? (str){NULL, 0} : tok_text(m->vocab, id);
+static str special_text(const tok_vocab *v, tok_role role) {
+    int32_t id = tok_id(v, role);
+    return id == TOK_NONE ? (str){NULL, 0} : tok_text(v, id);
 }
 
-void run_template_source(const mote_model *m, chat_template_source *src) {
+void run_template_source(const model_file *f, const tok_vocab *v, chat_template_source *src) {
     *src = (chat_template_source){0};
     const str none = {NULL, 0};
-    if (m->file) {
-        if (kv_get_str(m->file, "tokenizer.chat_template", &src->text, none, NULL) != MOTE_OK)
-            src->text = none;
-        if (kv_get_str(m->file, "tokenizer.chat_template.tool_use", &src->tool_use, none, NULL) != MOTE_OK)
+    if (f) {
+        if (kv_get_str(f, "tokenizer.chat_template", &src->text, none, NULL) != MOTE_OK) src->text = none;
+        if (kv_get_str(f, "tokenizer.chat_template.tool_use", &src->tool_use, none, NULL) != MOTE_OK)
             src->tool_use = none;
     }
-    if (!m->vocab) return;
-    src->bos_token = special_text(m, TOK_ROLE_BOS);
-    src->eos_token = special_text(m, TOK_ROLE_EOS);
-    src->pad_token = special_text(m, TOK_ROLE_PAD);
-    src->unk_token = special_text(m, TOK_ROLE_UNK);
-    src->has_chatml = tok_find(m->vocab, STR("<|im_start|>")) != TOK_NONE &&
-                      tok_find(m->vocab, STR("<|im_end|>")) != TOK_NONE;
+    if (!v) return;
+    src->bos_token = special_text(v, TOK_ROLE_BOS);
+    src->eos_token = special_text(v, TOK_ROLE_EOS);
+    src->pad_token = special_text(v, TOK_ROLE_PAD);
+    src->unk_token = special_text(v, TOK_ROLE_UNK);
+    src->has_chatml =
+        tok_find(v, STR("<|im_start|>")) != TOK_NONE && tok_find(v, STR("<|im_end|>")) != TOK_NONE;
 }
 
 /* ---- opening ---- */
 
 static mote_status open_template(mote_chat *c, const char *text, mote_error *err) {
     chat_template_source src;
-    run_template_source(c->s->model, &src);
+    run_template_source(c->s->model->file, c->s->model->vocab, &src);
     if (text) {
         src.text = str_of(text);
         src.tool_use = (str){NULL, 0};
@@ -164,7 +163,7 @@ out:
 
 /* ---- the prompt ---- */
 
-static mote_status encode_text(const tok_vocab *v, const chat_text *t, tok_ids *ids, mote_error *err) {
+mote_status run_encode_chat(const tok_vocab *v, const chat_text *t, tok_ids *ids, mote_error *err) {
     tok_span *spans = MEM_NEW_N(tok_span, t->n_spans);
     if (!spans) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu parts of a prompt", t->n_spans);
     for (size_t i = 0; i < t->n_spans; i++)
@@ -183,7 +182,7 @@ static mote_status render(mote_chat *c, json_t *messages, tok_ids *ids, buf *tex
     chat_text t = {0};
     TRY(chat_template_render(c->tmpl, &r, &t, err));
     ids->n = 0;
-    mote_status st = encode_text(c->s->model->vocab, &t, ids, err);
+    mote_status st = run_encode_chat(c->s->model->vocab, &t, ids, err);
     if (st == MOTE_OK && text) {
         buf_clear(text);
         buf_put(text, t.p, t.n);

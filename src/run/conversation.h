@@ -27,8 +27,10 @@ struct mote_chat {
     mote_error *err;
 };
 
-/* What chat_template_open wants to know of a model; views into it. */
-void run_template_source(const mote_model *m, chat_template_source *src);
+/* What chat_template_open wants to know of a model file and its vocabulary (either may be NULL); views into them. */
+void run_template_source(const model_file *f, const tok_vocab *v, chat_template_source *src);
+/* Appends the ids of a rendered conversation: BOS in front when the model wants it, control tokens of the template's bytes alone. */
+mote_status run_encode_chat(const tok_vocab *v, const chat_text *t, tok_ids *ids, mote_error *err);
 
 mote_status run_chat_open(mote_chat **out, mote_session *s, size_t seq, const mote_chat_opts *o,
                           mote_error *err);
