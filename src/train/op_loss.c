@@ -139,7 +139,7 @@ var *ad_cross_entropy(tape *t, var *hidden, const ad_head *head, const ad_target
     if (!hidden || !head->w) return NULL;
     assert(hidden->cols == head->w->cols);
     size_t n = hidden->rows;
-    bool wants = hidden->wants || head->w->wants || (head->b && head->b->wants);
+    bool wants = tape_records(t) && (hidden->wants || head->w->wants || (head->b && head->b->wants));
     struct losing a = {.kern = tape_kern(t), .h = hidden, .head = *head, .target = o->target, .weights = o->weights, .z_loss = o->z_loss,
                        .upstream = o->fused, .row_loss = o->losses, .chunk = ad_head_chunk(head, n)};
     a.loss = tape_var(t, 1, 1, wants);
