@@ -43,6 +43,8 @@ struct kern_table;
 mote_status optim_open(optim **out, const optim_opts *o, const train_param *params, size_t n, pool *p, const struct kern_table *k,
                        mote_error *err);
 void optim_close(optim **o);
+/* Turns gradients with regard to x into those with regard to what is trained (train_form): once a step, before what follows. */
+void optim_grads_ready(optim *o);
 /* sqrt(Σ g²) over all parameters, in double, in fixed order; not finite when some gradient is not. */
 double optim_grad_norm(optim *o);
 /* The first parameter whose gradient (values) has a number that is not finite; NULL: none. */
@@ -55,6 +57,7 @@ void optim_step(optim *o, uint64_t t, double rate, float grad_scale);
 size_t optim_sections(optim *o, ckpt_section *dst, size_t cap);
 /* To be called when values v->x were set from outside (a checkpoint). */
 void optim_values_changed(optim *o);
+double optim_rate(const optim *o); /* the peak learning rate */
 size_t optim_state_bytes(const optim *o);
 
 #endif
