@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { NORM_CHUNK = 1 << 16, BITS8_FROM = 4096 /* smaller tensors keep 32 bits */ };
+enum { NORM_CHUNK = 1 << 16, BITS8_FROM = 4096 /* smaller tensors keep 32 bits */, NAME_MAX_BYTES = 150 };
 
 struct optim {
     optim_opts o;
@@ -34,16 +34,19 @@ static mote_status check(optim_opts *o, mote_error *err) {
     return MOTE_OK;
 }
 
+static bool differs(value_form f) { return f == VALUE_PLUS_ONE || f == VALUE_MINUS_EXP; }
+
 static size_t blocks_of(size_t n) { return (n + OPTIM_BLOCK - 1) / OPTIM_BLOCK; }
 
 static mote_status slot_open(optim_slot *s, const optim_opts *o, const train_param *p, mote_error *err) {
     *s = (optim_slot){.p = *p};
-    if (!p->v || !p->v->x || !p->name) FAIL(err, MOTE_E_USAGE, "a parameter without name or values");
+    if (!p->v || !p->v->x || p->name.n == 0 || p->name.n > NAME_MAX_BYTES)
+        FAIL(err, MOTE_E_USAGE, "a parameter without values, or with a name of %zu bytes", p->name.n);
     if (s->p.lr == 0) s->p.lr = 1;
     if (s->p.n_mats == 0) s->p.n_mats = 1;
     if (!ckd_mul_size(&s->n, p->v->rows, p->v->cols) || s->n == 0 || s->n > SIZE_MAX / 16)
-        FAIL(err, MOTE_E_USAGE, "%s: %zu × %zu numbers", p->name, p->v->rows, p->v->cols);
-    if (p->v->rows % s->p.n_mats) FAIL(err, MOTE_E_USAGE, "%s: %zu rows in %zu matrices", p->name, p->v->rows, s->p.n_mats);
+        FAIL(err, MOTE_E_USAGE, "%.*s: %zu × %zu numbers", STR_ARG(p->name), p->v->rows, p->v->cols);
+    if (p->v->rows % s->p.n_mats) FAIL(err, MOTE_E_USAGE, "%.*s: %zu rows in %zu matrices", STR_ARG(p->name), p->v->rows, s->p.n_mats);
     s->rows = p->v->rows / s->p.n_mats;
     s->cols = p->v->cols;
     s->muon = o->kind == OPTIM_MUON && p->muon && s->rows > 1 && s->cols > 1;
@@ -55,9 +58,9 @@ static mote_status slot_open(optim_slot *s, const optim_opts *o, const train_par
         s->v = mem_alloc_aligned(bytes);
         s->v_bytes = bytes;
     }
-    if (p->form != FORM_PLAIN) s->s = mem_alloc_aligned(s->n * sizeof(float));
-    if (!s->m || (!s->muon && !s->v) || (p->form != FORM_PLAIN && !s->s))
-        FAIL(err, MOTE_E_MEMORY, "out of memory for the optimizer's state of %s: %zu bytes; 8-bit states take a quarter", p->name, bytes);
+    if (differs(p->form)) s->s = mem_alloc_aligned(s->n * sizeof(float));
+    if (!s->m || (!s->muon && !s->v) || (differs(p->form) && !s->s))
+        FAIL(err, MOTE_E_MEMORY, "out of memory for the optimizer's state of %.*s: %zu bytes; 8-bit states take a quarter", STR_ARG(p->name), bytes);
     return MOTE_OK;
 }
 
@@ -124,9 +127,9 @@ void optim_values_changed(optim *o) {
     for (size_t i = 0; i < o->n; i++) {
         optim_slot *s = &o->slots[i];
         const float *x = s->p.v->x;
-        if (s->p.form == FORM_LESS_ONE)
+        if (s->p.form == VALUE_PLUS_ONE)
             for (size_t k = 0; k < s->n; k++) s->s[k] = x[k] - 1;
-        else if (s->p.form == FORM_LOG)
+        else if (s->p.form == VALUE_MINUS_EXP)
             for (size_t k = 0; k < s->n; k++) s->s[k] = logf(-x[k]);
     }
 }
@@ -162,12 +165,12 @@ static void norm_part(void *arg, int ith, int nth) {
     }
 }
 
-/* dx/ds is 1, or x itself for FORM_LOG. */
+/* dx/ds is 1, or x itself for VALUE_MINUS_EXP. */
 void optim_grads_ready(optim *o) {
     for (size_t i = 0; i < o->n; i++) {
         const optim_slot *s = &o->slots[i];
         float *g = s->p.v->g;
-        if (s->p.form == FORM_LOG && g)
+        if (s->p.form == VALUE_MINUS_EXP && g)
             for (size_t k = 0; k < s->n; k++) g[k] *= s->p.v->x[k];
     }
 }
@@ -185,15 +188,15 @@ static bool all_finite(const float *x, size_t n) {
     return true;
 }
 
-const char *optim_bad_grad(optim *o) {
+const train_param *optim_bad_grad(optim *o) {
     for (size_t i = 0; i < o->n; i++)
-        if (o->slots[i].p.v->g && !all_finite(o->slots[i].p.v->g, o->slots[i].n)) return o->slots[i].p.name;
+        if (o->slots[i].p.v->g && !all_finite(o->slots[i].p.v->g, o->slots[i].n)) return &o->slots[i].p;
     return NULL;
 }
 
-const char *optim_bad_value(optim *o) {
+const train_param *optim_bad_value(optim *o) {
     for (size_t i = 0; i < o->n; i++)
-        if (!all_finite(o->slots[i].p.v->x, o->slots[i].n)) return o->slots[i].p.name;
+        if (!all_finite(o->slots[i].p.v->x, o->slots[i].n)) return &o->slots[i].p;
     return NULL;
 }
 
@@ -275,9 +278,9 @@ static void muon_step(optim *o, optim_slot *s, double lr, double rate, float gra
 
 static void to_graph(const optim_slot *s) {
     float *x = s->p.v->x;
-    if (s->p.form == FORM_LESS_ONE)
+    if (s->p.form == VALUE_PLUS_ONE)
         for (size_t k = 0; k < s->n; k++) x[k] = 1 + s->s[k];
-    else if (s->p.form == FORM_LOG)
+    else if (s->p.form == VALUE_MINUS_EXP)
         for (size_t k = 0; k < s->n; k++) x[k] = -expf(s->s[k]);
 }
 
@@ -305,7 +308,7 @@ size_t optim_sections(optim *o, ckpt_section *dst, size_t cap) {
         for (size_t k = 0; k < COUNT_OF(part); k++) {
             if (!part[k].p) continue;
             if (n < cap) {
-                (void)snprintf(dst[n].name, sizeof dst[n].name, "%c:%s", part[k].kind, s->p.name);
+                (void)snprintf(dst[n].name, sizeof dst[n].name, "%c:%.*s", part[k].kind, STR_ARG(s->p.name));
                 dst[n].p = part[k].p;
                 dst[n].n = part[k].bytes;
             }

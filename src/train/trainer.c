@@ -16,10 +16,10 @@ mote_status trainer_alloc(trainer *t, const train_param *params, mote_error *err
         var *v = params[i].v;
         size_t count = v->rows * v->cols;
         t->n_values += count;
-        if (!v->wants) FAIL(err, MOTE_E_USAGE, "%s: a parameter that wants no gradient cannot be trained", params[i].name);
+        if (!v->wants) FAIL(err, MOTE_E_USAGE, "%.*s: a parameter that wants no gradient cannot be trained", STR_ARG(params[i].name));
         if (!v->room) v->room = t->rooms[i] = mem_alloc_aligned(count * sizeof(float));
         if (t->o.ema > 0) t->averages[i] = mem_alloc_aligned(count * sizeof(float));
-        if (!v->room || (t->o.ema > 0 && !t->averages[i])) FAIL(err, MOTE_E_MEMORY, "out of memory for the gradient of %s", params[i].name);
+        if (!v->room || (t->o.ema > 0 && !t->averages[i])) FAIL(err, MOTE_E_MEMORY, "out of memory for the gradient of %.*s", STR_ARG(params[i].name));
         if (t->averages[i]) memcpy(t->averages[i], v->x, count * sizeof(float));
     }
     return MOTE_OK;
@@ -102,15 +102,15 @@ static mote_status draw(trainer *t, train_step_rows *rows, mote_error *err) {
 }
 
 /* ---- the guard ---- */
-static mote_status guard(trainer *t, double loss, double norm, bool *leave_out, mote_error *err) {
+static mote_status guard(trainer *t, double loss, double length, bool *leave_out, mote_error *err) {
     *leave_out = false;
-    if (isfinite(loss) && isfinite(norm)) {
+    if (isfinite(loss) && isfinite(length)) {
         t->bad_in_row = 0;
         return MOTE_OK;
     }
-    const char *bad = optim_bad_grad(t->optim);
+    const train_param *bad = optim_bad_grad(t->optim);
     char what[256];
-    if (bad) (void)snprintf(what, sizeof what, "the gradient of '%.150s' is not finite (loss %g)", bad, loss);
+    if (bad) (void)snprintf(what, sizeof what, "the gradient of '%.*s' is not finite (loss %g)", STR_ARG(bad->name), loss);
     else (void)snprintf(what, sizeof what, "the loss is %g", loss);
     uint64_t step = t->at + 1;
     if (t->o.guard == GUARD_STOP)
@@ -187,11 +187,11 @@ mote_status trainer_step(trainer *t, train_progress *p, mote_error *err) {
     TRY(over_ranks(t, own, &loss, err));
     if (t->hooks.grads_done) TRY(t->hooks.grads_done(t->hooks.ctx, err));
     optim_grads_ready(t->optim);
-    double norm = optim_grad_norm(t->optim), factor = schedule_at(&t->o.schedule, t->at);
-    *p = (train_progress){.steps = t->o.steps, .loss = loss, .grad_norm = norm, .rate = factor * optim_rate(t->optim), .eval_loss = NAN};
-    TRY(guard(t, loss, norm, &leave_out, err));
+    double length = optim_grad_norm(t->optim), factor = schedule_at(&t->o.schedule, t->at);
+    *p = (train_progress){.steps = t->o.steps, .loss = loss, .grad_norm = length, .rate = factor * optim_rate(t->optim), .eval_loss = NAN};
+    TRY(guard(t, loss, length, &leave_out, err));
     if (!leave_out) {
-        double scale = t->o.clip > 0 ? t->o.clip / (norm + 1e-6) : 1;
+        double scale = t->o.clip > 0 ? t->o.clip / (length + 1e-6) : 1;
         optim_step(t->optim, t->updates, factor, (float)fmin(scale, 1));
         t->updates++;
         t->at++;

@@ -70,11 +70,11 @@ static mote_status sections(trainer *t, ckpt_section **out, size_t *n, mote_erro
     for (size_t i = 0; i < t->n; i++) {
         const train_param *p = &t->params[i];
         size_t bytes = p->v->rows * p->v->cols * sizeof(float);
-        (void)snprintf(s[at].name, sizeof s[at].name, "w:%s", p->name);
+        (void)snprintf(s[at].name, sizeof s[at].name, "w:%.*s", STR_ARG(p->name));
         s[at].p = p->v->x;
         s[at++].n = bytes;
         if (!t->averages[i]) continue;
-        (void)snprintf(s[at].name, sizeof s[at].name, "e:%s", p->name);
+        (void)snprintf(s[at].name, sizeof s[at].name, "e:%.*s", STR_ARG(p->name));
         s[at].p = t->averages[i];
         s[at++].n = bytes;
     }
@@ -93,8 +93,8 @@ static json_t *meta_of(trainer *t) {
 
 mote_status trainer_save(trainer *t, mote_error *err) {
     if (!t->dir) return MOTE_OK;
-    const char *bad = optim_bad_value(t->optim);
-    if (bad) FAIL(err, MOTE_E_OUTPUT, "step %" PRIu64 ": '%s' has values that are not finite: no checkpoint is made of them", t->at, bad);
+    const train_param *bad = optim_bad_value(t->optim);
+    if (bad) FAIL(err, MOTE_E_OUTPUT, "step %" PRIu64 ": '%.*s' has values that are not finite: no checkpoint is made of them", t->at, STR_ARG(bad->name));
     ckpt_section *s;
     size_t n;
     TRY(sections(t, &s, &n, err));
