@@ -27,6 +27,8 @@ typedef void net_seen_fn(void *ctx, tape *t, const param *w, size_t mat, var *x)
 typedef struct net_opts {
     bool frozen;      /* no parameter is trained (a teacher; adapters) */
     bool checkpoint;  /* keep only each layer's input, compute it again going back */
+    size_t n_ctx;     /* context that the model is trained for: chooses between two sets of rotation factors where there are two; 0: the
+                         longest sequence of a pass */
 } net_opts;
 
 /* m outlives the net. E_UNSUPPORTED: a block that cannot be trained, by name. */
