@@ -46,6 +46,11 @@ static bool is_used(const model *m, const tensor_info *t) {
     return sscanf(t->name.p, "blk.%u.", &il) != 1 || il < m->hp.n_layer;
 }
 
+/* Stays in the file's format: a quantized matrix of a layer, which only products read. */
+static bool stays_packed(const net *n, const tensor_info *t) {
+    return n->o.packed && n->o.frozen && t->type != QUANT_F32 && t->ne[1] > 1 && str_starts(t->name, STR("blk.")) && str_ends(t->name, STR(".weight"));
+}
+
 static mote_status make_params(net *n, mote_error *err) {
     const model_file *f = n->m->file;
     size_t total = 0, count = model_file_n_tensors(f);
@@ -60,7 +65,7 @@ static mote_status make_params(net *n, mote_error *err) {
         p->info = t;
         p->v.rows = rows_of(t);
         p->v.cols = (size_t)t->ne[0];
-        total += (p->v.rows * p->v.cols + 15) / 16 * 16;
+        if (!stays_packed(n, t)) total += (p->v.rows * p->v.cols + 15) / 16 * 16;
     }
     n->values = mem_alloc_aligned(total * sizeof(float));
     n->grads = n->o.frozen ? NULL : mem_alloc_aligned(total * sizeof(float));
@@ -69,6 +74,7 @@ static mote_status make_params(net *n, mote_error *err) {
     for (size_t i = 0; i < n->n_params; i++) {
         param *p = &n->params[i];
         size_t step = (p->v.rows * p->v.cols + 15) / 16 * 16;
+        if (stays_packed(n, p->info)) continue;
         p->v.x = x;
         p->v.room = g;
         x += step;
@@ -86,6 +92,7 @@ static void decode_part(void *arg, int ith, int nth) {
         const param *p = &n->params[i];
         const quant_format *q = quant_get(p->info->type);
         size_t from, to, row_bytes = p->info->size / (p->v.rows ? p->v.rows : 1);
+        if (!p->v.x) continue;
         pool_share(p->v.rows, 1, ith, nth, &from, &to);
         for (size_t r = from; r < to; r++) q->decode(p->v.x + r * p->v.cols, p->info->data + r * row_bytes, p->v.cols);
     }
@@ -204,6 +211,7 @@ void net_zero_grads(net *n) {
 /* ---- products ---- */
 var *net_plain_linear(tape *t, param *w, size_t mat, var *x) {
     size_t rows = (size_t)w->info->ne[1];
+    if (!w->v.x) return net_packed_linear(t, w->info, mat, x);
     if (rows == w->v.rows) return ad_linear(t, x, &w->v);
     return ad_linear(t, x, tape_view(t, &w->v, mat * rows * w->v.cols, rows, w->v.cols));
 }

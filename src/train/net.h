@@ -29,6 +29,7 @@ typedef struct net_opts {
     bool checkpoint;  /* keep only each layer's input, compute it again going back */
     size_t n_ctx;     /* context that the model is trained for: chooses between two sets of rotation factors where there are two; 0: the
                          longest sequence of a pass */
+    bool packed;      /* with frozen: quantized matrices of layers stay as they are and are decoded where they are used; their v.x is NULL */
 } net_opts;
 
 /* m outlives the net. E_UNSUPPORTED: a block that cannot be trained, by name. */
@@ -44,6 +45,9 @@ void net_set_seen(net *n, net_seen_fn *fn, void *ctx);
 void net_zero_grads(net *n);
 /* The plain product, for hooks. */
 var *net_plain_linear(tape *t, param *w, size_t mat, var *x);
+
+/* net_packed.c: x Wᵀ with matrix `mat` of a tensor in the file's format; W gets no gradient. */
+var *net_packed_linear(tape *t, const tensor_info *info, size_t mat, var *x);
 
 /* What a pass leaves behind, for losses on the inside. Arrays are of the tape. */
 typedef struct net_inside {
