@@ -204,6 +204,11 @@ void net_set_seen(net *n, net_seen_fn *fn, void *ctx) {
     n->seen_ctx = ctx;
 }
 
+void net_set_kv(net *n, net_kv_fn *fn, void *ctx) {
+    n->kv = fn;
+    n->kv_ctx = ctx;
+}
+
 void net_zero_grads(net *n) {
     for (size_t i = 0; i < n->n_params; i++) n->params[i].v.g = NULL;
 }

@@ -68,6 +68,7 @@ var *net_attention(const net_pass *p, size_t il, var *x) {
     }
     qkv[0] = temper(p, finish(p, il, R_ATTN_Q_NORM, qkv[0]));
     qkv[1] = finish(p, il, R_ATTN_K_NORM, qkv[1]);
+    for (int i = 0; p->n->kv && i < 2; i++) qkv[1 + i] = p->n->kv(p->n->kv_ctx, p->t, il, i > 0, qkv[1 + i]);
     if (p->inside && p->inside->q) p->inside->q[il] = qkv[0];
     if (p->inside && p->inside->k) p->inside->k[il] = qkv[1];
     if (p->inside && p->inside->v) p->inside->v[il] = qkv[2];

@@ -21,6 +21,8 @@ struct net {
     void *linear_ctx;
     net_seen_fn *seen;
     void *seen_ctx;
+    net_kv_fn *kv;
+    void *kv_ctx;
 };
 
 /* One pass. Rotation tables lie in the tape. */
