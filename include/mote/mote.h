@@ -46,6 +46,7 @@
 #include "mote/speculate.h"
 #include "mote/status.h"
 #include "mote/template.h"
+#include "mote/tokenizer.h"
 #include "mote/tokens.h"
 #include "mote/version.h"
 
