@@ -46,7 +46,6 @@
 #include "mote/speculate.h"
 #include "mote/status.h"
 #include "mote/template.h"
-#include "mote/tokenizer.h"
 #include "mote/tokens.h"
 #include "mote/version.h"
 

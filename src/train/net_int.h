@@ -21,8 +21,6 @@ struct net {
     void *linear_ctx;
     net_seen_fn *seen;
     void *seen_ctx;
-    net_kv_fn *kv;
-    void *kv_ctx;
 };
 
 /* One pass. Rotation tables lie in the tape. */
@@ -32,7 +30,6 @@ typedef struct net_pass {
     const ad_seqs *s;
     const float *cs[2];    /* [rows, n_rot/2, 2] for rope_all, rope_swa */
     net_inside *inside;
-    var *raw;              /* what enters the layer, before its norms */
 } net_pass;
 
 static inline const layer *net_layer(const net_pass *p, size_t il) { return &p->n->m->layers[il]; }
@@ -46,7 +43,7 @@ static inline var *net_bias(const net_pass *p, size_t il, role r) {
     param *q = p->n->layers[il][r].bias;
     return q ? &q->v : NULL;
 }
-/* y = scale W x + bias, through the hooks; in dense feed-forwards the scale lies over the bias too. */
+/* y = W x (times its scale) + bias, through the hooks. */
 var *net_apply(const net_pass *p, size_t il, role r, var *x);
 /* The same for one of several matrices, without bias. */
 var *net_apply_mat(const net_pass *p, size_t il, role r, size_t mat, var *x);
