@@ -40,6 +40,13 @@ typedef struct mote_model mote_model;
 
 enum { MOTE_ROPE_SCALING_FILE, MOTE_ROPE_SCALING_NONE, MOTE_ROPE_SCALING_LINEAR, MOTE_ROPE_SCALING_YARN };
 
+/* A LoRA adapter: a GGUF file as llama.cpp's, or a folder in PEFT's form. Its addition to the weights is multiplied by
+ * scale: 1 as trained, 0 nothing. */
+typedef struct mote_adapter {
+    const char *path;
+    float scale;
+} mote_adapter;
+
 typedef struct mote_model_opts {
     size_t size;
     bool no_weights;        /* metadata, tokenizer and template alone: any architecture, even a file without
@@ -49,6 +56,8 @@ typedef struct mote_model_opts {
     int rope_scaling;       /* MOTE_ROPE_SCALING_*; FILE: as the file says */
     float rope_freq_base;   /* 0: as the file says */
     float rope_freq_scale;  /* 0: as the file says */
+    const mote_adapter *adapters; /* [n_adapters] applied together while the model runs; needed until it is open */
+    size_t n_adapters;
 } mote_model_opts;
 MOTE_API void mote_model_opts_fill(mote_model_opts *o, size_t size);
 static inline mote_model_opts mote_model_opts_default(void) {

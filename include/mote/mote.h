@@ -10,6 +10,7 @@
  *   tokens.h     text to ids and back
  *   template.h   chat templates
  *   eval.h       perplexity, divergence, speed
+ *   train.h      training
  *
  *     mote_engine *e = NULL; mote_model *m = NULL; mote_session *s = NULL; mote_error err;
  *     if (mote_engine_open(&e, NULL, &err) || mote_model_open(&m, e, "model.gguf", NULL, &err) ||
@@ -46,7 +47,9 @@
 #include "mote/speculate.h"
 #include "mote/status.h"
 #include "mote/template.h"
+#include "mote/tokenizer.h"
 #include "mote/tokens.h"
+#include "mote/train.h"
 #include "mote/version.h"
 
 #endif

@@ -32,6 +32,36 @@ static int rope_scaling(const char *word) {
     return word[0] == 'n' ? MOTE_ROPE_SCALING_NONE : word[0] == 'l' ? MOTE_ROPE_SCALING_LINEAR : MOTE_ROPE_SCALING_YARN;
 }
 
+/* "FILE=X" or "FILE:X" into *a; text is cut. A file whose name ends so is meant where it exists. */
+static void split_scale(char *text, mote_adapter *a) {
+    char *sign = strrchr(text, '='), *colon = strrchr(text, ':'), *end;
+    *a = (mote_adapter){text, 1};
+    if (!sign || (colon && colon > sign)) sign = colon;
+    if (!sign || !sign[1]) return;
+    double x = strtod(sign + 1, &end);
+    if (*end) return;
+    *sign = 0;
+    a->scale = (float)x;
+}
+
+static int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled) {
+    for (size_t i = 0; i < l->n; i++) {
+        char *text = strdup(l->v[i]);
+        if (!text) {
+            cli_say("out of memory");
+            return CLI_IO;
+        }
+        split_scale(text, &all[*n]);
+        if (scaled && strcmp(text, l->v[i]) == 0) {
+            cli_say("--lora-scaled takes FILE:X, not '%s'", text);
+            free(text);
+            return CLI_USAGE;
+        }
+        (*n)++;
+    }
+    return CLI_OK;
+}
+
 int load_model(loaded *l, const model_flags *f, const char *name, bool no_weights) {
     mote_error err;
     int code = l->engine ? CLI_OK : load_engine(l, f);
@@ -45,7 +75,13 @@ int load_model(loaded *l, const model_flags *f, const char *name, bool no_weight
     o.rope_scaling = rope_scaling(f->rope_scaling);
     o.rope_freq_base = (float)f->rope_freq_base;
     o.rope_freq_scale = (float)f->rope_freq_scale;
-    return mote_model_open(&l->model, l->engine, l->path, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+    mote_adapter adapters[2 * CLI_LIST_MAX];
+    code = read_adapters(adapters, &o.n_adapters, &f->lora, false);
+    if (code == CLI_OK) code = read_adapters(adapters, &o.n_adapters, &f->lora_scaled, true);
+    o.adapters = adapters;
+    if (code == CLI_OK && mote_model_open(&l->model, l->engine, l->path, &o, &err) != MOTE_OK) code = cli_fail(&err);
+    for (size_t i = 0; i < o.n_adapters; i++) free((void *)(uintptr_t)adapters[i].path);
+    return code;
 }
 
 mote_session_opts load_session_opts(const session_flags *f) {

@@ -11,6 +11,7 @@ typedef struct model_flags {
     int64_t threads;
     double rope_freq_base, rope_freq_scale;
     bool no_mmap, mlock, verbose;
+    cli_list lora, lora_scaled;
 } model_flags;
 
 #define MODEL_OPT(S, F)                                                                                          \
@@ -25,6 +26,8 @@ typedef struct model_flags {
     OPT_CHOICE(S, F.rope_scaling, "rope-scaling", NULL, "none|linear|yarn", "RoPE scaling instead of the file's"), \
     OPT_NUM(S, F.rope_freq_base, "rope-freq-base", NULL, "X", 0, 1e12, "RoPE base frequency (0: the file's)"),   \
     OPT_NUM(S, F.rope_freq_scale, "rope-freq-scale", NULL, "X", 0, 1e6, "RoPE frequency factor (0: the file's)"), \
+    OPT_LIST(S, F.lora, "lora", NULL, "FILE[=X]", "apply a LoRA adapter (GGUF, or a folder in PEFT's form), X times as strong; repeatable"), \
+    OPT_LIST(S, F.lora_scaled, "lora-scaled", NULL, "FILE:X", "the same, as llama.cpp writes it"),              \
     OPT_FLAG(S, F.verbose, "verbose", "v", "say what is loaded, how much memory it takes and how fast it runs")
 
 /* ---- the session ---- */

@@ -138,8 +138,7 @@ static mote_status open_weights(hf *h, mote_error *err) {
     return s; /* model.safetensors: not found */
 }
 
-/* The name below the language model's root, or {NULL,0} for the parts of a multimodal model that are not text. */
-static str relative_name(str name) {
+str hf_relative_name(str name) {
     static const char *const other[] = {
         "vision_tower.", "vision_model.", "visual.", "model.visual.", "model.vision_tower.", "model.vision_model.",
         "multi_modal_projector.", "model.multi_modal_projector.", "audio_tower.", "model.audio_tower.", "mm_projector.",
@@ -168,7 +167,7 @@ static mote_status collect(hf *h, mote_error *err) {
     for (size_t s = 0; s < h->f->n_st; s++)
         for (size_t i = 0; i < st_n_tensors(h->f->st[s]); i++) {
             const st_tensor *t = st_tensor_at(h->f->st[s], i);
-            str name = relative_name(t->name);
+            str name = hf_relative_name(t->name);
             if (!name.p) continue;
             h->src[h->n_src] = (hf_tensor){name, t};
             if (index_add(&h->src_index, h->src, sizeof *h->src, h->n_src) != INDEX_ADDED)

@@ -606,3 +606,12 @@ mote_status hf_find_arch(const json_t *root, const json_t *cfg, const hf_arch **
     FAIL(err, MOTE_E_UNSUPPORTED, "architecture '%.*s' is not known; if llama.cpp converts it, give its GGUF file",
          STR_ARG(class_name));
 }
+
+mote_status hf_find_gguf_arch(str name, const hf_arch **out, mote_error *err) {
+    for (size_t i = 0; i < COUNT_OF(archs); i++)
+        if (str_is(name, archs[i].gguf)) {
+            *out = &archs[i];
+            return MOTE_OK;
+        }
+    FAIL(err, MOTE_E_UNSUPPORTED, "the names that transformers gives to tensors of architecture '%.*s' are not known", STR_ARG(name));
+}

@@ -123,8 +123,14 @@ hf_op hf_op_permute_q, hf_op_permute_k, hf_op_add_one, hf_op_neg_exp, hf_op_neg_
 
 /* hf_names.c: finds the rule for a relative tensor name and applies it. */
 mote_status hf_map_tensor(hf *h, const hf_tensor *src, mote_error *err);
+/* The other way: a name, with the root that is usual for it, whose rule leads to the tensor `gguf`. False: no rule does. */
+bool hf_name_for(const hf *h, str gguf, char *name, size_t cap);
+/* hf.c: the name below the language model's root; {NULL,0} for what is not its part. */
+str hf_relative_name(str name);
 /* hf_archs.c: the row for a config; an error that lists nothing but the name when there is none. */
 mote_status hf_find_arch(const json_t *root, const json_t *cfg, const hf_arch **out, mote_error *err);
+/* The first row that gives this general.architecture. */
+mote_status hf_find_gguf_arch(str name, const hf_arch **out, mote_error *err);
 /* hf_tokenizer.c: tokenizer.ggml.* keys from tokenizer.json and its companions; without them a model that
  * has no vocabulary. */
 mote_status hf_put_tokenizer(hf *h, mote_error *err);

@@ -222,3 +222,45 @@ mote_status hf_map_tensor(hf *h, const hf_tensor *src, mote_error *err) {
     FAIL(err, MOTE_E_UNSUPPORTED, "no place for tensor '%.*s' in architecture %s", STR_ARG(src->t->name),
          h->arch->gguf);
 }
+
+/* to ("blk.#.ffn_gate|blk.#.ffn_up") names `base` ("blk.3.ffn_up"). */
+static bool leads_to(const char *to, str base, int *layer) {
+    for (const char *part = to; part; part = strchr(part, '|') ? strchr(part, '|') + 1 : NULL) {
+        char pattern[160];
+        match m;
+        const char *bar = strchr(part, '|');
+        (void)snprintf(pattern, sizeof pattern, "%.*s", (int)(bar ? bar - part : (ptrdiff_t)strlen(part)), part);
+        if (str_ends(str_of(pattern), STR(".weight"))) pattern[strlen(pattern) - 7] = 0;
+        if (matches(pattern, base, &m) && m.tail.n == 0) {
+            *layer = m.layer;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *usual_root(const char *from) {
+    static const struct {
+        const char *start, *root;
+    } roots[] = {{"lm_head", ""}, {"embed_out", ""}, {"h.#", "transformer."}, {"wte", "transformer."}, {"wpe", "transformer."},
+                 {"blocks.#", "transformer."}, {"layers.#.attention.query_key_value", "gpt_neox."}, {"layers.#.mixer", "backbone."}};
+    for (size_t i = 0; i < COUNT_OF(roots); i++)
+        if (str_starts(str_of(from), str_of(roots[i].start))) return roots[i].root;
+    return "model.";
+}
+
+bool hf_name_for(const hf *h, str gguf, char *name, size_t cap) {
+    const hf_rule *const lists[] = {h->arch->rules, common};
+    if (!str_ends(gguf, STR(".weight"))) return false;
+    str base = str_sub(gguf, 0, gguf.n - 7);
+    for (size_t i = 0; i < COUNT_OF(lists); i++)
+        for (const hf_rule *r = lists[i]; r && r->from; r++) {
+            int layer = -1;
+            const char *hash = strchr(r->from, '#');
+            if (!r->to || strchr(r->from, '@') || !leads_to(r->to, base, &layer) || (hash != NULL) != (layer >= 0)) continue;
+            int n = hash ? snprintf(name, cap, "%s%.*s%d%s.weight", usual_root(r->from), (int)(hash - r->from), r->from, layer, hash + 1)
+                         : snprintf(name, cap, "%s%s.weight", usual_root(r->from), r->from);
+            return n > 0 && (size_t)n < cap;
+        }
+    return false;
+}

@@ -4,6 +4,7 @@
 #include "format/hf_int.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #define DIGIT_BITS 10
 #define DIGITS (1u << DIGIT_BITS)
@@ -108,6 +109,44 @@ mote_status origin_open(origin **out, const char *dir, mote_error *err) {
     return MOTE_OK;
 }
 
+/* The rules need little of config.json that a GGUF file does not say too. */
+static mote_status read_sizes(hf *h, const model_file *f, mote_error *err) {
+    str arch;
+    char key[160];
+    uint32_t *const to[] = {&h->n_layer, &h->n_embd, &h->n_head, &h->n_head_kv, &h->n_expert};
+    static const char *const keys[] = {"block_count", "embedding_length", "attention.head_count", "attention.head_count_kv",
+                                       "expert_count"};
+    TRY(kv_get_str(f, "general.architecture", &arch, STR(""), err));
+    TRY(hf_find_gguf_arch(arch, &h->arch, err));
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        (void)snprintf(key, sizeof key, "%.*s.%s", STR_ARG(arch), keys[i]);
+        const kv *k = model_file_find(f, key);
+        int64_t most = 0, v;
+        for (uint64_t j = 0; k && k->type == KV_ARRAY && j < k->count; j++) /* per layer: 0 where there is no attention */
+            if (kv_at_int(k, j, &v)) most = MAX(most, v);
+        if (k && k->type == KV_ARRAY) *to[i] = most > 0 && most <= UINT32_MAX ? (uint32_t)most : 0;
+        else TRY(kv_get_u32(f, key, to[i], 0, err));
+    }
+    if (!h->n_head_kv) h->n_head_kv = h->n_head;
+    return MOTE_OK;
+}
+
+mote_status origin_open_like(origin **out, const model_file *f, mote_error *err) {
+    if (file_is_dir(model_file_path(f))) return origin_open(out, model_file_path(f), err);
+    *out = NULL;
+    origin *o = MEM_NEW(origin);
+    if (!o) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    o->h = (hf){.dir = "", .f = model_file_new(), .root = json_object()};
+    o->h.cfg = o->h.root;
+    o->sources = o->h.f;
+    o->h.stand_in = stand_in_for;
+    o->h.stand_in_ctx = o;
+    mote_status s = o->h.f && o->h.root ? read_sizes(&o->h, f, err) : ERR(err, MOTE_E_MEMORY, "out of memory");
+    if (s != MOTE_OK) origin_close(&o);
+    *out = o;
+    return s;
+}
+
 void origin_close(origin **po) {
     origin *o = po ? *po : NULL;
     if (!o) return;
@@ -128,20 +167,25 @@ static size_t find_source(const origin *o, str name) {
     return SIZE_MAX;
 }
 
-/* Runs the rule of source `from` on stand-ins and gives the tensor t of the result, valid until the next run. */
-static mote_status run_rule(origin *o, size_t from, const tensor_info *t, probe p, const float **x, mote_error *err) {
+/* Runs the rule of source `from` on stand-ins; the results are h.f's tensors. */
+static mote_status run_rule(origin *o, const hf_tensor *from, probe p, mote_error *err) {
     end_run(o);
     o->now = p;
     o->h.cap_kv = 0;
     for (size_t i = 0; i < o->n_ins; i++) o->ins[i].filled = false;
     o->h.f = model_file_new();
     if (!o->h.f) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    const st_tensor *made = stand_in_for(o, o->h.src[from].t);
+    const st_tensor *made = stand_in_for(o, from->t);
     st_tensor first = *made; /* a copy: the array may move */
-    hf_tensor src = {o->h.src[from].name, &first};
+    hf_tensor src = {from->name, &first};
     mote_status s = o->failed ? MOTE_E_MEMORY : hf_map_tensor(&o->h, &src, err);
-    if (o->failed) FAIL(err, MOTE_E_MEMORY, "out of memory for the origin of '%.*s'", STR_ARG(t->name));
-    TRY(s);
+    if (o->failed) FAIL(err, MOTE_E_MEMORY, "out of memory for the origin of '%.*s'", STR_ARG(from->t->name));
+    return s;
+}
+
+/* Runs it and gives the tensor t of the result, valid until the next run. */
+static mote_status run_for(origin *o, const hf_tensor *from, const tensor_info *t, probe p, const float **x, mote_error *err) {
+    TRY(run_rule(o, from, p, err));
     for (size_t i = 0; i < o->h.f->n_tensors; i++) {
         const tensor_info *made_t = &o->h.f->tensors[i];
         if (!str_eq(made_t->name, t->name)) continue;
@@ -150,7 +194,7 @@ static mote_status run_rule(origin *o, size_t from, const tensor_info *t, probe 
         return MOTE_OK;
     }
     FAIL(err, MOTE_E_MISMATCH, "tensor '%.*s' does not come from '%.*s' of this folder", STR_ARG(t->name),
-         STR_ARG(o->h.src[from].t->name));
+         STR_ARG(from->t->name));
 }
 
 typedef struct found { /* an origin_map and its memory */
@@ -188,10 +232,10 @@ static double undo(const origin_map *m, size_t i, float y) {
 }
 
 /* Looks at an opened rule: a view of one source, or digit by digit. */
-static mote_status trace(found *f, origin *o, size_t from, const tensor_info *t, mote_error *err) {
+static mote_status trace(found *f, origin *o, const hf_tensor *from, const tensor_info *t, mote_error *err) {
     origin_map *m = &f->map;
     const float *x;
-    TRY(run_rule(o, from, t, (probe){.constant = 0}, &x, err));
+    TRY(run_for(o, from, t, (probe){.constant = 0}, &x, err));
     for (size_t k = 0; k < o->n_ins; k++) {
         size_t n = o->ins[k].made.size / sizeof(float);
         if (x < o->ins[k].x || x >= o->ins[k].x + n) continue;
@@ -203,10 +247,10 @@ static mote_status trace(found *f, origin *o, size_t from, const tensor_info *t,
     uint64_t *at = ARENA_NEW_N(&f->mem, uint64_t, m->n);
     if (!zero || !at) FAIL(err, MOTE_E_MEMORY, "out of memory for the origin of %zu elements", m->n);
     memcpy(zero, x, m->n * sizeof *zero);
-    TRY(run_rule(o, from, t, (probe){.constant = 1}, &x, err));
+    TRY(run_for(o, from, t, (probe){.constant = 1}, &x, err));
     TRY(find_form(f, zero, x, t, err));
     for (unsigned d = 0; d == 0 || o->total >> (d * DIGIT_BITS); d++) {
-        TRY(run_rule(o, from, t, (probe){.number = true, .digit = d}, &x, err));
+        TRY(run_for(o, from, t, (probe){.number = true, .digit = d}, &x, err));
         for (size_t i = 0; i < m->n; i++) {
             double v = undo(m, i, x[i]) * DIGITS;
             if (!(v > -0.25 && v < DIGITS && fabs(v - floor(v + 0.5)) < 0.25))
@@ -236,19 +280,18 @@ static mote_status note_sources(found *f, const origin *o, mote_error *err) {
     return MOTE_OK;
 }
 
-mote_status origin_map_open(origin_map **out, origin *o, const tensor_info *t, mote_error *err) {
+static mote_status open_map(origin_map **out, origin *o, const hf_tensor *from, const tensor_info *t, mote_error *err) {
     *out = NULL;
     found *f = MEM_NEW(found);
     if (!f) FAIL(err, MOTE_E_MEMORY, "out of memory");
     arena_init(&f->mem, (size_t)1 << 36);
     f->map.n = 1;
     for (int d = 0; d < TENSOR_DIMS_MAX; d++) f->map.n *= (size_t)t->ne[d];
-    size_t from = find_source(o, t->origin);
     mote_status s = MOTE_OK;
-    if (from != SIZE_MAX) {
+    if (from) {
         quant_type type;
         o->failed = false;
-        TRYG(s, hf_quant_type(o->h.src[from].t, &type, err));
+        TRYG(s, hf_quant_type(from->t, &type, err));
         TRYG(s, trace(f, o, from, t, err));
         TRYG(s, note_sources(f, o, err));
     }
@@ -261,6 +304,41 @@ out:
         arena_free(&f->mem);
         mem_free(f);
     }
+    return s;
+}
+
+mote_status origin_map_open(origin_map **out, origin *o, const tensor_info *t, mote_error *err) {
+    size_t from = find_source(o, t->origin);
+    return open_map(out, o, from == SIZE_MAX ? NULL : &o->h.src[from], t, err);
+}
+
+mote_status origin_trace(origin *o, const st_tensor *t, origin_traced_fn *fn, void *ctx, mote_error *err) {
+    hf_tensor from = {hf_relative_name(t->name), t};
+    arena mem;
+    mote_status s = MOTE_OK;
+    if (!from.name.p) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s' is no part of the text model", STR_ARG(t->name));
+    arena_init(&mem, FORMAT_ARENA_MAX);
+    o->failed = false;
+    s = run_rule(o, &from, (probe){.constant = 0}, err);
+    size_t n = s == MOTE_OK ? o->h.f->n_tensors : 0;
+    tensor_info *made = ARENA_NEW_N(&mem, tensor_info, n);
+    if (!made) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        made[i] = o->h.f->tensors[i];
+        made[i].name.p = arena_dup(&mem, made[i].name);
+        made[i].data = NULL;
+        if (!made[i].name.p) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; s == MOTE_OK && i < n; i++) {
+        origin_map *m;
+        TRYG(s, open_map(&m, o, &from, &made[i], err));
+        s = fn(ctx, &made[i], m, err);
+        origin_map_close(&m);
+    }
+out:
+    end_run(o);
+    forget(o);
+    arena_free(&mem);
     return s;
 }
 
@@ -304,6 +382,8 @@ bool origin_map_matrix(const origin_map *m, const tensor_info *t, size_t *src, u
     }
     return true;
 }
+
+bool origin_name(const origin *o, str gguf, char *name, size_t cap) { return hf_name_for(&o->h, gguf, name, cap); }
 
 /* ---- writing ---- */
 

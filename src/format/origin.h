@@ -15,6 +15,9 @@
 typedef struct origin origin;
 /* dir: a Hugging Face folder; E_UNSUPPORTED when it is none. The folder's files stay mapped. */
 mote_status origin_open(origin **out, const char *dir, mote_error *err);
+/* Of any model file. A GGUF file has no sources, but its family's rules can be asked (origin_trace, origin_name), as far as
+ * they need no more of config.json than the numbers of layers, heads and experts. */
+mote_status origin_open_like(origin **out, const model_file *f, mote_error *err);
 void origin_close(origin **o);
 size_t origin_n_sources(const origin *o); /* the text model's tensors, in the files' order */
 const st_tensor *origin_source(const origin *o, size_t i);
@@ -41,6 +44,14 @@ void origin_map_close(origin_map **m);
 /* Is the tensor a matrix of whole rows and columns of one source matrix? rows[r] and cols[c] say which; turned: row r is the
  * source's column. rows: [elements / ne0], cols: [ne0], the caller's. False when it is not. */
 bool origin_map_matrix(const origin_map *m, const tensor_info *t, size_t *src, uint64_t *rows, uint64_t *cols, bool *turned);
+
+/* What the rules would make of a tensor named and shaped like t (name, n_dims and shape count; dtype "F32"): fn is called
+ * for each tensor that comes of it. */
+typedef mote_status origin_traced_fn(void *ctx, const tensor_info *made, const origin_map *m, mote_error *err);
+mote_status origin_trace(origin *o, const st_tensor *t, origin_traced_fn *fn, void *ctx, mote_error *err);
+/* A name that transformers may give to what becomes the matrix `gguf` ("blk.0.attn_q.weight"): the first of the rules that
+ * leads there. False when none does. */
+bool origin_name(const origin *o, str gguf, char *name, size_t cap);
 
 /* Values in GGUF's shape of one tensor. */
 typedef struct origin_value {

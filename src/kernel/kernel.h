@@ -251,6 +251,21 @@ typedef struct kern_gemm {
 } kern_gemm;
 enum { KERN_GEMM_WIDTH = 32 }; /* no panel is wider */
 
+/* ---- rows of training ---- */
+/* A row of attention going back: p holds scores, dp the gradients of probabilities; with q = exp(by · p - lse):
+ * dp = q (dp - own) · scale, p = q. */
+typedef struct kern_soft_back {
+    float *p, *dp;
+    size_t n;
+    float by, lse, own, scale;
+} kern_soft_back;
+
+typedef struct kern_train {
+    /* x[n] = exp(by · x - shift) in place; returns their sum. */
+    float (*exp_scaled)(float *x, float by, float shift, size_t n);
+    void (*soft_back)(const kern_soft_back *a);
+} kern_train;
+
 typedef struct kern_table {
     uint32_t flags;
     const char *rung;
@@ -297,6 +312,7 @@ typedef struct kern_table {
     /* As soften, with the results in bf16 in p, from an exponential as precise as that needs. s may be overwritten. */
     float (*soften_bf16)(void *p, float *s, size_t n, float *max, float *sum);
     kern_gemm gemm, gemm_bf16; /* gemm_bf16.tile is NULL on rungs without its instructions */
+    kern_train train;
     void (*recall)(const kern_recall *a);
     void (*absorb)(const kern_absorb *a);
     void (*conv)(const kern_conv *a);

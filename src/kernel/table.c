@@ -25,6 +25,7 @@ void kern_table_init(kern_table *t, uint32_t mask) {
         .bf16_zip = kern_bf16_zip_ref,
         .soften_bf16 = kern_soften_bf16_ref,
         .gemm = kern_gemm_ref,
+        .train = kern_train_ref,
         .recall = kern_recall_ref,
         .absorb = kern_absorb_ref,
         .conv = kern_conv_ref,

@@ -10,5 +10,7 @@ mote_status bind_tensors(model *m, mote_error *err);
 mote_status bind_scaled_biases(model *m, mote_error *err);
 /* After all blocks are bound: a tensor nobody uses is an error. */
 mote_status bind_check_all_used(const model *m, mote_error *err);
+/* adapt.c: gives the weights the adapters of m->opts. */
+mote_status bind_adapters(model *m, mote_error *err);
 
 #endif

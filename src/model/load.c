@@ -176,6 +176,7 @@ static mote_status open_parts(model *m, const char *path, pool *p, mote_error *e
     TRY(bind_layers(m, err));
     TRY(bind_scaled_biases(m, err));
     TRY(bind_check_all_used(m, err));
+    TRY(bind_adapters(m, err));
     uint32_t mask = m->opts.cpu_mask == CPU_SCALAR_ONLY ? 0 : m->opts.cpu_mask ? m->opts.cpu_mask : CPU_ALL;
     m->kern = tensor_kernels_open(mask);
     if (!m->kern) FAIL(err, MOTE_E_MEMORY, "out of memory");
@@ -192,6 +193,8 @@ mote_status model_open(model **out, const char *path, const model_opts *o, pool 
     if (o) m->opts = *o;
     arena_init(&m->mem, MODEL_META_BYTES_MAX);
     mote_status s = open_parts(m, path, p, err);
+    m->opts.adapters = NULL; /* the caller's, no longer */
+    m->opts.n_adapters = 0;
     if (s != MOTE_OK) {
         model_close(&m);
         return err_prefix(err, s, "%s", path);

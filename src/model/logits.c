@@ -26,7 +26,7 @@ static bool can_screen(const state *s, const head_query *q) {
     const model *m = s->m;
     const slot *os = head_slot(m);
     float scale = os->scale ? os->scale[0] : 1;
-    if (s->opts.exact || !os->mat->split || head_bias(m) || !(scale > 0) || !(m->hp.logit_scale > 0)) return false;
+    if (s->opts.exact || !os->mat->split || os->mat->adapter || head_bias(m) || !(scale > 0) || !(m->hp.logit_scale > 0)) return false;
     if (m->hp.final_softcap > 0 && q->gap < INFINITY) return false; /* behind a cap a gap has no width */
     return (q->k > 0 || q->gap < INFINITY) && q->k <= HEAD_K_MAX && q->n_forced <= HEAD_FORCED_MAX &&
            m->hp.n_vocab > 4 * (q->k + q->n_forced);

@@ -17,7 +17,15 @@ struct prof;
 typedef enum pooling { POOL_NONE = 0, POOL_MEAN = 1, POOL_CLS = 2, POOL_LAST = 3, POOL_RANK = 4 } pooling;
 
 /* Overrides; zero means "as the file says". */
+/* A LoRA adapter (format/adapter.h) that is applied while the model runs, times scale. */
+typedef struct model_adapter {
+    const char *path;
+    float scale;
+} model_adapter;
+
 typedef struct model_opts {
+    const model_adapter *adapters; /* [n_adapters]; needed until model_open returns */
+    size_t n_adapters;
     bool no_mmap, mlock;
     uint32_t cpu_mask;             /* 0 means CPU_ALL; CPU_SCALAR_ONLY for the scalar rung */
     float rope_freq_base, rope_freq_scale;

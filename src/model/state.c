@@ -101,6 +101,9 @@ static size_t widest(const model *m) {
 /* The most that one op takes from team.scratch. */
 static size_t scratch_bytes(const model *m, size_t n_batch, size_t n_ctx, int n_threads) {
     size_t most = MAX(head_scratch_bytes(m->hp.n_embd, n_threads), tensor_scratch_bytes(MAX(n_batch, n_batch * m->hp.n_expert_used), widest(m), n_threads));
+    size_t rank = 0;
+    for (size_t i = 0; i < m->n_weights; i++) rank = MAX(rank, m->weights[i]->adapter ? m->weights[i]->adapter->rank : 0);
+    most += adapter_scratch_bytes(n_batch, rank, n_threads);
     for (size_t il = 0; il < m->hp.n_layer; il++) {
         const layer *l = &m->layers[il];
         if (!l->n_head || !l->n_head_kv) continue;

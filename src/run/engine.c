@@ -134,10 +134,16 @@ static mote_status open_weights(mote_model *m, const mote_model_opts *o, mote_er
                      .rope_freq_base = o->rope_freq_base,
                      .rope_freq_scale = o->rope_freq_scale,
                      .rope_scaling = o->rope_scaling,
-                     .log = &m->engine->log};
+                     .log = &m->engine->log,
+                     .n_adapters = o->n_adapters};
+    model_adapter *adapters = MEM_NEW_N(model_adapter, o->n_adapters);
+    if (!adapters) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < o->n_adapters; i++) adapters[i] = (model_adapter){o->adapters[i].path, o->adapters[i].scale};
+    mo.adapters = adapters;
     (void)pthread_mutex_lock(&m->engine->lock);
     mote_status st = model_open(&m->m, m->path, &mo, m->engine->pool, err);
     (void)pthread_mutex_unlock(&m->engine->lock);
+    mem_free(adapters);
     if (st != MOTE_OK) return st;
     m->info = model_get_info(m->m);
     m->file = model_get_file(m->m);
@@ -153,6 +159,12 @@ static mote_status check_opts(const mote_model_opts *o, mote_error *err) {
     if (!(o->rope_freq_scale >= 0 && o->rope_freq_scale <= 1e6f))
         FAIL(err, MOTE_E_RANGE, "rope_freq_scale is %g; expected 0 (as the file says) to 1e6",
              (double)o->rope_freq_scale);
+    if (o->n_adapters && !o->adapters) FAIL(err, MOTE_E_USAGE, "n_adapters is %zu, but adapters is NULL", o->n_adapters);
+    for (size_t i = 0; i < o->n_adapters; i++) {
+        float s = o->adapters[i].scale;
+        if (!o->adapters[i].path) FAIL(err, MOTE_E_USAGE, "adapter %zu has no path", i);
+        if (!(s >= -1e6f && s <= 1e6f)) FAIL(err, MOTE_E_RANGE, "%s: the scale is %g; expected a number", o->adapters[i].path, (double)s);
+    }
     return MOTE_OK;
 }
 

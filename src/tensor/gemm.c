@@ -70,6 +70,8 @@ void gemm_close(gemm **gp) {
     *gp = NULL;
 }
 
+const struct kern_gemm *gemm_panels(const gemm *g, gemm_prec prec) { return &g->kern[prec]; }
+
 /* ---- packing ---- */
 
 /* Where panel p of block `block` lies, in a phase of n_panels panels of `width`. */

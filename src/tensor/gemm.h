@@ -9,6 +9,7 @@
 #include "base/base.h"
 
 struct kern_table;
+struct kern_gemm;
 
 typedef enum gemm_prec { GEMM_F32, GEMM_BF16 /* f32 on rungs without its instructions */ } gemm_prec;
 
@@ -28,5 +29,7 @@ mote_status gemm_open(gemm **out, pool *p, const struct kern_table *k, mote_erro
 void gemm_close(gemm **g);
 /* Runs on all threads of the pool; not from inside pool_run. Thread: one at a time per gemm. Allocates nothing. */
 void gemm_run(gemm *g, gemm_prec prec, const gemm_args *args);
+/* The panels and tiles that such products are made of. */
+const struct kern_gemm *gemm_panels(const gemm *g, gemm_prec prec);
 
 #endif

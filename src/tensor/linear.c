@@ -248,6 +248,51 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
     }
 }
 
+/* ---- low-rank adapters ----
+ * u = A x for the adapters of all outputs side by side, before the products; then every thread adds B u to the rows
+ * it has made. Both with f32 inputs, row by row as any product: the result does not depend on threads or batch. */
+enum { ADAPTED_OUTS = 8 }; /* more than any layer gives to one op */
+
+typedef struct adapted {
+    size_t rank;   /* of all together: floats of a row of u; 0: no adapters */
+    const float *u;
+} adapted;
+
+size_t adapter_scratch_bytes(size_t n_rows, size_t rank, int nth) {
+    size_t row = row_floats(ADAPTED_OUTS * rank) * sizeof(float);
+    return rank ? MAX(n_rows, (size_t)nth * MIN(n_rows, (size_t)PRIVATE_ROWS_MAX)) * row + 64 : 0;
+}
+
+static adapted make_adapted(team *t, const input *x, size_t n_rows, const linear_out *outs, size_t n_outs) {
+    adapted r = {0};
+    for (size_t i = 0; i < n_outs; i++) r.rank += outs[i].w->adapter ? outs[i].w->adapter->rank : 0;
+    if (r.rank == 0) return r;
+    bool private = n_rows <= PRIVATE_ROWS_MAX || t->nth == 1;
+    float *u = bump_f32(&t->scratch, (private ? (size_t)t->nth : 1) * n_rows * r.rank);
+    if (private) u += (size_t)t->ith * n_rows * r.rank;
+    size_t from = 0, to = n_rows;
+    if (!private) pool_share(n_rows, 1, t->ith, t->nth, &from, &to);
+    float *at = u + from * r.rank;
+    if (t->prof) prof_enter(t->prof, PROF_INPUT, "adapter", -1);
+    for (size_t i = 0; i < n_outs && from < to; i++) {
+        const weight_adapter *a = outs[i].w->adapter;
+        if (!a) continue;
+        t->kern->fmul[QUANT_F32](&(kern_fmul){(const unsigned char *)a->a, x->k * sizeof(float), a->rank, x->k, x->f + from * x->ld,
+                                              x->ld, to - from, {0}, {at, r.rank, NULL, 1, false}, NULL});
+        at += a->rank;
+    }
+    r.u = u;
+    if (!private) team_barrier(t);
+    return r;
+}
+
+/* Rows [from, to) of output o, whose part of u begins at u. */
+static void add_adapted(const team *t, const adapted *ad, const float *u, const linear_out *o, size_t from, size_t to, size_t n_rows) {
+    const weight_adapter *a = o->w->adapter;
+    t->kern->fmul[QUANT_F32](&(kern_fmul){(const unsigned char *)(a->b + from * a->rank), a->rank * sizeof(float), to - from, a->rank, u,
+                                          ad->rank, n_rows, {0}, {o->y + from, o->ld, NULL, o->scale == 0.0f ? 1.0f : o->scale, true}, NULL});
+}
+
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     if (n_rows == 0 || n_outs == 0) return;
     size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, units = 0;
@@ -255,6 +300,7 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
     for (size_t i = 0; i < n_outs; i++) {
         assert(outs[i].w->cols == k);
         add_form(t, outs[i].w, &want);
+        if (outs[i].w->adapter) want.f32 = true;
         units += units_of(outs[i].w);
     }
     linear_seen seen;
@@ -265,6 +311,8 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         }
     }
     input x = make_input(t, in, n_rows, k, want, true);
+    const adapted ad = make_adapted(t, &x, n_rows, outs, n_outs);
+    const float *u = ad.u;
     size_t from, to;
     pool_share(units, 1, t->ith, t->nth, &from, &to);
     for (size_t i = 0, first = 0; i < n_outs && first < to; i++) {
@@ -276,7 +324,9 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
             if (t->prof) enter_product(t, PROF_LINEAR, o->w, row0, row1, n_rows);
             multiply(t, &x, o->w, o->mat, row0, row1, n_rows, (kern_index){0},
                      (kern_out){o->y, o->ld, o->bias, scale, o->add});
+            if (o->w->adapter) add_adapted(t, &ad, u, o, row0, row1, n_rows);
         }
+        if (o->w->adapter) u += o->w->adapter->rank;
         first += n;
     }
     team_barrier(t);

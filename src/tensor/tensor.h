@@ -56,6 +56,8 @@ static inline void team_barrier(const team *t) {
 /* Bytes of team.scratch that one op_linear or op_experts call needs at most for T (input) rows of at most k
  * columns; op_attention: attn_scratch_bytes below. Ops give back what they take, so the larger one is enough. */
 size_t tensor_scratch_bytes(size_t n_rows, size_t k_max, int nth);
+/* The same for adapters, on top: `rank` is the largest of any weight. */
+size_t adapter_scratch_bytes(size_t n_rows, size_t rank, int nth);
 
 /* The kernel table for this machine under a CPU mask (base/cpu.h). NULL when out of memory. */
 const struct kern_table *tensor_kernels_open(uint32_t cpu_mask);
@@ -63,6 +65,11 @@ void tensor_kernels_close(const struct kern_table **k);
 const char *tensor_kernels_rung(const struct kern_table *k);
 
 /* ---- weights ---- */
+/* A low-rank addition to a matrix: W + B A, the scale being in b. */
+typedef struct weight_adapter {
+    size_t rank;
+    const float *a, *b; /* [rank, cols], [rows, rank] */
+} weight_adapter;
 /* n_mat matrices (experts; else 1) of [rows, cols]: y[rows] = W x[cols]. `data` is the file's row-major form
  * (rows of row_bytes); `packed` the kernel's own panels of 16 rows, the matrices one after the other, NULL until
  * weights_pack has made them: then `data` is not read any more. */
@@ -77,6 +84,7 @@ typedef struct weight {
     size_t packed_bytes, packed_mat_bytes;
     const void *packing; /* how panels lie; NULL when the file's form is used */
     bool head;           /* set by the caller: op_head reads it, so that its leading bits should lie together */
+    const weight_adapter *adapter; /* op_linear adds its part to every product with matrix 0; or NULL */
     const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
 } weight;
 /* Checks w (type, rows, cols, n_mat, data set by the caller), and decides whether and how it will be packed for kern.

@@ -86,6 +86,8 @@ typedef enum tok_split {        /* what happens to what a pass matches (names of
 } tok_split;
 mote_status tok_pre_new(tok_pre **out, mote_error *err);
 void tok_pre_free(tok_pre **p);
+/* The cuts that a GGUF's tokenizer.ggml.pre names. E_NOT_FOUND: an unknown name. */
+mote_status tok_pre_named(tok_pre **out, str name, mote_error *err);
 /* Adds a pass: a regex in the syntax of pre.def. With invert, what lies between matches counts as matched. */
 mote_status tok_pre_add(tok_pre *p, str regex, tok_split how, bool invert, mote_error *err);
 

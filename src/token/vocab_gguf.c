@@ -153,15 +153,33 @@ static mote_status spell_bytes(const loader *l) {
     return MOTE_OK;
 }
 
+static const struct pre_name *find_pre(str name) {
+    for (size_t i = 0; i < COUNT_OF(pre_names); i++)
+        if (str_is(name, pre_names[i].name)) return &pre_names[i];
+    return NULL;
+}
+
+static mote_status make_pre(tok_pre **out, const struct pre_name *row, mote_error *err) {
+    TRY(tok_pre_new(out, err));
+    for (const char *const *p = passes_of[row->id]; *p; p++)
+        TRY(tok_pre_add(*out, str_of(*p), TOK_SPLIT_ISOLATED, false, err));
+    return MOTE_OK;
+}
+
+mote_status tok_pre_named(tok_pre **out, str name, mote_error *err) {
+    const struct pre_name *row = find_pre(name);
+    *out = NULL;
+    if (!row) FAIL(err, MOTE_E_NOT_FOUND, "no pre-tokenizer is called '%.*s'", STR_ARG(name));
+    return make_pre(out, row, err);
+}
+
 static mote_status open_bpe(const loader *l, str pre, bool *add_bos) {
     tok_vocab *v = l->v;
-    const struct pre_name *row = NULL;
     if (pre.n == 0) {
         log_line(l->log, LOG_WARN, "'tokenizer.ggml.pre' is missing; text is cut by the default rules");
         pre = STR("default");
     }
-    for (size_t i = 0; i < COUNT_OF(pre_names) && !row; i++)
-        if (str_is(pre, pre_names[i].name)) row = &pre_names[i];
+    const struct pre_name *row = find_pre(pre);
     if (!row) {
         log_line(l->log, LOG_WARN, "unknown pre-tokenizer '%.*s': text is cut by the default rules, "
                  "answers may be worse", STR_ARG(pre));
@@ -173,9 +191,7 @@ static mote_status open_bpe(const loader *l, str pre, bool *add_bos) {
     v->newline_words = (row->flags & NEWLINES) != 0;
     *add_bos = (row->flags & BOS) != 0;
     if (row->flags & NOBOS) v->role[TOK_ROLE_BOS] = TOK_NONE;
-    TRY(tok_pre_new(&v->pre, l->err));
-    for (const char *const *p = passes_of[row->id]; *p; p++)
-        TRY(tok_pre_add(v->pre, str_of(*p), TOK_SPLIT_ISOLATED, false, l->err));
+    TRY(make_pre(&v->pre, row, l->err));
     TRY(load_merges(l));
     TRY(spell_bytes(l));
     return v->byte_level ? MOTE_OK : tok_joints_build(v, l->err);

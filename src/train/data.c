@@ -22,14 +22,14 @@ static int32_t find_end(const tok_vocab *v) {
 }
 
 static mote_status take_options(data *d, const data_opts *o, mote_error *err) {
-    if (!o->vocab || !o->n_sources) FAIL(err, MOTE_E_USAGE, "no %s", o->vocab ? "data files" : "vocabulary");
+    if (!o->n_sources) FAIL(err, MOTE_E_USAGE, "no data files");
     d->o = *o;
     d->o.sources = NULL;
     if (!d->o.n_ctx) d->o.n_ctx = 512;
     if (!d->o.max_line_bytes) d->o.max_line_bytes = (size_t)16 << 20;
     if (!d->o.part_bytes) d->o.part_bytes = (size_t)32 << 10;
     if (!d->o.max_items) d->o.max_items = INT32_MAX;
-    if (d->o.end_id <= 0) d->o.end_id = find_end(o->vocab);
+    if (d->o.end_id <= 0) d->o.end_id = o->vocab ? find_end(o->vocab) : TOK_NONE;
     if (d->o.n_ctx < ROW_TOKENS_LEAST || d->o.n_ctx > (size_t)1 << 24)
         FAIL(err, MOTE_E_RANGE, "rows of %zu tokens; expected %d to 16777216", d->o.n_ctx, ROW_TOKENS_LEAST);
     d->o.part_bytes = MIN(MAX(d->o.part_bytes, 16), (size_t)1 << 28);
@@ -62,7 +62,7 @@ static void hash_options(const data *d, sha256 *h) {
                      (int)o->order, (int)o->split, o->held_out, o->max_line_bytes, o->part_bytes, o->max_items, o->strict,
                      o->loss_on_all, o->no_pack, o->no_end, (int)o->end_id);
     sha256_update(h, line, (size_t)n);
-    for (size_t i = 0; i < tok_count(o->vocab); i++) {
+    for (size_t i = 0; o->vocab && i < tok_count(o->vocab); i++) {
         str t = tok_text(o->vocab, (int32_t)i);
         sha256_update(h, t.p, t.n);
         sha256_update(h, "\n", 1);
@@ -381,6 +381,7 @@ static void view(const data *d, size_t from, size_t n, const uint32_t *start, da
 
 mote_status data_step(data *d, size_t n_rows, int rank, int world, data_step_info *out, mote_error *err) {
     *out = (data_step_info){0};
+    if (!d->o.vocab) FAIL(err, MOTE_E_USAGE, "no vocabulary");
     if (n_rows < 1 || world < 1 || rank < 0 || rank >= world)
         FAIL(err, MOTE_E_USAGE, "a step of %zu rows for process %d of %d", n_rows, rank, world);
     TRY(data_check(d, err));
@@ -412,7 +413,7 @@ mote_status data_part(data *d, size_t from, size_t n, data_batch *out, mote_erro
 }
 
 mote_status data_item(data *d, size_t item, data_batch *out, mote_error *err) {
-    if (item >= d->n_items) FAIL(err, MOTE_E_RANGE, "item %zu of %zu", item, d->n_items);
+    if (item >= d->n_items || !d->o.vocab) FAIL(err, MOTE_E_RANGE, "item %zu of %zu%s", item, d->n_items, d->o.vocab ? "" : ", without vocabulary");
     data_tokens *t = &d->one;
     TRY(data_tokenize(d, item, t, err));
     size_t n[2] = {0}, total = 0;

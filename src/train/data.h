@@ -42,7 +42,8 @@ typedef enum data_order {
 
 typedef enum data_split { DATA_ALL, DATA_TRAIN, DATA_HELD } data_split;
 
-/* Zero means the default in brackets. Everything is copied but the vocabulary and template, which outlive the set. */
+/* Zero means the default in brackets. Everything is copied but the vocabulary and template, which outlive the set. Without a vocabulary the
+ * set has texts alone: data_item_text. */
 typedef struct data_opts {
     const data_source *sources;
     size_t n_sources;
@@ -108,7 +109,8 @@ mote_status data_part(data *d, size_t from, size_t n, data_batch *out, mote_erro
 void data_progress(data *d, double share);
 /* One item by itself (cut at n_ctx tokens), without moving the cursor. Valid until the next data_item. */
 mote_status data_item(data *d, size_t item, data_batch *out, mote_error *err);
-/* Its text: of a document, or the conversation as the template renders it (pairs: the chosen one). Appends to out. */
+/* Its text: of a document, or the conversation as the template renders it (pairs: the chosen one; without a template what is said,
+ * line by line). Appends to out. */
 mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err);
 /* From now on only these items, in this order (before the order of data_opts is applied), all in one heap. The cursor starts again. */
 mote_status data_select(data *d, const uint32_t *items, size_t n, mote_error *err);

@@ -267,6 +267,14 @@ mote_status data_tokenize(const data *d, size_t item, data_tokens *out, mote_err
     return st;
 }
 
+/* What is said, a line a message. */
+static void put_contents(const json_t *messages, buf *out) {
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        buf_put_str(out, json_get_str(json_array_get(messages, i), "content"));
+        buf_putc(out, '\n');
+    }
+}
+
 mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err) {
     if (item >= d->n_items) FAIL(err, MOTE_E_RANGE, "item %zu of %zu", item, d->n_items);
     const data_ref *r = &d->items[item];
@@ -281,6 +289,8 @@ mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err) {
     mote_status st = MOTE_OK;
     if (f->kind == DATA_JSONL) {
         buf_put_str(out, json_get_str(l.tree, "text"));
+    } else if (!d->o.tmpl) {
+        put_contents(l.chosen, out);
     } else {
         const chat_request req = {.messages = l.chosen, .enable_thinking = -1};
         TRYG(st, chat_template_render(d->o.tmpl, &req, &text, err));

@@ -179,7 +179,7 @@ static mote_status index_file(data *d, data_file *f, mote_error *err) {
     sha256_final(h, f->stats.sha256);
     sha256_free(h);
     if (f->kind == DATA_AUTO) f->kind = guess(d, f);
-    if ((f->kind == DATA_CHAT || f->kind == DATA_PAIRS) && !d->o.tmpl)
+    if ((f->kind == DATA_CHAT || f->kind == DATA_PAIRS) && d->o.vocab && !d->o.tmpl)
         FAIL(err, MOTE_E_USAGE, "%s: conversations need a model with a chat template", f->path);
     return f->kind == DATA_TEXT ? index_text(d, f, err) : index_lines(d, f, err);
 }

@@ -28,9 +28,6 @@ static mote_status check_model(const model *m, mote_error *err) {
     const hparams *h = &m->hp;
     if (!h->causal) FAIL(err, MOTE_E_UNSUPPORTED, "architecture '%s' is an encoder: only models that generate text can be trained", m->arch->name);
     if (h->n_expert_groups > 1) FAIL(err, MOTE_E_UNSUPPORTED, "experts in groups can be run but not trained");
-    if (h->attn_temp_scale != 0 || h->clamp_qkv > 0 || m->arch->moe_input_raw)
-        FAIL(err, MOTE_E_UNSUPPORTED, "architecture '%s' can be run but not trained", m->arch->name);
-    if (!ad_act_known(m->arch->act)) FAIL(err, MOTE_E_UNSUPPORTED, "the activation of architecture '%s' can be run but not trained", m->arch->name);
     for (size_t i = 0; i < h->n_layer; i++) {
         const layer *l = &m->layers[i];
         TRY(check_block(l, l->mixer[0], err));
@@ -49,6 +46,11 @@ static bool is_used(const model *m, const tensor_info *t) {
     return sscanf(t->name.p, "blk.%u.", &il) != 1 || il < m->hp.n_layer;
 }
 
+/* Stays in the file's format: a quantized matrix of a layer, which only products read. */
+static bool stays_packed(const net *n, const tensor_info *t) {
+    return n->o.packed && n->o.frozen && t->type != QUANT_F32 && t->ne[1] > 1 && str_starts(t->name, STR("blk.")) && str_ends(t->name, STR(".weight"));
+}
+
 static mote_status make_params(net *n, mote_error *err) {
     const model_file *f = n->m->file;
     size_t total = 0, count = model_file_n_tensors(f);
@@ -63,7 +65,7 @@ static mote_status make_params(net *n, mote_error *err) {
         p->info = t;
         p->v.rows = rows_of(t);
         p->v.cols = (size_t)t->ne[0];
-        total += (p->v.rows * p->v.cols + 15) / 16 * 16;
+        if (!stays_packed(n, t)) total += (p->v.rows * p->v.cols + 15) / 16 * 16;
     }
     n->values = mem_alloc_aligned(total * sizeof(float));
     n->grads = n->o.frozen ? NULL : mem_alloc_aligned(total * sizeof(float));
@@ -72,9 +74,9 @@ static mote_status make_params(net *n, mote_error *err) {
     for (size_t i = 0; i < n->n_params; i++) {
         param *p = &n->params[i];
         size_t step = (p->v.rows * p->v.cols + 15) / 16 * 16;
+        if (stays_packed(n, p->info)) continue;
         p->v.x = x;
         p->v.room = g;
-        p->trained = p->v.wants = !n->o.frozen;
         x += step;
         if (g) g += step;
     }
@@ -90,6 +92,7 @@ static void decode_part(void *arg, int ith, int nth) {
         const param *p = &n->params[i];
         const quant_format *q = quant_get(p->info->type);
         size_t from, to, row_bytes = p->info->size / (p->v.rows ? p->v.rows : 1);
+        if (!p->v.x) continue;
         pool_share(p->v.rows, 1, ith, nth, &from, &to);
         for (size_t r = from; r < to; r++) q->decode(p->v.x + r * p->v.cols, p->info->data + r * row_bytes, p->v.cols);
     }
@@ -135,15 +138,22 @@ static mote_status bind_slots(net *n, mote_error *err) {
     return MOTE_OK;
 }
 
-/* What the graph takes from a place of its own (rotation factors, scales), not from a parameter. */
+/* Tensors that no slot holds, or that the graph takes as numbers (rotation factors, scales, what experts are chosen by), are
+ * constants. */
 static void freeze_constants(net *n) {
-    for (size_t i = 0; i < n->n_params; i++) {
-        param *p = &n->params[i];
-        if (!str_ends(p->info->name, STR(".scale")) && !str_starts(p->info->name, STR("rope_")) &&
-            !str_ends(p->info->name, STR(".input_scale")) && !str_ends(p->info->name, STR("exp_probs_b.bias")))
-            continue;
-        p->trained = p->v.wants = false;
-    }
+    static const role constant[] = {R_ROPE_FREQS, R_ROPE_LONG, R_ROPE_SHORT, R_CLS, R_CLS_OUT, R_FFN_ACT};
+    for (size_t i = 0; i < n->n_params; i++) n->params[i].trained = n->params[i].v.wants = false;
+    if (n->o.frozen) return;
+    for (int r = 0; r < R_COUNT; r++)
+        for (size_t il = 0; il <= n->m->hp.n_layer; il++) {
+            net_slot *s = il < n->m->hp.n_layer ? &n->layers[il][r] : &n->globals[r];
+            bool alone = (r == R_ATTN_K_NORM) && il < n->m->hp.n_layer && !n->layers[il][R_ATTN_Q_NORM].main; /* counts for nothing */
+            bool fixed = r == R_EXP_PROBS_B || alone;
+            for (size_t i = 0; i < COUNT_OF(constant); i++) fixed |= r == (int)constant[i];
+            if (r == R_OUTPUT && n->m->arch->output_unbiased) s->bias = NULL;
+            if (s->main && !fixed) s->main->trained = s->main->v.wants = true;
+            if (s->bias && !fixed) s->bias->trained = s->bias->v.wants = true;
+        }
 }
 
 mote_status net_open(net **out, const model *m, pool *p, const net_opts *o, mote_error *err) {
@@ -194,6 +204,11 @@ void net_set_seen(net *n, net_seen_fn *fn, void *ctx) {
     n->seen_ctx = ctx;
 }
 
+void net_set_kv(net *n, net_kv_fn *fn, void *ctx) {
+    n->kv = fn;
+    n->kv_ctx = ctx;
+}
+
 void net_zero_grads(net *n) {
     for (size_t i = 0; i < n->n_params; i++) n->params[i].v.g = NULL;
 }
@@ -201,6 +216,7 @@ void net_zero_grads(net *n) {
 /* ---- products ---- */
 var *net_plain_linear(tape *t, param *w, size_t mat, var *x) {
     size_t rows = (size_t)w->info->ne[1];
+    if (!w->v.x) return net_packed_linear(t, w->info, mat, x);
     if (rows == w->v.rows) return ad_linear(t, x, &w->v);
     return ad_linear(t, x, tape_view(t, &w->v, mat * rows * w->v.cols, rows, w->v.cols));
 }
@@ -219,7 +235,10 @@ var *net_apply_mat(const net_pass *p, size_t il, role r, size_t mat, var *x) {
 }
 
 var *net_apply(const net_pass *p, size_t il, role r, var *x) {
+    bool under_scale = r == R_FFN_UP || r == R_FFN_GATE || r == R_FFN_DOWN;
+    const slot *s = &net_layer(p, il)->slots[r];
     var *b = net_bias(p, il, r), *y = net_apply_mat(p, il, r, 0, x);
+    if (b && under_scale && s->scale) b = ad_scale(p->t, b, s->scale[0]);
     return b ? ad_add_row(p->t, y, b) : y;
 }
 
@@ -245,6 +264,6 @@ var *net_norm_global(const net_pass *p, role r, var *x) {
 ad_head net_head(net *n) {
     const model *m = n->m;
     param *w = n->globals[R_OUTPUT].main ? n->globals[R_OUTPUT].main : n->globals[R_TOKEN_EMBD].main, *b = n->globals[R_OUTPUT].bias;
-    if (!b && !n->globals[R_OUTPUT].main) b = n->globals[R_TOKEN_EMBD].bias;
-    return (ad_head){&w->v, b && !m->arch->output_unbiased ? &b->v : NULL, m->hp.logit_scale, m->hp.final_softcap};
+    if (!b && !n->globals[R_OUTPUT].main && !m->arch->output_unbiased) b = n->globals[R_TOKEN_EMBD].bias;
+    return (ad_head){&w->v, b ? &b->v : NULL, m->hp.logit_scale, m->hp.final_softcap};
 }

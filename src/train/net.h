@@ -24,9 +24,15 @@ typedef var *net_linear_fn(void *ctx, tape *t, param *w, size_t mat, var *x);
 /* Called with the input of every product, before it: calibration, distillation of feature maps. */
 typedef void net_seen_fn(void *ctx, tape *t, const param *w, size_t mat, var *x);
 
+/* Keys (after rotation) and values of layer il on their way into attention: a cache that rounds takes its place here. */
+typedef var *net_kv_fn(void *ctx, tape *t, size_t il, bool value, var *x);
+
 typedef struct net_opts {
     bool frozen;      /* no parameter is trained (a teacher; adapters) */
     bool checkpoint;  /* keep only each layer's input, compute it again going back */
+    size_t n_ctx;     /* context that the model is trained for: chooses between two sets of rotation factors where there are two; 0: the
+                         longest sequence of a pass */
+    bool packed;      /* with frozen: quantized matrices of layers stay as they are and are decoded where they are used; their v.x is NULL */
 } net_opts;
 
 /* m outlives the net. E_UNSUPPORTED: a block that cannot be trained, by name. */
@@ -38,10 +44,14 @@ param *net_param(net *n, size_t i);
 param *net_find(net *n, const char *name); /* GGUF's name; NULL when absent */
 void net_set_linear(net *n, net_linear_fn *fn, void *ctx); /* NULL: plain */
 void net_set_seen(net *n, net_seen_fn *fn, void *ctx);
+void net_set_kv(net *n, net_kv_fn *fn, void *ctx);
 /* Zeroes all parameters' gradients. */
 void net_zero_grads(net *n);
 /* The plain product, for hooks. */
 var *net_plain_linear(tape *t, param *w, size_t mat, var *x);
+
+/* net_packed.c: x Wᵀ with matrix `mat` of a tensor in the file's format; W gets no gradient. */
+var *net_packed_linear(tape *t, const tensor_info *info, size_t mat, var *x);
 
 /* What a pass leaves behind, for losses on the inside. Arrays are of the tape. */
 typedef struct net_inside {

@@ -31,6 +31,16 @@ static var *every_other(const net_pass *p, const layer *l, var *x, size_t which)
     return tape_view(p->t, y, 0, x ? x->rows : 0, l->n_head * l->dim_k);
 }
 
+/* Queries far beyond the original context are multiplied by 1 + scale · log(floor(pos / length) + 1). */
+static var *temper(const net_pass *p, var *q) {
+    const hparams *h = &p->n->m->hp;
+    if (h->attn_temp_scale == 0 || h->attn_temp_length == 0 || !q) return q;
+    var *by = tape_var(p->t, q->rows, 1, false);
+    for (size_t i = 0; by && i < q->rows; i++)
+        by->x[i] = 1 + h->attn_temp_scale * logf(floorf((float)p->s->pos[i] / (float)h->attn_temp_length) + 1);
+    return ad_mul_col(p->t, q, by);
+}
+
 static void project(const net_pass *p, size_t il, var *x, var *out[3]) {
     const layer *l = net_layer(p, il);
     size_t q = l->n_head * l->dim_k * (p->n->m->arch->attn_gate ? 2 : 1), k = l->n_head_kv * l->dim_k, v = l->n_head_kv * l->dim_v;
@@ -51,12 +61,14 @@ var *net_attention(const net_pass *p, size_t il, var *x) {
     bool gated = p->n->m->arch->attn_gate;
     var *qkv[3], *gate = NULL;
     project(p, il, x, qkv);
+    for (int i = 0; i < 3 && h->clamp_qkv > 0; i++) qkv[i] = ad_clamp(p->t, qkv[i], h->clamp_qkv);
     if (gated) {
         gate = every_other(p, l, qkv[0], 1);
         qkv[0] = every_other(p, l, qkv[0], 0);
     }
-    qkv[0] = finish(p, il, R_ATTN_Q_NORM, qkv[0]);
+    qkv[0] = temper(p, finish(p, il, R_ATTN_Q_NORM, qkv[0]));
     qkv[1] = finish(p, il, R_ATTN_K_NORM, qkv[1]);
+    for (int i = 0; p->n->kv && i < 2; i++) qkv[1 + i] = p->n->kv(p->n->kv_ctx, p->t, il, i > 0, qkv[1 + i]);
     if (p->inside && p->inside->q) p->inside->q[il] = qkv[0];
     if (p->inside && p->inside->k) p->inside->k[il] = qkv[1];
     if (p->inside && p->inside->v) p->inside->v[il] = qkv[2];

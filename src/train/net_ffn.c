@@ -11,8 +11,17 @@ static var *gated(const net_pass *p, size_t il, var *x, role gate, role up, role
     return net_apply(p, il, down, h);
 }
 
+/* Scales that divide the activations (MPT after AWQ) are constants. */
+static var *divided(const net_pass *p, const layer *l, var *h) {
+    var *by = tape_var(p->t, 1, l->n_ff, false);
+    for (size_t i = 0; by && i < l->n_ff; i++) by->x[i] = 1 / l->slots[R_FFN_ACT].vec[i];
+    return ad_mul_row(p->t, h, by);
+}
+
 var *net_ffn(const net_pass *p, size_t il, var *x) {
     const layer *l = net_layer(p, il);
+    if (net_has(p, il, R_FFN_ACT) && !net_has(p, il, R_FFN_GATE))
+        return net_apply(p, il, R_FFN_DOWN, divided(p, l, ad_act(p->t, p->n->m->arch->act, net_apply(p, il, R_FFN_UP, x))));
     return gated(p, il, x, R_FFN_GATE, R_FFN_UP, R_FFN_DOWN, l->slots[R_FFN_UP].mat->rows == 2 * l->n_ff);
 }
 
@@ -51,7 +60,7 @@ var *net_experts(const net_pass *p, size_t il, var *x) {
     const hparams *h = &p->n->m->hp;
     ad_route_opts o = {.n_used = h->n_expert_used, .gating = (int)h->gating, .norm = h->expert_norm, .scale = h->expert_scale,
                        .bias = net_layer(p, il)->slots[R_EXP_PROBS_B].bias};
-    ad_route *r = ad_router(p->t, net_apply(p, il, R_FFN_GATE_INP, x), &o);
+    ad_route *r = ad_router(p->t, net_apply(p, il, R_FFN_GATE_INP, p->n->m->arch->moe_input_raw ? p->raw : x), &o);
     if (!r) return NULL;
     var *sorted = ad_rows(p->t, x, r->token, x->rows * o.n_used), *parts[EXPERTS_MAX];
     size_t n = 0, at = 0;

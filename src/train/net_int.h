@@ -21,6 +21,8 @@ struct net {
     void *linear_ctx;
     net_seen_fn *seen;
     void *seen_ctx;
+    net_kv_fn *kv;
+    void *kv_ctx;
 };
 
 /* One pass. Rotation tables lie in the tape. */
@@ -30,6 +32,7 @@ typedef struct net_pass {
     const ad_seqs *s;
     const float *cs[2];    /* [rows, n_rot/2, 2] for rope_all, rope_swa */
     net_inside *inside;
+    var *raw;              /* what enters the layer, before its norms */
 } net_pass;
 
 static inline const layer *net_layer(const net_pass *p, size_t il) { return &p->n->m->layers[il]; }
@@ -43,7 +46,7 @@ static inline var *net_bias(const net_pass *p, size_t il, role r) {
     param *q = p->n->layers[il][r].bias;
     return q ? &q->v : NULL;
 }
-/* y = W x (times its scale) + bias, through the hooks. */
+/* y = scale W x + bias, through the hooks; in dense feed-forwards the scale lies over the bias too. */
 var *net_apply(const net_pass *p, size_t il, role r, var *x);
 /* The same for one of several matrices, without bias. */
 var *net_apply_mat(const net_pass *p, size_t il, role r, size_t mat, var *x);

@@ -20,8 +20,10 @@ static var *feed_forward(const net_pass *p, size_t il, var *x) {
     return net_block(l->ffn)(p, il, net_norm(p, il, r, x, p->n->m->hp.n_embd, p->n->m->hp.norm));
 }
 
-static var *run_layer(const net_pass *p, size_t il, var *x) {
+static var *run_layer(const net_pass *pass, size_t il, var *x) {
+    net_pass own = *pass, *p = &own;
     const layer *l = net_layer(p, il);
+    own.raw = x;
     const hparams *h = &p->n->m->hp;
     float scale = h->residual_scale;
     if (h->parallel && l->ffn) {
@@ -65,9 +67,9 @@ static var *embed(const net_pass *p, const int32_t *ids) {
 static bool rope_tables(net_pass *p) {
     const hparams *h = &p->n->m->hp;
     const rope_conf *conf[2] = {&h->rope_all, &h->rope_swa};
-    size_t longest = 0;
+    size_t longest = p->n->o.n_ctx;
     if (h->rope == ROPE_NONE) return true;
-    for (size_t i = 0; i < p->s->n; i++) longest = MAX(longest, (size_t)p->s->pos[i] + 1);
+    for (size_t i = 0; !p->n->o.n_ctx && i < p->s->n; i++) longest = MAX(longest, (size_t)p->s->pos[i] + 1);
     for (int i = 0; i < (h->n_swa ? 2 : 1); i++) {
         float *cs = tape_mem(p->t, p->s->n * conf[i]->n_rot * sizeof(float));
         if (!cs) return false;

@@ -63,7 +63,26 @@ static void slopes(const struct kern_table *kern, act_fn f, float *d, const floa
     }
 }
 
-bool ad_act_known(act_fn f) { return f != ACT_SWIGLU_OAI; }
+/* gpt-oss: y = g σ(1.702 g) (u + 1), g = min(gate, 7), u = up between -7 and 7. Slopes d of the gate and e of up. */
+static void swiglu_oai_slopes(float *d, float *e, const float *gate, const float *up, size_t n) {
+    const float most = 7, steep = 1.702f;
+    for (size_t i = 0; i < n; i++) {
+        float g = fminf(gate[i], most), u = fmaxf(-most, fminf(up[i], most)), s = 1 / (1 + expf(-steep * g));
+        d[i] = gate[i] < most ? s * (1 + steep * g * (1 - s)) * (u + 1) : 0;
+        e[i] = fabsf(up[i]) < most ? g * s : 0;
+    }
+}
+
+static void swiglu_oai_back(const struct acting *a, size_t from, size_t to) {
+    float d[TILE], e[TILE];
+    for (size_t i = from; i < to; i += TILE) {
+        size_t n = MIN(to - i, (size_t)TILE);
+        const float *dy = a->y->g + i;
+        swiglu_oai_slopes(d, e, a->x->x + i, a->up->x + i, n);
+        for (size_t j = 0; a->gx && j < n; j++) a->gx[i + j] = (a->fresh_x ? 0 : a->gx[i + j]) + d[j] * dy[j];
+        for (size_t j = 0; a->gup && j < n; j++) a->gup[i + j] = (a->fresh_up ? 0 : a->gup[i + j]) + e[j] * dy[j];
+    }
+}
 
 static void act_part(void *ctx, size_t from, size_t to, int ith) {
     const struct acting *a = ctx;
@@ -75,6 +94,10 @@ static void act_back_part(void *ctx, size_t from, size_t to, int ith) {
     const struct acting *a = ctx;
     float d[TILE], s[TILE];
     (void)ith;
+    if (a->f == ACT_SWIGLU_OAI) {
+        swiglu_oai_back(a, from, to);
+        return;
+    }
     for (size_t i = from; i < to; i += TILE) {
         size_t n = MIN(to - i, (size_t)TILE);
         const float *x = a->x->x + i, *dy = a->y->g + i;
@@ -107,7 +130,7 @@ static void act_back(tape *t, void *ctx) {
 }
 
 static var *acting(tape *t, act_fn f, var *x, var *up) {
-    assert(ad_act_known(f));
+    assert(up || f != ACT_SWIGLU_OAI);
     struct acting a = {.kern = tape_kern(t), .f = f, .x = x, .up = up};
     a.y = tape_var(t, x->rows, x->cols, x->wants || (up && up->wants));
     if (!a.y) return NULL;
@@ -122,7 +145,7 @@ var *ad_act_mul(tape *t, act_fn f, var *gate, var *up) { return gate && up ? act
 
 /* ---- sums and products: y = a · m + b · by, where m is 1, c, or a row; da = dy m, db = dy by ---- */
 struct element {
-    enum { SUM, PRODUCT, ROW_PRODUCT, COL_PRODUCT, CAP } kind;
+    enum { SUM, PRODUCT, ROW_PRODUCT, COL_PRODUCT, CAP, CLAMP } kind;
     var *a, *b, *y;
     float by;
     float *ga, *gb;
@@ -156,6 +179,9 @@ static void element_part(void *ctx, size_t from, size_t to, int ith) {
     case CAP:
         for (size_t i = from; i < to; i++) y[i] = by * tanhf(a[i] / by);
         return;
+    case CLAMP:
+        for (size_t i = from; i < to; i++) y[i] = fmaxf(-by, fminf(a[i], by));
+        return;
     }
 }
 
@@ -173,6 +199,7 @@ static void element_back_part(void *ctx, size_t from, size_t to, int ith) {
         case ROW_PRODUCT: d = b[i % n]; break;
         case COL_PRODUCT: d = b[i / n]; break;
         case CAP: d = 1 - e->y->x[i] / by * (e->y->x[i] / by); break;
+        case CLAMP: d = fabsf(a[i]) < by ? 1 : 0; break;
         }
         put(ga, i, d * dy[i], e->fresh_a);
     }
@@ -257,6 +284,10 @@ var *ad_mul_col(tape *t, var *x, var *s) {
 
 var *ad_softcap(tape *t, var *x, float cap) {
     return x ? element(t, (struct element){.kind = CAP, .a = x, .by = cap}) : NULL;
+}
+
+var *ad_clamp(tape *t, var *x, float by) {
+    return x ? element(t, (struct element){.kind = CLAMP, .a = x, .by = by}) : NULL;
 }
 
 /* ---- columns ---- */

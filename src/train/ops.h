@@ -37,8 +37,7 @@ var *ad_rms_norm(tape *t, var *x, var *w, var *b, size_t width, float eps);
 var *ad_layer_norm(tape *t, var *x, var *w, var *b, size_t width, float eps);
 
 /* ---- op_act.c ---- */
-/* All of act_fn but ACT_SWIGLU_OAI: ad_act_known. */
-bool ad_act_known(act_fn f);
+/* All of act_fn; ACT_SWIGLU_OAI only with `up`. */
 var *ad_act(tape *t, act_fn f, var *x);
 var *ad_act_mul(tape *t, act_fn f, var *gate, var *up); /* f(gate) · up */
 var *ad_add(tape *t, var *a, var *b);
@@ -48,6 +47,7 @@ var *ad_mul(tape *t, var *a, var *b);                  /* elementwise */
 var *ad_mul_row(tape *t, var *x, var *s);              /* each row times s[1, cols] */
 var *ad_mul_col(tape *t, var *x, var *s);              /* row i times s[i, 0] */
 var *ad_softcap(tape *t, var *x, float cap);           /* cap · tanh(x / cap) */
+var *ad_clamp(tape *t, var *x, float by);              /* between -by and by */
 var *ad_cols(tape *t, var *x, size_t from, size_t n);  /* a copy of columns [from, from + n) */
 var *ad_join(tape *t, var *const *xs, size_t n);       /* side by side */
 

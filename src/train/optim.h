@@ -5,20 +5,18 @@
 #ifndef MOTE_TRAIN_OPTIM_H
 #define MOTE_TRAIN_OPTIM_H
 
+#include "format/format.h"
 #include "train/ckpt.h"
 #include "train/tape.h"
 
-/* How the graph's number x comes from the number s that is trained (net.h): decay and steps act on s. */
-typedef enum train_form { FORM_PLAIN /* x = s */, FORM_LESS_ONE /* x = 1 + s */, FORM_LOG /* x = -exp(s) */ } train_form;
-
 typedef struct train_param {
-    const char *name; /* in messages and checkpoints; lives as long as the trainer, as v does */
+    str name;         /* in messages and checkpoints, at most 150 bytes; lives as long as the trainer, as v does */
     var *v;           /* v->wants must be set; v->x is written */
     float lr;         /* times the learning rate; 0 means 1 */
     bool decay;       /* weight decay acts on it */
     bool muon;        /* a matrix that Muon may take */
     size_t n_mats;    /* stacked one below the other (experts); 0 means 1 */
-    train_form form;
+    value_form form;  /* how v->x comes from the source's number s: decay and steps act on s (format.h) */
 } train_param;
 
 typedef enum optim_kind { OPTIM_ADAMW, OPTIM_MUON } optim_kind;
@@ -43,11 +41,13 @@ struct kern_table;
 mote_status optim_open(optim **out, const optim_opts *o, const train_param *params, size_t n, pool *p, const struct kern_table *k,
                        mote_error *err);
 void optim_close(optim **o);
+/* Turns gradients with regard to x into those with regard to what is trained (value_form): once a step, before what follows. */
+void optim_grads_ready(optim *o);
 /* sqrt(Σ g²) over all parameters, in double, in fixed order; not finite when some gradient is not. */
 double optim_grad_norm(optim *o);
-/* The first parameter whose gradient (values) has a number that is not finite; NULL: none. */
-const char *optim_bad_grad(optim *o);
-const char *optim_bad_value(optim *o);
+/* The first parameter whose gradient (or values) has a number that is not finite; NULL: none. */
+const train_param *optim_bad_grad(optim *o);
+const train_param *optim_bad_value(optim *o);
 /* One update with gradients v->g times grad_scale. t: updates made before this one; rate: the schedule's factor. A
  * parameter without gradient (v->g NULL) is left as it is. */
 void optim_step(optim *o, uint64_t t, double rate, float grad_scale);
@@ -55,6 +55,7 @@ void optim_step(optim *o, uint64_t t, double rate, float grad_scale);
 size_t optim_sections(optim *o, ckpt_section *dst, size_t cap);
 /* To be called when values v->x were set from outside (a checkpoint). */
 void optim_values_changed(optim *o);
+double optim_rate(const optim *o); /* the peak learning rate */
 size_t optim_state_bytes(const optim *o);
 
 #endif

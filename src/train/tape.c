@@ -213,6 +213,7 @@ int tape_threads(const tape *t) { return pool_size(t->o.pool); }
 const struct kern_table *tape_kern(const tape *t) { return t->o.kern; }
 pool *tape_pool(const tape *t) { return t->o.pool; }
 void tape_gemm(tape *t, const gemm_args *g) { gemm_run(t->gemm, t->o.prec, g); }
+const struct kern_gemm *tape_panels(const tape *t) { return gemm_panels(t->gemm, t->o.prec); }
 
 /* ---- passes ---- */
 bool tape_records(const tape *t) { return t->paused == 0; }

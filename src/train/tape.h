@@ -77,6 +77,8 @@ const struct kern_table *tape_kern(const tape *t);
 pool *tape_pool(const tape *t);
 /* c = op(a) op(b) (+ c when add), as gemm.h, in the tape's precision. */
 void tape_gemm(tape *t, const gemm_args *g);
+/* The panels and tiles that products in the tape's precision are made of, for ops that multiply inside of one thread. */
+const struct kern_gemm *tape_panels(const tape *t);
 
 /* ---- passes ---- */
 /* Gradients of by · loss over all vars that want one; loss is 1 × 1. */

@@ -104,13 +104,14 @@ OP(square, square(t, x[0]))
 OP(by_row, ad_mul_row(t, x[0], x[1]))
 OP(by_col, ad_mul_col(t, x[0], x[1]))
 OP(cap, ad_softcap(t, x[0], 1.5f))
+OP(clamp, ad_clamp(t, x[0], 1))
 OP(view, ad_linear(t, x[0], tape_view(t, x[1], 6, 3, 6)))
 OP(rope, ad_rope(t, x[0], 10, 8, turns, false))
 OP(rope_halves, ad_rope(t, x[0], 10, 8, turns, true))
 OP(conv, ad_conv(t, x[0], x[1], x[2], &seqs))
 OP(ssd, ad_ssd(t, x[0], ad_act(t, ACT_SOFTPLUS, x[1]), x[2], x[3], x[4], x[5], &ssd, &seqs))
 
-static const act_fn acts[] = {ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2, ACT_SIGMOID, ACT_SOFTPLUS, ACT_TANH, ACT_GELU_QUICK};
+static const act_fn acts[] = {ACT_SILU, ACT_GELU, ACT_GELU_TANH, ACT_RELU, ACT_RELU2, ACT_SIGMOID, ACT_SOFTPLUS, ACT_TANH, ACT_GELU_QUICK, ACT_SWIGLU_OAI};
 static const ad_route_opts softmax_norm = {.n_used = 2, .gating = GATE_SOFTMAX, .norm = true, .scale = 1.5f}, sigmoid_plain = {.n_used = 3, .gating = GATE_SIGMOID, .scale = 1},
                            topk = {.n_used = 2, .gating = GATE_SOFTMAX_TOPK, .scale = 1}, softmax_plain = {.n_used = 2, .gating = GATE_SOFTMAX, .scale = 1};
 static const ad_head plain_head = {.scale = 1.3f}, capped_head = {.scale = 1.3f, .softcap = 3};
@@ -137,6 +138,7 @@ static const grad_case cases[] = {
     {.name = "tanh", .fn = act, .arg = &acts[7], .n = 1, .in = {IN(3, 700)}},
     {.name = "quick gelu", .fn = act, .arg = &acts[8], .n = 1, .in = {IN(3, 700)}},
     {.name = "silu · up", .fn = act_mul, .arg = &acts[0], .n = 2, .in = {IN(3, 700), IN(3, 700)}},
+    {.name = "gpt-oss's gate · up", .fn = act_mul, .arg = &acts[9], .n = 2, .in = {IN(3, 700), IN(3, 700)}},
     {.name = "sum", .fn = f_sum, .n = 2, .in = {IN(3, 500), IN(3, 500)}},
     {.name = "scale", .fn = f_scaled, .n = 1, .in = {IN(3, 500)}},
     {.name = "product", .fn = f_product, .n = 2, .in = {IN(3, 500), IN(3, 500)}},
@@ -144,6 +146,7 @@ static const grad_case cases[] = {
     {.name = "product with a row", .fn = f_by_row, .n = 2, .in = {IN(9, 50), IN(1, 50)}},
     {.name = "product with a column", .fn = f_by_col, .n = 2, .in = {IN(9, 50), IN(9, 1)}},
     {.name = "soft cap", .fn = f_cap, .n = 1, .in = {IN(3, 500)}},
+    {.name = "clamp", .fn = f_clamp, .n = 1, .in = {IN(3, 300)}, .step = 1e-3f, .bar = 2e-2},
     {.name = "columns", .fn = halves, .n = 1, .in = {IN(9, 8)}},
     {.name = "stack", .fn = stacked, .n = 2, .in = {IN(3, 8), IN(4, 8)}},
     {.name = "rope, pairs", .fn = f_rope, .n = 1, .in = {IN(N, 20)}},

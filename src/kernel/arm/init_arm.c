@@ -5,6 +5,7 @@ void kern_init_isa(kern_table *t, uint32_t flags) {
     if (!(flags & CPU_NEON)) return;
     kern_init_float_neon(t);
     kern_init_fmul_neon(t);
+    kern_init_train_neon(t);
     kern_init_gemm_neon(t);
     kern_init_mul_neon(t);
     kern_init_screen_neon(t);

@@ -7,6 +7,7 @@
 
 void kern_init_float_neon(kern_table *t);
 void kern_init_fmul_neon(kern_table *t);
+void kern_init_train_neon(kern_table *t);
 void kern_init_gemm_neon(kern_table *t);
 void kern_init_mul_neon(kern_table *t);
 void kern_init_mul_dotprod(kern_table *t);

@@ -49,6 +49,7 @@ void kern_bf16_of_f16_ref(void *dst, const void *src, size_t n);
 void kern_bf16_zip_ref(void *dst, const float *a, const float *b, size_t n);
 void kern_pairs_ref(const kern_pairs *t);
 void kern_tile_ref(const kern_tile *t);
+extern const kern_train kern_train_ref;
 extern const kern_gemm kern_gemm_ref, kern_gemm_bf16_ref;
 void kern_recall_ref(const kern_recall *a);
 void kern_absorb_ref(const kern_absorb *a);

@@ -6,6 +6,7 @@ void kern_init_isa(kern_table *t, uint32_t flags) {
     kern_init_float_avx2(t);
     kern_init_interleave_avx2(t);
     kern_init_fmul_avx2(t);
+    kern_init_train_avx2(t);
     kern_init_gemm_avx2(t);
     kern_init_mul_avx2(t);
     kern_init_screen_avx2(t);
@@ -16,6 +17,7 @@ void kern_init_isa(kern_table *t, uint32_t flags) {
     if (!(flags & CPU_AVX512)) return;
     kern_init_float_avx512(t);
     kern_init_fmul_avx512(t);
+    kern_init_train_avx512(t);
     kern_init_gemm_avx512(t);
     if (flags & CPU_AVX512BF16) {
         kern_init_attn_avx512bf16(t);

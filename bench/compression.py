@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""What each technique of making models smaller costs and brings, on SmolLM2-135M-Instruct, beside its naive baseline.
+
+usage: bench/compression.py [TECHNIQUE…]     runs the cases whose technique or variant begins with a word, appends to compression.csv
+       bench/compression.py --list
+       bench/compression.py --write          docs/COMPRESSION.md's tables and docs/img/compression.svg from compression.csv
+       bench/compression.py --check          changes nothing, fails when --write would change something (a test)
+options: --mote PROGRAM (default build/release/mote, else build/dev/mote), --chunks N (20), --threads N, --stage baseline|made|healed
+         (repeatable), --no-speed, --keep FOLDER (files stay there), --dry
+
+Cases are lists in bench/compression/*.json:
+    {"family": "quantization", "technique": "GPTQ", "variant": "Q4_0", "about": "one line",
+     "baseline": {"name": "round to nearest", "make": ["{mote} quantize --pure {teacher} {out} Q4_0"]},
+     "make": ["{mote} quantize --method gptq {teacher} {out} Q4_0"],
+     "heal": {"tokens": 32768, "make": ["{mote} distill … -m {made} -o {out}"]},
+     "options": "--exit-threshold 0.9"}        further arguments of perplexity and bench, if any
+{teacher} is the float32 expansion of the Q4_1 file, against which everything is compared; {source} that file itself; {train} a folder
+of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between. Evaluated on WikiText-2 test in windows
+of 512 ($MOTE_SHARED/oracle/text), which nothing here is calibrated or trained on.
+"""
+import argparse
+import csv
+import datetime
+import json
+import math
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CASES = ROOT / "bench" / "compression"
+TABLE = ROOT / "bench" / "compression.csv"
+DOC = ROOT / "docs" / "COMPRESSION.md"
+PICTURE = ROOT / "docs" / "img" / "compression.svg"
+COLUMNS = ["date", "commit", "family", "technique", "variant", "stage", "name", "tokens", "bytes", "ppl", "ratio", "kld", "same_top",
+           "speed", "chunks"]
+FAMILIES = ["quantization", "sparsity", "pruning", "sharing", "attention", "distillation", "run time"]
+
+
+def cases():
+    found = []
+    for path in sorted(CASES.glob("*.json")):
+        found += json.loads(path.read_text(encoding="utf-8"))
+    return sorted(found, key=lambda c: FAMILIES.index(c["family"]))
+
+
+def read_rows():
+    if not TABLE.exists():
+        return []
+    with open(TABLE, newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+# ---- measuring ----
+
+class Bench:
+    def __init__(self, o):
+        self.o = o
+        shared = pathlib.Path(os.environ.get("MOTE_SHARED", ROOT / ".." / "shared"))
+        models = pathlib.Path(os.environ.get("MOTE_MODELS", pathlib.Path.home() / ".cache/mote/models"))
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote" / "bench"
+        cache.mkdir(parents=True, exist_ok=True)
+        self.text = shared / "oracle/text/wikitext2-test.txt"
+        self.source = models / "smollm2-135m-instruct.q4_1.gguf"
+        self.teacher = cache / "smollm2-135m-instruct.f32.gguf"
+        self.base = cache / f"smollm2-135m-instruct.wikitext-2.{o.chunks}.logits"
+        self.train = pathlib.Path(os.environ.get("MOTE_TRAIN_TEXT", cache / "train"))
+        if not self.teacher.exists():
+            self.sh(f"{o.mote} quantize --allow-requantize {self.source} {self.teacher} F32")
+        if not self.base.exists():
+            self.perplexity(self.teacher, f"--kl-divergence-base {self.base}")
+
+    def sh(self, command):
+        done = subprocess.run(command, shell=True, text=True, capture_output=True, check=False)
+        if done.returncode:
+            sys.exit(f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def perplexity(self, model, extra):
+        threads = f"-t {self.o.threads} " if self.o.threads else ""
+        out = self.sh(f"{self.o.mote} perplexity --json {threads}-m {model} -f {self.text} -c 512 --chunks {self.o.chunks} {extra}")
+        return json.loads(out.strip().splitlines()[-1])
+
+    def speed(self, model, extra):
+        """Tokens per second of decoding, over the source's in the same minute; the better of interleaved runs of each."""
+        best = {}
+        for _ in range(3):
+            for which, extra_ in ((model, extra), (self.source, "")):
+                out = json.loads(self.sh(f"{self.o.mote} bench -m {which} -p 0 -n 64 -r 1 -t 2 -o json {extra_}"))
+                best[which] = max(best.get(which, 0), out[0]["avg_ts"])
+        return best[model] / best[self.source]
+
+    def stage(self, case, stage, name, tokens, made):
+        extra = case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")
+        r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
+        speed = "" if self.o.no_speed else f"{self.speed(made, extra):.3f}"
+        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+        return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), "commit": commit, "family": case["family"],
+                "technique": case["technique"], "variant": case["variant"], "stage": stage, "name": name, "tokens": tokens,
+                "bytes": made.stat().st_size, "ppl": f"{r['ppl']:.4f}", "ratio": f"{r['ppl'] / r['base_ppl']:.4f}",
+                "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}", "speed": speed, "chunks": self.o.chunks}
+
+    def run(self, case, folder):
+        names = {"mote": self.o.mote, "teacher": self.teacher, "source": self.source, "train": self.train, "tmp": folder}
+        made = folder / "made.gguf"
+        steps = [("baseline", case["baseline"]["name"], 0, case["baseline"]["make"], folder / "baseline.gguf"),
+                 ("made", case["technique"], 0, case["make"], made)]
+        if "heal" in case:
+            steps.append(("healed", case["technique"], case["heal"]["tokens"], case["heal"]["make"], folder / "healed.gguf"))
+        for stage, name, tokens, commands, out in steps:
+            if self.o.stage and stage not in self.o.stage and not (stage == "made" and "healed" in self.o.stage):
+                continue
+            for c in commands:
+                command = c.format(out=out, made=made, **names)
+                print("$", command, flush=True)
+                if not self.o.dry:
+                    self.sh(command)
+            if self.o.dry or (self.o.stage and stage not in self.o.stage):
+                continue
+            row = self.stage(case, stage, name, tokens, out)
+            print("  ", {k: row[k] for k in ("stage", "bytes", "ratio", "kld", "same_top", "speed")}, flush=True)
+            fresh = not TABLE.exists()
+            with open(TABLE, "a", newline="", encoding="utf-8") as f:
+                w = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+                if fresh:
+                    w.writeheader()
+                w.writerow(row)
+
+
+# ---- the page ----
+
+def latest(rows):
+    found = {}
+    for r in rows:
+        found[r["family"], r["technique"], r["variant"], r["stage"]] = r
+    return found
+
+
+def cells(r):
+    healed = f" after {int(r['tokens']) // 1000} k tokens" if r["stage"] == "healed" else ""
+    speed = f"{float(r['speed']):.2f}" if r["speed"] else "–"
+    return [r["name"] + healed, f"{int(r['bytes']) / 1e6:.1f}", f"{float(r['ratio']):.3f}", f"{float(r['kld']):.4f}",
+            f"{100 * float(r['same_top']):.1f} %", speed]
+
+
+def tables(rows):
+    found, text = latest(rows), []
+    for family in FAMILIES:
+        keys = list(dict.fromkeys(k[:3] for k in found if k[0] == family))
+        if not keys:
+            continue
+        text += [f"### {family[0].upper()}{family[1:]}", "",
+                 "| technique | variant | | MB | perplexity ÷ reference | mean KLD | same top token | decode ÷ Q4_1 file |",
+                 "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+        for key in keys:
+            for stage in ("baseline", "made", "healed"):
+                if key + (stage,) in found:
+                    first = [key[1], key[2]] if stage == "baseline" or key + ("baseline",) not in found else ["", ""]
+                    text.append("| " + " | ".join(first + cells(found[key + (stage,)])) + " |")
+        text.append("")
+    return "\n".join(text).strip()
+
+
+def picture(rows):
+    """Mean KLD against size, both on logarithmic axes: baselines hollow, techniques full, healed ones square."""
+    points = [(int(r["bytes"]) / 1e6, max(float(r["kld"]), 1e-4), r["stage"], f"{r['name']} {r['variant']}") for r in latest(rows).values()]
+    if not points:
+        return ""
+    w, h, left, top = 760, 440, 70, 20
+    lo, hi = math.log(min(p[0] for p in points) * 0.9), math.log(max(p[0] for p in points) * 1.1)
+    below, above = math.log(min(p[1] for p in points) / 1.5), math.log(max(p[1] for p in points) * 1.5)
+
+    def at(mb, kld):
+        return (left + (math.log(mb) - lo) / (hi - lo) * (w - left - 20), top + (above - math.log(kld)) / (above - below) * (h - top - 50))
+
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" font-family="sans-serif" font-size="12">',
+           f'<rect width="{w}" height="{h}" fill="white"/>']
+    for mb in (25, 50, 75, 100, 150, 200, 300, 500):
+        if lo < math.log(mb) < hi:
+            x = at(mb, 1)[0]
+            out.append(f'<path d="M{x:.1f} {top}V{h - 50}" stroke="#ddd"/><text x="{x:.1f}" y="{h - 32}" text-anchor="middle">{mb} MB</text>')
+    for kld in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10):
+        if below < math.log(kld) < above:
+            y = at(50, kld)[1]
+            out.append(f'<path d="M{left} {y:.1f}H{w - 20}" stroke="#ddd"/><text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{kld:g}</text>')
+    for mb, kld, stage, label in points:
+        x, y = at(mb, kld)
+        style = {"baseline": 'fill="none" stroke="#999"', "made": 'fill="#1f77b4"', "healed": 'fill="#d62728"'}[stage]
+        out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {style}><title>{label}: {mb:.1f} MB, {kld:.4f}</title></circle>')
+    out.append(f'<text x="{left}" y="{h - 10}">mean KLD to the float32 reference against bytes: ○ naive baseline, '
+               '<tspan fill="#1f77b4">● technique</tspan>, <tspan fill="#d62728">● healed</tspan></text></svg>')
+    return "\n".join(out) + "\n"
+
+
+def write(check):
+    rows = read_rows()
+    head, _, rest = DOC.read_text(encoding="utf-8").partition("<!-- tables -->\n")
+    _, _, tail = rest.partition("<!-- end -->")
+    page = f"{head}<!-- tables -->\n{tables(rows)}\n<!-- end -->{tail}"
+    changed = 0
+    for path, text in ((DOC, page), (PICTURE, picture(rows))):
+        if text and (not path.exists() or path.read_text(encoding="utf-8") != text):
+            changed = 1
+            if check:
+                print(f"{path.relative_to(ROOT)} is not current: bench/compression.py --write")
+            else:
+                path.write_text(text, encoding="utf-8")
+    return changed if check else 0
+
+
+def main():
+    p = argparse.ArgumentParser(usage=__doc__)
+    p.add_argument("words", nargs="*")
+    for flag in ("list", "write", "check", "no-speed", "dry"):
+        p.add_argument("--" + flag, action="store_true")
+    p.add_argument("--mote", default=next((str(b) for b in (ROOT / "build/release/mote", ROOT / "build/dev/mote") if b.exists()), "mote"))
+    p.add_argument("--chunks", type=int, default=20)
+    p.add_argument("--threads", type=int, default=0)
+    p.add_argument("--stage", action="append", choices=["baseline", "made", "healed"])
+    p.add_argument("--keep")
+    o = p.parse_args()
+    if o.write or o.check:
+        return write(o.check)
+    chosen = [c for c in cases() if not o.words or any((c["technique"] + " " + c["variant"]).lower().startswith(x.lower()) for x in o.words)]
+    if o.list:
+        for c in chosen:
+            print(f"{c['family']:14} {c['technique']:24} {c['variant']:16} {c['about']}")
+        return 0
+    o.mote = shlex.quote(o.mote)
+    bench = Bench(o)
+    for c in chosen:
+        print(f"== {c['technique']} {c['variant']}: {c['about']}", flush=True)
+        if o.keep:
+            folder = pathlib.Path(o.keep) / f"{c['technique']}-{c['variant']}".replace(" ", "-").replace("/", "-")
+            folder.mkdir(parents=True, exist_ok=True)
+            bench.run(c, folder)
+        else:
+            with tempfile.TemporaryDirectory() as t:
+                bench.run(c, pathlib.Path(t))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+#include "train/optim_int.h"
+
+#include <math.h>
+
+void optim_code_init(optim_code *c, bool is_signed) {
+    size_t n = 0, values = is_signed ? 127 : 254;
+    float up[256];
+    for (int e = 0; e < 7; e++) {
+        int parts = is_signed ? 1 << e : 2 << e; /* 10^(e - 6) times the middles of so many parts of [0.1, 1] */
+        for (int i = 0; i < parts; i++) up[n++] = (float)(pow(10, e - 6) * (0.1 + 0.9 * (i + 0.5) / parts));
+    }
+    size_t at = 0;
+    if (is_signed)
+        for (size_t i = values; i-- > 0;) c->value[at++] = -up[i];
+    c->value[at++] = 0;
+    for (size_t i = 0; i < values; i++) c->value[at++] = up[i];
+    c->value[at++] = 1;
+    for (size_t i = 0; i < 255; i++) c->border[i] = (c->value[i] + c->value[i + 1]) / 2;
+}
+
+void optim_decode(const optim_code *c, float *x, const uint8_t *codes, float max, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = c->value[codes[i]] * max;
+}
+
+float optim_encode(const optim_code *c, uint8_t *codes, const float *x, size_t n, bool never_zero) {
+    float max = 0;
+    for (size_t i = 0; i < n; i++) max = fmaxf(max, fabsf(x[i]));
+    float by = max > 0 ? 1 / max : 0;
+    if (!(by <= 3.4e38f)) by = 0; /* the reciprocal of a denormal */
+    for (size_t i = 0; i < n; i++) {
+        float y = x[i] * by;
+        unsigned at = 0;
+        for (unsigned step = 128; step; step >>= 1) /* the number of borders below y */
+            at += at + step <= 255 && y > c->border[at + step - 1] ? step : 0;
+        if (never_zero && c->value[at] == 0 && x[i] > 0) at++;
+        codes[i] = (uint8_t)at;
+    }
+    return max;
+}
