@@ -4,6 +4,7 @@
  * block are updated by one product per block. */
 #include "compress/gptq.h"
 
+#include "compress/quantize.h"
 #include "quant/grid.h"
 
 #include <math.h>
@@ -44,12 +45,22 @@ static void take_scales(const solver *s, size_t r, size_t c) {
     }
 }
 
+/* Encodes x[n], of columns c and on. */
+static void fit_scales(const quant_format *f, void *bytes, const float *x, size_t n, const float *importance) {
+    float cost[QUANT_GRID_BLOCK];
+    for (size_t i = 0; i < n; i += f->block) {
+        if (importance) memcpy(cost, importance + i, f->block * sizeof *cost);
+        quantize_weigh(cost, x + i, f->block, importance != NULL);
+        f->encode((unsigned char *)bytes + i / f->block * f->bytes, x + i, f->block, cost);
+    }
+}
+
 static void fit_rows(void *arg, int ith, int nth) {
     const solver *s = arg;
     size_t from, to;
     pool_share(s->rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        s->f->encode(s->bytes + r * s->row_bytes, s->values + r * s->cols, s->cols, s->importance);
+        fit_scales(s->f, s->bytes + r * s->row_bytes, s->values + r * s->cols, s->cols, s->importance);
         for (size_t c = 0; c < s->cols; c += s->grid->block) take_scales(s, r, c);
     }
 }
@@ -82,7 +93,7 @@ static void follow_scales(const solver *s, size_t r, size_t c, const float *w, c
     if (sp->share > 0) memcpy(marked, prune, known * sizeof *marked);
     for (size_t i = 0; sp->of && i + (size_t)sp->of <= n; i += (size_t)sp->of) mark_group(s, w + i, c + i, marked + i);
     for (size_t i = 0; i < n; i++) x[i] = marked[i] ? 0 : w[i];
-    s->f->encode(s->bytes + r * s->row_bytes + c / n * s->f->bytes, x, n, s->importance + c);
+    fit_scales(s->f, s->bytes + r * s->row_bytes + c / n * s->f->bytes, x, n, s->importance + c);
     take_scales(s, r, c);
 }
 
@@ -292,7 +303,8 @@ static void nearest_rows(void *arg, int ith, int nth) {
     size_t from, to;
     pool_share(j->rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        j->f->encode(j->bytes + r * j->row_bytes, j->w + r * j->cols, j->cols, j->importance);
+        if (j->f->block > 1) fit_scales(j->f, j->bytes + r * j->row_bytes, j->w + r * j->cols, j->cols, j->importance);
+        else j->f->encode(j->bytes + r * j->row_bytes, j->w + r * j->cols, j->cols, NULL);
         j->f->decode(j->w + r * j->cols, j->bytes + r * j->row_bytes, j->cols);
     }
 }

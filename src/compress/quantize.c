@@ -15,6 +15,7 @@
 typedef struct job {
     const quant_format *from, *to;
     const unsigned char *src; /* of the tensor */
+    const unsigned char *ready; /* all of it in `to` already, or NULL */
     uint64_t first, n;        /* weights: where the chunk begins, how many it has */
     unsigned char *dst;       /* of the chunk */
     const float *importance;  /* ne[0] values per expert, or NULL */
@@ -28,7 +29,7 @@ typedef struct job {
  * 256 weights around. Large weights were made large by training; an encoder that minimises the plain error
  * pulls them towards zero. SmolLM2 on 60 windows of WikiText-2: perplexity 22.55 with Q4_0 and 24.84 with Q2_K, where
  * llama.cpp's files have 22.67 and 25.67. */
-static void weigh(float *w, const float *x, size_t n, bool importance) {
+void quantize_weigh(float *w, const float *x, size_t n, bool importance) {
     for (size_t b = 0; b < n; b += GROUP) {
         size_t m = MIN(n - b, (size_t)GROUP);
         double sum = 0;
@@ -49,8 +50,9 @@ static void convert_tile(job *j, size_t tile, float *x, float *y, float *w) {
     for (uint64_t i = 0; i < n && j->importance; i++) {
         w[i] = j->importance[(at + i) / j->matrix * j->columns + (at + i) % j->columns];
     }
-    weigh(w, x, (size_t)n, j->importance != NULL);
-    j->to->encode(dst, x, (size_t)n, w);
+    quantize_weigh(w, x, (size_t)n, j->importance != NULL);
+    if (j->ready) memcpy(dst, j->ready + at / j->to->block * j->to->bytes, (size_t)(n / j->to->block * j->to->bytes));
+    else j->to->encode(dst, x, (size_t)n, w);
     j->to->decode(y, dst, (size_t)n);
     for (uint64_t i = 0; i < n; i++) {
         double e = (double)x[i] - (double)y[i];
@@ -77,6 +79,7 @@ static void convert(void *arg, int ith, int nth) {
 typedef struct run {
     const mote_quantize_options *o;
     const quantize_importance *importance;
+    const quantize_source *source;
     model_file *f;
     rules *rules;
     rules_choice *choice;
@@ -120,14 +123,16 @@ static mote_status find_importance(const run *r, const tensor_info *t, const flo
     return MOTE_OK;
 }
 
-static mote_status convert_tensor(run *r, const tensor_info *t, const quant_format *to, double *nmse,
-                                  mote_error *err) {
+/* values, bytes: as quantize_source gives them. */
+static mote_status convert_tensor(run *r, const tensor_info *t, const quant_format *to, const float *values, const void *bytes,
+                                  double *nmse, mote_error *err) {
     job *j = &r->job;
     uint64_t n = 1;
     for (int i = 0; i < t->n_dims; i++) n *= t->ne[i]; /* the reader has checked it against the file */
-    j->from = quant_get((int)t->type);
+    j->from = quant_get(values ? QUANT_F32 : (int)t->type);
     j->to = to;
-    j->src = t->data;
+    j->src = values ? (const unsigned char *)values : t->data;
+    j->ready = bytes;
     j->columns = t->ne[0];
     j->matrix = t->n_dims > 1 ? t->ne[0] * t->ne[1] : t->ne[0];
     TRY(find_importance(r, t, &j->importance, err));
@@ -215,6 +220,7 @@ static mote_status declare(run *r, const char *out, mote_error *err) {
     if (type != FTYPE_COPY) was = (uint32_t)ftypes[type].file_type;
     TRY(gguf_put_u32(r->w, "general.file_type", was, err));
     TRY(declare_importance(r, err));
+    if (r->source && r->source->declare) TRY(r->source->declare(r->source->ctx, r->w, err));
     for (size_t i = 0; i < model_file_n_tensors(r->f); i++) {
         const tensor_info *t = model_file_tensor(r->f, i);
         TRY(gguf_put_tensor(r->w, t->name, r->choice[i].got, t->n_dims, t->ne, err));
@@ -285,12 +291,16 @@ static mote_status write_tensors(run *r, mote_error *err) {
     for (size_t i = 0; i < n; i++) {
         const tensor_info *t = model_file_tensor(r->f, i);
         mote_quantized_tensor *q = &r->report->tensors[i];
+        const float *values = NULL;
+        const void *bytes = NULL;
+        quant_type to = r->choice[i].got;
+        if (r->source && !r->o->dry_run) r->source->find(r->source->ctx, t->name, to, &values, &bytes);
         if (r->o->dry_run) {
             /* nothing but progress */
-        } else if (r->choice[i].got == t->type) {
+        } else if (to == t->type && !values && !bytes) {
             TRY(gguf_write_data(r->w, t->data, t->size, err));
         } else {
-            TRY(convert_tensor(r, t, quant_get((int)r->choice[i].got), &q->nmse, err));
+            TRY(convert_tensor(r, t, quant_get((int)to), values, bytes, &q->nmse, err));
         }
         if (!r->o->dry_run) file_drop(t->data, t->size);
         if (r->o->progress && !r->o->progress(r->o->progress_ctx, q, i + 1, n)) {
@@ -330,9 +340,15 @@ void compress_report_free(mote_quantize_report *report) {
 mote_status compress_quantize(const char *in, const char *out, const mote_quantize_options *o,
                               const quantize_importance *importance, mote_quantize_report *report,
                               mote_error *err) {
+    return compress_quantize_from(in, out, o, importance, NULL, report, err);
+}
+
+mote_status compress_quantize_from(const char *in, const char *out, const mote_quantize_options *o,
+                                   const quantize_importance *importance, const quantize_source *source,
+                                   mote_quantize_report *report, mote_error *err) {
     mote_quantize_report own = {0};
     uint64_t began = clock_ns();
-    run r = {.o = o, .importance = importance, .report = &own, .mem = MEM_NEW(arena)};
+    run r = {.o = o, .importance = importance, .source = source, .report = &own, .mem = MEM_NEW(arena)};
     mote_status s = r.mem ? MOTE_OK : ERR(err, MOTE_E_MEMORY, "out of memory");
     if (s == MOTE_OK) {
         arena_init(r.mem, (size_t)1 << 30);

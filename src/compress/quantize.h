@@ -3,6 +3,7 @@
 #define MOTE_COMPRESS_QUANTIZE_H
 
 #include "base/base.h"
+#include "format/format.h"
 #include "mote/compress.h"
 
 /* Where the importance of columns comes from (an importance matrix): find returns ne[0] * ne[2] values for a
@@ -19,6 +20,21 @@ typedef struct quantize_importance {
 mote_status compress_quantize(const char *in, const char *out, const mote_quantize_options *o,
                               const quantize_importance *importance, mote_quantize_report *report,
                               mote_error *err);
+
+/* Numbers that are not the file's: calibrated methods have chosen them already. What find returns stays valid during the call. */
+typedef struct quantize_source {
+    /* *values: what the tensor's numbers are, f32, or NULL: the file's. *bytes: how they are written in `to`, the type that the
+     * rules choose, or NULL: they are encoded. */
+    void (*find)(void *ctx, str tensor, quant_type to, const float **values, const void **bytes);
+    void *ctx;
+    mote_status (*declare)(void *ctx, gguf_writer *w, mote_error *err); /* adds metadata; or NULL */
+} quantize_source;
+mote_status compress_quantize_from(const char *in, const char *out, const mote_quantize_options *o,
+                                   const quantize_importance *importance, const quantize_source *source,
+                                   mote_quantize_report *report, mote_error *err);
+/* What an error of each of x[n] costs an encoder, into w[n]: the importance that is there already, or none, times sqrt(σ² + x²), σ² the
+ * mean square of the 256 weights around. */
+void quantize_weigh(float *w, const float *x, size_t n, bool importance);
 void compress_report_free(mote_quantize_report *report);
 
 #endif

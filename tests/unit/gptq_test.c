@@ -1,5 +1,6 @@
 /* gptq_test.c: grids, error feedback and sparsity on small matrices. */
 #include "compress/gptq.h"
+#include "compress/quantize.h"
 #include "quant/grid.h"
 #include "tensor/tensor.h"
 
@@ -233,7 +234,10 @@ static void feedback_agrees_with_the_definition(void **state) {
     for (size_t r = 0; r < ROWS; r++) {
         unsigned char block[18];
         quant_grid_scales s;
-        f->encode(block, b.w + r * N, N, b.h->mean_sq);
+        float cost[N];
+        memcpy(cost, b.h->mean_sq, sizeof cost);
+        quantize_weigh(cost, b.w + r * N, N, true);
+        f->encode(block, b.w + r * N, N, cost);
         quant_grid_read(quant_grid_of(QUANT_Q4_0), block, &s);
         scale[r] = s.d;
     }
@@ -383,7 +387,7 @@ static void bad_input_is_refused(void **state) {
 
 int main(int argc, char **argv) {
     report = report_wanted(argc, argv);
-    kern = tensor_kernels_open(0);
+    kern = tensor_kernels_open(CPU_ALL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_are_the_formats_own), cmocka_unit_test(factor_inverts),
         cmocka_unit_test(feedback_agrees_with_the_definition), cmocka_unit_test(feedback_beats_nearest),

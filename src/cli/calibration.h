@@ -1,0 +1,41 @@
+/* calibration.h: what the commands that make models smaller share: options of the calibrated methods, overrides, reports. */
+#ifndef MOTE_CLI_CALIBRATION_H
+#define MOTE_CLI_CALIBRATION_H
+
+#include "cli.h"
+#include "mote/calibrate.h"
+
+typedef struct calibration_flags {
+    cli_list text, ignore, targets;
+    int64_t seqs, ctx, steps, seed;
+    double damp, alpha, lr;
+    bool act_order;
+} calibration_flags;
+
+#define CALIBRATION_OPTIONS(S, F)                                                                                              \
+    OPT_LIST(S, F.text, "calibration", NULL, "FILE", "plain text that the method learns from; may be given again"),            \
+    OPT_INT(S, F.seqs, "calibration-seqs", NULL, "N", 0, 65536, "windows of the text (0: 32), spread evenly over it"),         \
+    OPT_INT(S, F.ctx, "calibration-ctx", NULL, "N", 0, 32768, "tokens of a window (0: 512)"),                                  \
+    OPT_LIST(S, F.ignore, "ignore", NULL, "REGEX", "tensors that the method leaves alone"),                                   \
+    OPT_LIST(S, F.targets, "target", NULL, "REGEX", "only tensors whose name matches"),                                       \
+    OPT_NUM(S, F.damp, "damp", NULL, "X", 0, 100, "gptq, sparsegpt: damping, share of the mean diagonal (0: 0.01)"),           \
+    OPT_FLAG(S, F.act_order, "act-order", NULL, "gptq: columns of the largest activations first; scales stay the original's"), \
+    OPT_INT(S, F.seed, "seed", "s", "N", 0, 9e15, "seed of what is drawn by chance")
+
+/* "awq+gptq" into scale and round; false after a message. */
+bool calibration_method(const cli_command *self, const char *method, mote_calibrate_options *o);
+/* Fills o from the flags. */
+void calibration_fill(const calibration_flags *f, mote_calibrate_options *o);
+/* Runs it with progress on a terminal, prints the report; returns an exit code. quiet: totals and fallbacks only. */
+int calibration_run(const char *in, const char *out, const mote_calibrate_options *o, bool quiet, bool json);
+
+/* "REGEX=TYPE" for each of l into out[CLI_LIST_MAX]: the last equals sign divides. Returns an exit code; the patterns are freed by
+ * overrides_free in any case. */
+int overrides_split(const cli_command *self, const cli_list *l, mote_tensor_type *out);
+void overrides_free(mote_tensor_type *out, size_t n);
+
+json_t *quantize_report_json(const mote_quantize_report *r);
+/* The tables and totals of mote quantize. */
+void quantize_report_print(const mote_quantize_report *r, bool quiet, bool dry_run, const char *out);
+
+#endif
