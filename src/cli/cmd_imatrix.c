@@ -1,6 +1,7 @@
 /* cmd_imatrix.c: importance matrices, by the method and in the files of llama-imatrix. */
 #include "commands.h"
 #include "common.h"
+#include "mote/prepare.h"
 #include "mote/imatrix.h"
 
 #include <math.h>
@@ -17,7 +18,7 @@ struct imatrix_options {
 };
 
 const cli_option imatrix_options[] = {
-    OPT_STR(struct imatrix_options, file, "file", "f", "TEXT", "the calibration text (- for standard input)"),
+    OPT_STR(struct imatrix_options, file, "file", "f", "TEXT", "the calibration text (- for standard input; absent: the one that mote brings)"),
     OPT_STR(struct imatrix_options, out, "output", "o", "FILE", "where the matrix goes (imatrix.gguf)"),
     OPT_CHOICE(struct imatrix_options, format, "output-format", NULL, "gguf|dat", "dat: the older format, for old programs"),
     OPT_LIST(struct imatrix_options, in, "in-file", NULL, "FILE", "add to this matrix; may be given many times, and without a text to merge files"),
@@ -36,7 +37,8 @@ const cli_option imatrix_options[] = {
     {0},
 };
 const cli_example imatrix_examples[] = {
-    {"mote imatrix -m f16.gguf -f calibration.txt -o imatrix.gguf", "measure"},
+    {"mote imatrix -m f16.gguf -o imatrix.gguf", "measure, on the calibration text that mote brings"},
+    {"mote imatrix -m f16.gguf -f calibration.txt -o imatrix.gguf", "on another text"},
     {"mote quantize --imatrix imatrix.gguf f16.gguf out.gguf IQ3_XXS", "and use it"},
     {"mote imatrix --in-file a.gguf --in-file b.dat -o both.gguf", "add files up"},
     {"mote imatrix --in-file imatrix.gguf --show-statistics", "what is in it"},
@@ -117,8 +119,9 @@ static int print_result(const struct imatrix_options *o, const mote_imatrix_resu
 static int measure(const struct imatrix_options *o, mote_imatrix_opts *io) {
     mote_error err;
     size_t n;
-    char *text = cli_read_file(o->file, TEXT_MAX, &n, &err);
-    if (!text) return cli_fail(&err);
+    char *read = o->file ? cli_read_file(o->file, TEXT_MAX, &n, &err) : NULL;
+    if (o->file && !read) return cli_fail(&err);
+    const char *text = read ? read : mote_calibration_text(&n);
     loaded l = {0};
     int code = load_model(&l, &o->model, NULL, false);
     if (code == CLI_OK) code = load_session(&l, &o->session, NULL, o->model.verbose);
@@ -133,7 +136,7 @@ static int measure(const struct imatrix_options *o, mote_imatrix_opts *io) {
         code = s == MOTE_OK ? print_result(o, &r) : cli_fail(&err);
     }
     load_close(&l);
-    free(text);
+    free(read);
     return code;
 }
 
@@ -150,7 +153,6 @@ int cmd_imatrix(const cli_command *self, int argc, char **argv) {
     if (!cli_parse(self, &o, &args, 0, argc, argv, &code)) return code;
     if (o.statistics && (o.in.n != 1 || o.file)) return cli_usage(self, "--show-statistics is about one file: --in-file FILE");
     if (o.statistics) return show_statistics(&o);
-    if (!o.file && o.in.n == 0) return cli_usage(self, "which text? -f FILE; or files to merge: --in-file FILE");
     mote_imatrix_opts io = mote_imatrix_opts_default();
     io.out = o.out;
     io.legacy = o.format && strcmp(o.format, "dat") == 0;
@@ -161,8 +163,8 @@ int cmd_imatrix(const cli_command *self, int argc, char **argv) {
     io.no_ppl = o.no_ppl;
     io.in = o.in.v;
     io.n_in = o.in.n;
-    io.dataset = o.file;
+    io.dataset = o.file ? o.file : "mote:calibration";
     io.save_every = (size_t)o.save_every;
     io.output_every = (size_t)o.output_every;
-    return o.file ? measure(&o, &io) : merge(&o, &io);
+    return o.file || o.in.n == 0 ? measure(&o, &io) : merge(&o, &io);
 }

@@ -218,6 +218,14 @@ data_stats data_get_stats(const data *d, size_t source) {
     return s;
 }
 
+str data_item_bytes(const data *d, size_t item, data_kind *kind, const char **path) {
+    const data_ref *r = &d->items[item];
+    const data_file *f = &d->files[r->file];
+    *kind = f->kind;
+    *path = f->path;
+    return (str){(const char *)f->map.p + r->offset, r->n};
+}
+
 mote_status data_check(const data *d, mote_error *err) {
     for (size_t i = 0; i < d->n_files; i++) {
         const data_file *f = &d->files[i];

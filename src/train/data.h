@@ -21,7 +21,7 @@
 typedef enum data_kind {
     DATA_AUTO,  /* by the first line: JSONL by its keys, else text */
     DATA_TEXT,  /* plain text; a line that is "<|endoftext|>" ends a document, and so does the file */
-    DATA_JSONL, /* {"text": "…"} */
+    DATA_JSONL, /* {"text": "…"}; lines of DATA_CHAT may stand between them, and the other way round */
     DATA_CHAT,  /* {"messages": [{"role", "content"}…]}, {"prompt", "completion"}, {"instruction", "input", "output"} or
                    {"conversations": [{"from", "value"}…]}: loss on what the assistant says, and on nothing else */
     DATA_PAIRS  /* {"prompt", "chosen", "rejected"}: texts or lists of messages; the prompt may stand in both lists */
@@ -112,6 +112,8 @@ mote_status data_item(data *d, size_t item, data_batch *out, mote_error *err);
 /* Its text: of a document, or the conversation as the template renders it (pairs: the chosen one; without a template what is said,
  * line by line). Appends to out. */
 mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err);
+/* Its bytes in its file: a line of JSON, or a part of a text. */
+str data_item_bytes(const data *d, size_t item, data_kind *kind, const char **path);
 /* From now on only these items, in this order (before the order of data_opts is applied), all in one heap. The cursor starts again. */
 mote_status data_select(data *d, const uint32_t *items, size_t n, mote_error *err);
 

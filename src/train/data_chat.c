@@ -198,7 +198,8 @@ mote_status data_template(chat_template **out, const model_file *f, const tok_vo
 
 /* ---- items ---- */
 
-/* A line as JSON, and the conversations in it: one of a chat, two of a pair, none of a text. */
+/* A line as JSON, and the conversations in it: one of a chat, two of a pair, none of a text. Lines of texts and of chats may stand
+ * in one file. */
 struct line {
     json_t *tree, *chosen, *rejected;
 };
@@ -216,9 +217,9 @@ static mote_status line_open(struct line *l, const data *d, const data_ref *r, m
     *l = (struct line){0};
     mote_status st = json_parse(&l->tree, text, "the line", err);
     if (st != MOTE_OK) return err_prefix(err, st, "%s", data_place(place, f, r->offset));
-    if (f->kind == DATA_CHAT) l->chosen = data_messages(l->tree);
-    else if (f->kind == DATA_PAIRS) (void)data_pair(l->tree, &l->chosen, &l->rejected);
-    if (f->kind == DATA_JSONL || l->chosen) return MOTE_OK;
+    if (f->kind == DATA_PAIRS) (void)data_pair(l->tree, &l->chosen, &l->rejected);
+    else l->chosen = data_messages(l->tree);
+    if (l->chosen || json_get_str(l->tree, "text").p) return MOTE_OK;
     line_close(l);
     FAIL(err, MOTE_E_MEMORY, "%s: out of memory for a conversation", data_place(place, f, r->offset));
 }
@@ -256,7 +257,7 @@ mote_status data_tokenize(const data *d, size_t item, data_tokens *out, mote_err
     if (f->kind == DATA_TEXT) return tokenize_text(d, r, (str){(const char *)f->map.p + r->offset, r->n}, out, err);
     TRY(line_open(&l, d, r, err));
     mote_status st;
-    if (f->kind == DATA_JSONL) {
+    if (!l.chosen) {
         st = tokenize_text(d, r, json_get_str(l.tree, "text"), out, err);
     } else {
         st = tokenize_messages(d, l.chosen, 0, out, err);
@@ -287,7 +288,7 @@ mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err) {
     chat_text text = {0};
     TRY(line_open(&l, d, r, err));
     mote_status st = MOTE_OK;
-    if (f->kind == DATA_JSONL) {
+    if (!l.chosen) {
         buf_put_str(out, json_get_str(l.tree, "text"));
     } else if (!d->o.tmpl) {
         put_contents(l.chosen, out);

@@ -122,20 +122,19 @@ static mote_status check_line(data *d, data_file *f, uint64_t offset, str line, 
         return bad(d, f, &f->stats.not_json, offset, st == MOTE_OK ? "not a JSON object" : why.message, err);
     }
     const char *lacks = NULL;
-    if (f->kind == DATA_JSONL) {
-        str text = json_get_str(j, "text");
-        if (!text.p || blank(text)) lacks = "no \"text\" in it";
-    } else if (f->kind == DATA_CHAT) {
-        json_t *m = data_messages(j);
-        if (!m) lacks = "no messages, no prompt and completion";
-        json_decref(m);
-    } else {
-        json_t *chosen = NULL, *rejected = NULL;
+    json_t *chosen = NULL, *rejected = NULL;
+    if (f->kind == DATA_PAIRS) {
         if (!data_pair(j, &chosen, &rejected)) lacks = "no chosen and rejected answers";
-        json_decref(chosen);
-        json_decref(rejected);
+    } else {
+        str text = json_get_str(j, "text");
+        chosen = data_messages(j);
+        if (!chosen && (!text.p || blank(text))) lacks = "neither \"text\" nor a conversation with an answer";
     }
+    bool talks = chosen != NULL;
+    json_decref(chosen);
+    json_decref(rejected);
     json_decref(j);
+    if (talks && d->o.vocab && !d->o.tmpl) FAIL(err, MOTE_E_USAGE, "%s: conversations need a model with a chat template", f->path);
     return lacks ? bad(d, f, &f->stats.lacking, offset, lacks, err)
                  : add(d, f, offset, line.n, ITEM_FIRST | ITEM_LAST, err);
 }
@@ -179,8 +178,6 @@ static mote_status index_file(data *d, data_file *f, mote_error *err) {
     sha256_final(h, f->stats.sha256);
     sha256_free(h);
     if (f->kind == DATA_AUTO) f->kind = guess(d, f);
-    if ((f->kind == DATA_CHAT || f->kind == DATA_PAIRS) && d->o.vocab && !d->o.tmpl)
-        FAIL(err, MOTE_E_USAGE, "%s: conversations need a model with a chat template", f->path);
     return f->kind == DATA_TEXT ? index_text(d, f, err) : index_lines(d, f, err);
 }
 

@@ -215,12 +215,13 @@ static void chats_teach_the_answers_and_nothing_else(void **state) {
         "{\"instruction\": \"do\", \"input\": \"this\", \"output\": \"done\"}\n"
         "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"not this\", \"weight\": 0},"
         " {\"role\": \"user\", \"content\": \"b\"}, {\"role\": \"assistant\", \"content\": \"but this\"}]}\n"
-        "{\"messages\": [{\"role\": \"user\", \"content\": \"nobody answers\"}]}\n")};
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"nobody answers\"}]}\n"
+        "{\"text\": \"a text among them\"}\n")};
     data_opts o = opts_for(&src, 1);
     o.n_ctx = 256;
     data *d;
     OK(data_open(&d, &o, &e_));
-    assert_int_equal(data_n_items(d), 5);
+    assert_int_equal(data_n_items(d), 6);
     assert_int_equal(data_get_stats(d, 0).lacking, 1);
     assert_non_null(strstr(data_get_stats(d, 0).first_bad, "chat.jsonl:6"));
     buf b;
