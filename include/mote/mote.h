@@ -43,6 +43,7 @@
 #include "mote/eval.h"
 #include "mote/generate.h"
 #include "mote/guard.h"
+#include "mote/prune.h"
 #include "mote/sampling.h"
 #include "mote/session.h"
 #include "mote/speculate.h"

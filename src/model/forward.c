@@ -162,7 +162,11 @@ static void pass(void *arg, int ith, int nth) {
     rope_tables(&f);
     bump_reset(&f.mem, 0);
     team_barrier(&f.t);
-    for (size_t il = 0; il < s->m->hp.n_layer; il++) run_layer(&f, &s->m->layers[il]);
+    for (size_t il = 0; il < s->m->hp.n_layer; il++) {
+        if (s->stream && ith == 0) s->stream(s->stream_ctx, il, f.x, f.n);
+        run_layer(&f, &s->m->layers[il]);
+    }
+    if (s->stream && ith == 0) s->stream(s->stream_ctx, s->m->hp.n_layer, f.x, f.n);
     fwd_head(&f);
     if (f.t.prof) prof_end(f.t.prof);
 }

@@ -108,6 +108,10 @@ void state_set_prof(state *s, struct prof *p);
  * the float model has them, open the state with `exact`. Error: E_MEMORY, for the room to keep rows in. */
 struct linear_seen;
 mote_status state_set_observer(state *s, void (*fn)(void *ctx, const struct linear_seen *seen), void *ctx, mote_error *err);
+/* Passes from now on call fn(ctx, …) with the residual stream x[n, n_embd] before each of the layers and, with il the
+ * number of layers, after the last (before the final norm); fn NULL: no more. Thread: the pool's first, during the pass. */
+typedef void state_stream_fn(void *ctx, size_t il, const float *x, size_t n);
+void state_set_stream(state *s, state_stream_fn *fn, void *ctx);
 
 /* What a pass has to read and to compute at least: every weight once (of experts those that are likely to be met), the
  * cached keys and values that are seen, recurrent states; multiplications and additions of matrix products and

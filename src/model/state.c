@@ -172,6 +172,11 @@ void state_close(state **sp) {
 
 void state_set_prof(state *s, prof *p) { s->prof = p; }
 
+void state_set_stream(state *s, state_stream_fn *fn, void *ctx) {
+    s->stream = fn;
+    s->stream_ctx = ctx;
+}
+
 mote_status state_set_observer(state *s, void (*fn)(void *ctx, const linear_seen *seen), void *ctx, mote_error *err) {
     const size_t n = s->opts.n_batch, cap = seen_floats(MAX(n, n * s->m->hp.n_expert_used), widest(s->m));
     s->seen.fn = NULL;

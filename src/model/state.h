@@ -39,6 +39,8 @@ struct state {
     head_policy head;
     prof *prof;           /* of every pass from now on, or NULL; the caller's */
     seen_by seen;         /* fn NULL: nobody; rows owned */
+    state_stream_fn *stream; /* NULL: nobody */
+    void *stream_ctx;
 };
 
 /* logits.c: before a pass, at its end by every thread, after it. */

@@ -1,0 +1,82 @@
+/* prune.h: taking parts out of a model: layers, channels, neurons, heads, words.
+ *
+ * mote_prune reads a model (GGUF file, split files, or a Hugging Face folder) and writes a smaller one as GGUF. Steps that
+ * are asked for together are done in the order of the options below, each on the result of the one before. The
+ * source is not touched; the result appears only when it is complete. What is taken is chosen by running the model over a
+ * calibration text; the `random`, `magnitude`, `last` and `first` choices are there to compare with. */
+#ifndef MOTE_PRUNE_H
+#define MOTE_PRUNE_H
+
+#include "mote/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mote_prune_opts {
+    size_t size;
+    /* Depth. `layers` go: "20,21" or "4-7,9"; or n_layers of them, by depth_by:
+     *   influence   the least 1 - cos(stream before, stream after): ShortGPT (Men et al. 2024), eq. 1
+     *   perplexity  each time the one without which the text's perplexity rises least (the default)
+     *   random, last */
+    const char *layers, *depth_by;
+    size_t n_layers;
+    /* Width: how many are to be left of hidden channels, feed-forward neurons, query heads (as many in each group of
+     * a key/value head), key/value heads (whole groups go, with their query heads); 0: all. width_by:
+     *   minitron      the activations' mean size (the default): Muralidharan et al. 2024, §2.2
+     *   contribution  that times the weights that read them
+     *   magnitude, random
+     * repair: the weights that read what is left are fitted by least squares to give what the whole gave on the text. */
+    size_t n_embd, n_ff, n_head, n_head_kv;
+    const char *width_by;
+    bool repair;
+    /* A budget: at most so many parameters, or a fraction of them (0.25) to be taken away; met by shrinking what `axes`
+     * names ("ff", "embd", "heads", "layers": a list with commas; NULL: ff) alike, to multiples of divisor (0: 32). */
+    uint64_t max_params;
+    double ratio;
+    const char *axes;
+    size_t divisor;
+    /* Groups of key/value heads become one: n_merge_kv are left. merge_by: aligned (the default: rotated to fit each
+     * other before they are merged, Jin et al. 2024, with activations), mean (Ainslie et al. 2023) */
+    size_t n_merge_kv;
+    const char *merge_by;
+    /* Words: n_vocab tokens are left, bytes and special ones always. vocab_by: frequency in the text (the default), first */
+    size_t n_vocab;
+    const char *vocab_by;
+    /* Calibration text, and how much of it is read: tokens (0: 4096). */
+    const char *text;
+    size_t n_text, n_tokens;
+    uint64_t seed;
+    int n_threads; /* 0: one per usable core */
+    /* Called now and then; false cancels (MOTE_E_CANCELLED). May be NULL. */
+    bool (*progress)(void *ctx, const char *step, size_t done, size_t total);
+    void *progress_ctx;
+} mote_prune_opts;
+MOTE_API void mote_prune_opts_fill(mote_prune_opts *o, size_t size);
+static inline mote_prune_opts mote_prune_opts_default(void) {
+    mote_prune_opts o;
+    mote_prune_opts_fill(&o, sizeof o);
+    return o;
+}
+
+typedef struct mote_prune_report {
+    size_t size; /* set by the caller */
+    uint64_t params_from, params_to, bytes_from, bytes_to; /* of all tensors */
+    double seconds;
+    char *text, *json; /* what went, step by step, for people and for machines; one line each step */
+} mote_prune_report;
+MOTE_API void mote_prune_report_free(mote_prune_report *r);
+
+/* Errors: E_USAGE (no step, a word that is none), E_RANGE (more than there is, a budget that cannot be met),
+ * E_UNSUPPORTED (a part that this architecture cannot lose), E_FORMAT, E_IO, E_MEMORY, E_CANCELLED. Thread: any. */
+MOTE_API mote_status mote_prune(const char *in, const char *out, const mote_prune_opts *opts, mote_prune_report *report,
+                                mote_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,26 @@
+# prune: parts of a model go; the result runs; what cannot be is refused
+needs model smollm2-135m-instruct.q4_1.gguf
+$ head -c 20000 $SHARED/oracle/text/wikitext2-test.txt > text; mote prune --prune-layers 12,20-21 $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1
+> depth: 27 of 30 layers are left; gone: 12, 20, 21
+$ mote show --json out.gguf | python3 -c 'import json,sys; print(json.load(sys.stdin)["metadata"]["llama.block_count"])'
+> 27
+$ mote run -m out.gguf -p 'Hello' -n 4 --temp 0 | wc -l
+> 1
+$ mote prune --vocab 20000 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf --json | python3 -c 'import json,sys; d = json.load(sys.stdin); print(d["steps"][0]["tokens_left"], d["params_to"] < d["params_from"])'
+> 20000 True
+$ mote tokenize -m out.gguf --special --ids 'Hello world <|im_end|>' | python3 -c 'import json,sys; print(max(json.load(sys.stdin)) < 20000)'
+> True
+$ mote prune --params 1M -f text $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+! the least is
+? 1
+$ mote prune $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+! nothing to take away
+? 2
+$ mote prune --params much $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+! takes a number such as 100M
+? 2
+$ mote prune --drop-layers 2 $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+! calibration text
+? 2
+$ ls never.gguf* 2>/dev/null | wc -l
+> 0

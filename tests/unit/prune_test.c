@@ -1,0 +1,494 @@
+/* prune_test.c: what is taken out, and that nothing else changed. Logits are compared where they must be the same. */
+#include "../tiny_model.h"
+#include "compress/pruning.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+/* cmocka wants these first */
+#include <cmocka.h>
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        mote_error e_ = {0};                                                                       \
+        if ((call) == MOTE_OK) break;                                                              \
+        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
+    } while (0)
+
+static char dir[] = "/tmp/mote_prune_XXXXXX", source[64], result[64];
+static char text[6000];
+static pool *threads;
+
+/* Loads a tensor as floats; the caller frees. */
+static float *floats(const model_file *f, const char *name) {
+    const tensor_info *t = model_file_find_tensor(f, name);
+    assert_non_null(t);
+    float *x = NULL;
+    OK(prune_floats(t, &x, &e_));
+    return x;
+}
+
+/* Rows of logits after ids, exactly. */
+static void logits_of(const char *path, const int32_t *ids, size_t n, float *out, size_t *n_vocab) {
+    model *m = NULL;
+    state *s = NULL;
+    OK(model_open(&m, path, NULL, threads, &e_));
+    const state_opts so = {.n_ctx = 64, .n_seq = 1, .n_batch = 64, .k_type = QUANT_F32, .v_type = QUANT_F32, .exact = true};
+    OK(state_open(&s, m, &so, threads, &e_));
+    int32_t want[64];
+    for (size_t i = 0; i < n; i++) want[i] = (int32_t)i;
+    const model_seg seg = {.n = n};
+    *n_vocab = model_get_info(m)->n_vocab;
+    OK(model_forward(s, &(model_batch){.ids = ids, .n = n, .segs = &seg, .n_segs = 1, .want = want, .n_want = n, .logits = out}, &e_));
+    state_close(&s);
+    model_close(&m);
+}
+
+static double difference(const char *a, const char *b) {
+    static const int32_t ids[] = {1, 270, 275, 280, 265, 290, 266, 271, 284, 292};
+    static float x[10 * 600], y[10 * 600];
+    size_t nx, ny;
+    double diff = 0, all = 0;
+    logits_of(a, ids, 10, x, &nx);
+    logits_of(b, ids, 10, y, &ny);
+    assert_int_equal(nx, ny);
+    for (size_t i = 0; i < 10 * nx; i++) {
+        diff += pow((double)x[i] - (double)y[i], 2);
+        all += pow((double)x[i], 2);
+    }
+    return diff / all;
+}
+
+static mote_status pruned(const mote_prune_opts *o, mote_prune_report *r, mote_error *err) {
+    mote_prune_opts with = *o;
+    with.size = sizeof with;
+    if (!with.text) with.text = text, with.n_text = sizeof text - 1;
+    if (!with.n_threads) with.n_threads = 2;
+    return compress_prune(source, result, &with, r, err);
+}
+
+static void prune_ok(const mote_prune_opts *o) {
+    mote_prune_report r = {.size = sizeof r};
+    OK(pruned(o, &r, &e_));
+    assert_true(r.params_to < r.params_from && r.text[0]);
+    json_t *j = json_loads(r.json, 0, NULL);
+    assert_non_null(j);
+    json_decref(j);
+    compress_prune_report_free(&r);
+}
+
+static void tiny(quant_type type) { OK(tiny_model_write(source, &(tiny_opts){.type = type, .seed = 7}, &e_)); }
+
+/* ---- depth ---- */
+static void named_layers_go(void **st) {
+    (void)st;
+    tiny(QUANT_Q8_0);
+    prune_ok(&(mote_prune_opts){.layers = "0"});
+    model_file *a, *b;
+    uint32_t n;
+    OK(model_file_open(&a, source, 0, &e_));
+    OK(model_file_open(&b, result, 0, &e_));
+    OK(kv_get_u32(b, "llama.block_count", &n, 0, &e_));
+    assert_int_equal(n, 1);
+    assert_int_equal(model_file_n_tensors(a) - 9, model_file_n_tensors(b));
+    const tensor_info *x = model_file_find_tensor(a, "blk.1.ffn_down.weight"), *y = model_file_find_tensor(b, "blk.0.ffn_down.weight");
+    assert_int_equal(x->size, y->size);
+    assert_memory_equal(x->data, y->data, x->size);
+    model_file_close(&a);
+    model_file_close(&b);
+}
+
+/* A layer that adds nothing is the one that every measure finds. */
+static void a_layer_without_effect_is_found(void **st) {
+    (void)st;
+    static const char *const by[] = {"influence", "perplexity"};
+    tiny(QUANT_F32);
+    model_file *f;
+    model_edit *e;
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    static float zero[64 * 128];
+    OK(edit_put(e, STR("blk.0.attn_output.weight"), QUANT_F32, 2, (uint64_t[]){64, 64}, zero, NULL, &e_));
+    OK(edit_put(e, STR("blk.0.ffn_down.weight"), QUANT_F32, 2, (uint64_t[]){128, 64}, zero, NULL, &e_));
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    for (int i = 0; i < 2; i++) {
+        prune_ok(&(mote_prune_opts){.n_layers = 1, .depth_by = by[i], .n_tokens = 256});
+        if (i == 0) assert_true(difference(source, result) < 1e-12);
+    }
+}
+
+static void arrays_of_layers_lose_the_same_elements(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    model_file *f;
+    model_edit *e;
+    const int32_t ff[] = {128, 128}, other_array[] = {1, 2, 3};
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    OK(edit_set_kv(e, &(kv){.key = STR("llama.feed_forward_length"), .type = KV_ARRAY, .elem = KV_I32, .count = 2,
+                            .elems = (const unsigned char *)ff}, &e_));
+    OK(edit_set_kv(e, &(kv){.key = STR("llama.other"), .type = KV_ARRAY, .elem = KV_I32, .count = 3,
+                            .elems = (const unsigned char *)other_array}, &e_));
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    prune_ok(&(mote_prune_opts){.layers = "1"});
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_int_equal(model_file_find(f, "llama.feed_forward_length")->count, 1);
+    assert_int_equal(model_file_find(f, "llama.other")->count, 3);
+    model_file_close(&f);
+}
+
+/* ---- width ---- */
+/* Neurons whose output nobody reads, and heads, are found by their weights; without them nothing changes. */
+static void what_nobody_reads_goes_first(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    model_file *f;
+    model_edit *e;
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    float *down[2], *up[2];
+    for (int l = 0; l < 2; l++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "blk.%d.ffn_down.weight", l);
+        down[l] = floats(f, name);
+        for (size_t i = 0; i < 64 * 128; i++)
+            if (i % 128 % 4 == (size_t)l) down[l][i] = 0;
+        OK(edit_put(e, str_of(name), QUANT_F32, 2, (uint64_t[]){128, 64}, down[l], NULL, &e_));
+        (void)snprintf(name, sizeof name, "blk.%d.ffn_up.weight", l);
+        up[l] = floats(f, name);
+        for (size_t i = 0; i < 64 * 128; i++)
+            if (i / 64 % 4 == (size_t)l) up[l][i] = 0; /* for minitron, which asks for activations alone */
+        OK(edit_put(e, str_of(name), QUANT_F32, 2, (uint64_t[]){64, 128}, up[l], NULL, &e_));
+    }
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    static const char *const by[] = {"minitron", "contribution"};
+    for (int i = 0; i < 4; i++) {
+        prune_ok(&(mote_prune_opts){.n_ff = 96, .width_by = by[i % 2], .n_tokens = 512, .repair = i >= 2});
+        assert_true(difference(source, result) < (i < 2 ? 1e-10 : 1e-3));
+    }
+    prune_ok(&(mote_prune_opts){.n_ff = 96, .width_by = "random"});
+    assert_true(difference(source, result) > 1e-3);
+    for (int l = 0; l < 2; l++) mem_free_aligned(down[l]), mem_free_aligned(up[l]);
+}
+
+/* Every size at once: the file opens and its shapes are those of its keys (the engine checks). */
+static void all_sizes_shrink_together(void **st) {
+    (void)st;
+    tiny(QUANT_Q8_0);
+    prune_ok(&(mote_prune_opts){.n_embd = 32, .n_ff = 64, .n_head = 1, .n_tokens = 256, .n_layers = 1, .depth_by = "last", .n_vocab = 290});
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_));
+    const tensor_info *o = model_file_find_tensor(f, "blk.0.attn_output.weight");
+    assert_int_equal(o->ne[0], 32); /* one head of 32 */
+    assert_int_equal(o->ne[1], 32);
+    assert_int_equal(model_file_find(f, "llama.attention.key_length")->i, 32);
+    assert_int_equal(model_file_find_tensor(f, "token_embd.weight")->ne[1], 290);
+    assert_int_equal(o->type, QUANT_Q8_0);
+    model_file_close(&f);
+}
+
+static void the_number_of_threads_changes_nothing(void **st) {
+    (void)st;
+    tiny(QUANT_Q8_0);
+    static unsigned char *first;
+    size_t n = 0;
+    for (int i = 1; i <= 3; i++) {
+        prune_ok(&(mote_prune_opts){.n_ff = 64, .n_head = 1, .n_tokens = 512, .repair = true, .n_threads = i});
+        file_map m;
+        OK(file_open(&m, result, FILE_READ, &e_));
+        if (i == 1) {
+            first = malloc(m.n);
+            n = m.n;
+            memcpy(first, m.p, n);
+        } else {
+            assert_int_equal(n, m.n);
+            assert_memory_equal(first, m.p, n);
+        }
+        file_close(&m);
+    }
+    free(first);
+}
+
+static void budgets_are_met_or_refused(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    mote_prune_report r = {.size = sizeof r};
+    mote_error e;
+    for (int i = 0; i < 2; i++) {
+        OK(pruned(&(mote_prune_opts){.ratio = 0.2, .axes = i ? "ff,layers" : NULL, .n_tokens = 256, .depth_by = "influence", .divisor = 8}, &r, &e_));
+        assert_true(r.params_to <= (uint64_t)(0.8 * (double)r.params_from));
+        assert_true(i || r.params_to > (uint64_t)(0.75 * (double)r.params_from));
+        compress_prune_report_free(&r);
+    }
+    (void)unlink(result);
+    assert_int_equal(pruned(&(mote_prune_opts){.max_params = 1000, .n_tokens = 256}, &r, &e), MOTE_E_RANGE);
+    assert_non_null(strstr(e.message, "the least is"));
+    assert_int_equal(access(result, F_OK), -1);
+}
+
+/* Columns that are sums of others lose nothing when the others take their place. */
+static void least_squares_make_up_for_what_can_be_made_up(void **st) {
+    (void)st;
+    enum { N = 100, K = 70, T = 500, ROWS = 5 };
+    static float x[T][N], gram[N * N], w[ROWS * N], fitted[ROWS * K];
+    uint32_t keep[K];
+    rng r;
+    rng_seed(&r, 4, 4);
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < N; i++) {
+            x[t][i] = (float)rng_double(&r) - 0.5f;
+            if (i >= K) x[t][i] = 0.5f * x[t][i - K] + x[t][i - K + 1] + 0.01f * x[t][i];
+        }
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < N; i++)
+            for (int j = 0; j < N; j++) gram[i * N + j] += x[t][i] * x[t][j];
+    for (int i = 0; i < ROWS * N; i++) w[i] = (float)rng_double(&r) - 0.5f;
+    for (uint32_t i = 0; i < K; i++) keep[i] = i;
+    tiny(QUANT_F32);
+    prune p = {.pool = threads};
+    OK(model_open(&p.m, source, NULL, threads, &e_));
+    OK(prune_least_squares(&p, gram, N, keep, K, w, ROWS, fitted, &e_));
+    model_close(&p.m);
+    double cut = 0, fit = 0;
+    for (int t = 0; t < T; t++)
+        for (int o = 0; o < ROWS; o++) {
+            double y = 0, a = 0, b = 0;
+            for (int i = 0; i < N; i++) y += (double)(w[o * N + i] * x[t][i]);
+            for (int i = 0; i < K; i++) a += (double)(w[o * N + i] * x[t][i]), b += (double)(fitted[o * K + i] * x[t][i]);
+            cut += (y - a) * (y - a);
+            fit += (y - b) * (y - b);
+        }
+    assert_true(fit < 0.1 * cut);
+}
+
+/* ---- heads ---- */
+/* Two key/value heads, of which the second is the first with its pairs turned and its values mixed. */
+static void write_two_alike(float by) {
+    tiny(QUANT_F32);
+    model_file *f;
+    model_edit *e;
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    float *k[2], *v[2];
+    for (int l = 0; l < 2; l++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "blk.%d.attn_k.weight", l);
+        float *one = floats(f, name);
+        k[l] = mem_alloc_aligned(64 * 64 * sizeof(float));
+        memcpy(k[l], one, 32 * 64 * sizeof(float));
+        for (size_t i = 0; i < 16; i++) {
+            float c = by * cosf((float)i), s = by * sinf((float)i);
+            for (size_t j = 0; j < 64; j++) {
+                float a = one[2 * i * 64 + j], b = one[(2 * i + 1) * 64 + j];
+                k[l][(32 + 2 * i) * 64 + j] = c * a - s * b;
+                k[l][(33 + 2 * i) * 64 + j] = s * a + c * b;
+            }
+        }
+        OK(edit_put(e, str_of(name), QUANT_F32, 2, (uint64_t[]){64, 64}, k[l], NULL, &e_));
+        mem_free_aligned(one);
+        (void)snprintf(name, sizeof name, "blk.%d.attn_v.weight", l);
+        one = floats(f, name);
+        v[l] = mem_alloc_aligned(64 * 64 * sizeof(float));
+        memcpy(v[l], one, 32 * 64 * sizeof(float));
+        for (size_t i = 0; i < 32; i++)
+            for (size_t j = 0; j < 64; j++) v[l][(32 + i) * 64 + j] = one[(31 - i) * 64 + j] - 0.5f * one[i * 64 + j];
+        OK(edit_put(e, str_of(name), QUANT_F32, 2, (uint64_t[]){64, 64}, v[l], NULL, &e_));
+        mem_free_aligned(one);
+    }
+    OK(edit_set_u32(e, "llama.attention.head_count_kv", 2, &e_));
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    for (int l = 0; l < 2; l++) mem_free_aligned(k[l]), mem_free_aligned(v[l]);
+}
+
+static void heads_that_differ_by_a_turn_merge_without_loss(void **st) {
+    (void)st;
+    write_two_alike(0.7f);
+    prune_ok(&(mote_prune_opts){.n_merge_kv = 1, .n_tokens = 512});
+    double aligned = difference(source, result);
+    prune_ok(&(mote_prune_opts){.n_merge_kv = 1, .merge_by = "mean"});
+    double mean = difference(source, result);
+    if (!(aligned < 1e-5)) fail_msg("aligned %g, mean %g", aligned, mean);
+    assert_true(mean > 1e-3 && mean > 100 * aligned);
+    mote_prune_report r = {.size = sizeof r};
+    mote_error e;
+    assert_int_equal(pruned(&(mote_prune_opts){.n_merge_kv = 3}, &r, &e), MOTE_E_RANGE);
+}
+
+/* ---- words ---- */
+static void a_trimmed_vocabulary_takes_every_text(void **st) {
+    (void)st;
+    static const char *const hard[] = {"", " ", "  a  ", "hello world the in", "\xE6\x97\xA5\xE6\x9C\xAC \xC3\xA9", "\n\t\r", "naïve Ω 𝄞 \x01",
+                                       "<|im_start|>hello<unk>", "\xFF\xFE broken", "wor ld ello"};
+    static const char *const by[] = {"frequency", "first"};
+    tiny(QUANT_F32);
+    for (int b = 0; b < 2; b++) {
+        prune_ok(&(mote_prune_opts){.n_vocab = 280, .vocab_by = by[b]});
+        model_file *f, *src;
+        tok_vocab *v, *old;
+        OK(model_file_open(&f, result, 0, &e_));
+        OK(model_file_open(&src, source, 0, &e_));
+        OK(tok_open(&v, f, NULL, &e_));
+        OK(tok_open(&old, src, NULL, &e_));
+        assert_int_equal(tok_count(v), 280);
+        for (int r = 0; r < TOK_ROLES; r++) { /* roles are the same texts */
+            int32_t id = tok_id(v, (tok_role)r), was = tok_id(old, (tok_role)r);
+            assert_int_equal(id < 0, was < 0);
+            if (id >= 0) assert_true(str_eq(tok_text(v, id), tok_text(old, was)));
+        }
+        for (size_t i = 0; i < COUNT_OF(hard); i++) {
+            tok_ids ids = {0};
+            buf back;
+            buf_init(&back, 1024);
+            OK(tok_encode(v, str_of(hard[i]), 0, &ids, &e_));
+            OK(tok_detokenize(v, ids.p, ids.n, TOK_TRIM, &back, &e_));
+            assert_true(str_eq(buf_str(&back), str_of(hard[i])));
+            for (size_t k = 0; k < ids.n; k++) assert_true(ids.p[k] >= 0 && ids.p[k] < 280);
+            buf_free(&back);
+            tok_ids_free(&ids);
+        }
+        tok_close(&v);
+        tok_close(&old);
+        model_file_close(&f);
+        model_file_close(&src);
+    }
+}
+
+/* The rows that stay are the same: so are the logits of the tokens that stay. */
+static void tokens_that_stay_keep_their_logits(void **st) {
+    (void)st;
+    tiny(QUANT_Q8_0);
+    prune_ok(&(mote_prune_opts){.n_vocab = 290});
+    model_file *f, *src;
+    tok_vocab *v, *old;
+    OK(model_file_open(&f, result, 0, &e_));
+    OK(model_file_open(&src, source, 0, &e_));
+    OK(tok_open(&v, f, NULL, &e_));
+    OK(tok_open(&old, src, NULL, &e_));
+    int32_t ids[6], was[6], map[290];
+    static float x[6 * 600], y[6 * 600];
+    size_t nx, ny;
+    for (int32_t i = 0; i < 290; i++) {
+        map[i] = tok_find(old, tok_text(v, i));
+        assert_true(map[i] >= 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        ids[i] = 289 - 3 * i;
+        was[i] = map[ids[i]];
+    }
+    logits_of(result, ids, 6, y, &ny);
+    logits_of(source, was, 6, x, &nx);
+    for (size_t t = 0; t < 6; t++)
+        for (size_t i = 0; i < ny; i++) assert_true(fabsf(y[t * ny + i] - x[t * nx + (size_t)map[i]]) < 1e-4f);
+    tok_close(&v);
+    tok_close(&old);
+    model_file_close(&f);
+    model_file_close(&src);
+}
+
+/* ---- refusals ---- */
+static void what_cannot_be_is_refused(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    (void)unlink(result);
+    file_map before, after;
+    OK(file_open(&before, source, FILE_READ, &e_));
+    const struct {
+        mote_prune_opts o;
+        mote_status code;
+        const char *says;
+    } cases[] = {
+        {{.size = 0}, MOTE_E_USAGE, "nothing to take away"},
+        {{.layers = "0-1"}, MOTE_E_RANGE, "one must stay"},
+        {{.layers = "2"}, MOTE_E_RANGE, "layers 0 to 1"},
+        {{.layers = "x"}, MOTE_E_USAGE, "'x'"},
+        {{.layers = "1-0"}, MOTE_E_USAGE, "'1-0'"},
+        {{.n_layers = 1, .depth_by = "luck"}, MOTE_E_USAGE, "luck"},
+        {{.n_layers = 1, .text = "short", .n_text = 5}, MOTE_E_USAGE, "at least 64"},
+        {{.n_ff = 256}, MOTE_E_RANGE, "there are 128"},
+        {{.n_head = 3}, MOTE_E_RANGE, "there are 2"},
+        {{.n_embd = 65}, MOTE_E_RANGE, "there are 64"},
+        {{.n_ff = 64, .width_by = "luck"}, MOTE_E_USAGE, "luck"},
+        {{.ratio = 1.5}, MOTE_E_RANGE, "1.5"},
+        {{.ratio = 0.1, .axes = "ff,luck"}, MOTE_E_USAGE, "luck"},
+        {{.n_merge_kv = 2}, MOTE_E_RANGE, "cannot become 2"},
+        {{.n_merge_kv = 1, .merge_by = "luck"}, MOTE_E_USAGE, "luck"},
+        {{.n_vocab = 100}, MOTE_E_RANGE, "too few"},
+        {{.n_vocab = 5000}, MOTE_E_RANGE, "there are 320"},
+        {{.n_vocab = 300, .vocab_by = "luck"}, MOTE_E_USAGE, "luck"},
+        {{.layers = "0", .n_ff = 4096}, MOTE_E_RANGE, "there are 128"}, /* the first step had succeeded */
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        mote_prune_report r = {.size = sizeof r};
+        mote_error e = {0};
+        mote_status s = pruned(&cases[i].o, &r, &e);
+        if (s != cases[i].code || !strstr(e.message, cases[i].says)) fail_msg("case %zu: %s: %s", i, mote_status_name(s), e.message);
+        assert_int_equal(access(result, F_OK), -1);
+    }
+    OK(file_open(&after, source, FILE_READ, &e_));
+    assert_int_equal(before.n, after.n);
+    assert_memory_equal(before.p, after.p, before.n);
+    file_close(&before);
+    file_close(&after);
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) assert_null(strstr(e->d_name, ".tmp"));
+    if (d) closedir(d);
+}
+
+static void weights_that_are_no_numbers_are_named(void **st) {
+    (void)st;
+    OK(tiny_model_write(source, &(tiny_opts){.type = QUANT_F32, .nan_weight = true}, &e_));
+    mote_prune_report r = {.size = sizeof r};
+    mote_error e;
+    assert_int_equal(pruned(&(mote_prune_opts){.n_embd = 32, .width_by = "random"}, &r, &e), MOTE_E_FORMAT);
+    assert_non_null(strstr(e.message, "output.weight"));
+}
+
+static int setup(void **st) {
+    (void)st;
+    if (!mkdtemp(dir)) return 1;
+    (void)snprintf(source, sizeof source, "%s/source.gguf", dir);
+    (void)snprintf(result, sizeof result, "%s/result.gguf", dir);
+    static const char *const words[] = {"hello", "world", "the", "in", "or", "he", "wor", "ld", "a", "be"};
+    rng r;
+    rng_seed(&r, 1, 1);
+    for (size_t n = 0; n + 8 < sizeof text;) n += (size_t)snprintf(text + n, sizeof text - n, "%s ", words[rng_below(&r, 10)]);
+    for (size_t i = strlen(text); i + 1 < sizeof text; i++) text[i] = ' ';
+    return pool_open(&threads, 2, NULL) != MOTE_OK;
+}
+static int teardown(void **st) {
+    (void)st;
+    char command[64];
+    pool_close(&threads);
+    (void)snprintf(command, sizeof command, "rm -rf %s", dir);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(named_layers_go),
+        cmocka_unit_test(a_layer_without_effect_is_found),
+        cmocka_unit_test(arrays_of_layers_lose_the_same_elements),
+        cmocka_unit_test(what_nobody_reads_goes_first),
+        cmocka_unit_test(all_sizes_shrink_together),
+        cmocka_unit_test(the_number_of_threads_changes_nothing),
+        cmocka_unit_test(budgets_are_met_or_refused),
+        cmocka_unit_test(least_squares_make_up_for_what_can_be_made_up),
+        cmocka_unit_test(heads_that_differ_by_a_turn_merge_without_loss),
+        cmocka_unit_test(a_trimmed_vocabulary_takes_every_text),
+        cmocka_unit_test(tokens_that_stay_keep_their_logits),
+        cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(weights_that_are_no_numbers_are_named),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
