@@ -260,10 +260,44 @@ typedef struct kern_soft_back {
     float by, lse, own, scale;
 } kern_soft_back;
 
+/* An activation going back, d f(x): gx (+)= dy f'(x) · up, gup (+)= dy f(x); up NULL: 1. gx, gup: NULL where it is not wanted. */
+typedef struct kern_act_back {
+    act_fn f; /* not ACT_SWIGLU_OAI */
+    const float *x, *up, *dy;
+    float *gx, *gup;
+    size_t n;
+    bool add_x, add_up;
+} kern_act_back;
+
+/* A norm of n numbers: y = x̂ w + b, x̂ = (x - mean) r, r = 1 / sqrt(mean((x - mean)²) + eps); mean 0 unless centred. w, b may be
+ * NULL. Going back, g (+)= r (d - mean(d) - x̂ mean(d x̂)) with d = dy w, without the first mean unless centred; sums: gw += dy x̂,
+ * gb += dy, each where it is not NULL. */
+typedef struct kern_norm {
+    const float *x, *w;
+    size_t n;
+    bool centred;
+    float mean, r;
+} kern_norm;
+
+/* AdamW's update of n numbers, with g · by as gradients, in PyTorch's order of operations, each rounded:
+ * m = m + rest1 (g - m); v = v · beta2 + rest2 g g; x = x keep - size m / (sqrt(v) / bias + eps). */
+typedef struct kern_adamw {
+    float *x, *m, *v;
+    const float *g;
+    size_t n;
+    float by, keep, rest1, beta2, rest2, bias, eps, size;
+} kern_adamw;
+
 typedef struct kern_train {
     /* x[n] = exp(by · x - shift) in place; returns their sum. */
     float (*exp_scaled)(float *x, float by, float shift, size_t n);
     void (*soft_back)(const kern_soft_back *a);
+    void (*act_back)(const kern_act_back *a);
+    void (*norm)(kern_norm *a, float *y, const float *b, float eps); /* sets mean and r */
+    void (*norm_back)(const kern_norm *a, float *g, const float *dy, bool add);
+    void (*norm_sums)(const kern_norm *a, float *gw, float *gb, const float *dy);
+    void (*sum)(float *y, const float *a, const float *b, float by, size_t n); /* y = a + by · b, rounded twice */
+    void (*adamw)(const kern_adamw *a);
 } kern_train;
 
 typedef struct kern_table {

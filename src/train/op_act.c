@@ -16,53 +16,6 @@ struct acting {
     bool fresh_x, fresh_up;
 };
 
-/* f'(x[n]), n ≤ TILE. s: room for as many. */
-static void slopes(const struct kern_table *kern, act_fn f, float *d, const float *x, size_t n, float *s) {
-    switch (f) {
-    case ACT_SILU: /* σ (1 + x (1 - σ)) */
-        kern->act(ACT_SIGMOID, s, x, NULL, n);
-        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 + x[i] * (1 - s[i]));
-        return;
-    case ACT_GELU: /* Φ + x φ */
-        for (size_t i = 0; i < n; i++)
-            d[i] = 0.5f * (1 + erff(x[i] * 0.70710678f)) + x[i] * 0.39894228f * expf(-0.5f * x[i] * x[i]);
-        return;
-    case ACT_GELU_TANH:
-        for (size_t i = 0; i < n; i++) {
-            float u = 0.79788456f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
-            s[i] = u;
-        }
-        kern->act(ACT_TANH, s, s, NULL, n);
-        for (size_t i = 0; i < n; i++)
-            d[i] = 0.5f * (1 + s[i]) + 0.5f * x[i] * (1 - s[i] * s[i]) * 0.79788456f * (1 + 3 * 0.044715f * x[i] * x[i]);
-        return;
-    case ACT_RELU:
-        for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? 1 : 0;
-        return;
-    case ACT_RELU2:
-        for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? 2 * x[i] : 0;
-        return;
-    case ACT_SIGMOID:
-        kern->act(ACT_SIGMOID, s, x, NULL, n);
-        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 - s[i]);
-        return;
-    case ACT_SOFTPLUS:
-        kern->act(ACT_SIGMOID, d, x, NULL, n);
-        return;
-    case ACT_TANH:
-        kern->act(ACT_TANH, s, x, NULL, n);
-        for (size_t i = 0; i < n; i++) d[i] = 1 - s[i] * s[i];
-        return;
-    case ACT_GELU_QUICK:
-        for (size_t i = 0; i < n; i++) s[i] = 1.702f * x[i];
-        kern->act(ACT_SIGMOID, s, s, NULL, n);
-        for (size_t i = 0; i < n; i++) d[i] = s[i] * (1 + 1.702f * x[i] * (1 - s[i]));
-        return;
-    default:
-        for (size_t i = 0; i < n; i++) d[i] = 1;
-    }
-}
-
 /* gpt-oss: y = g σ(1.702 g) (u + 1), g = min(gate, 7), u = up between -7 and 7. Slopes d of the gate and e of up. */
 static void swiglu_oai_slopes(float *d, float *e, const float *gate, const float *up, size_t n) {
     const float most = 7, steep = 1.702f;
@@ -92,33 +45,12 @@ static void act_part(void *ctx, size_t from, size_t to, int ith) {
 
 static void act_back_part(void *ctx, size_t from, size_t to, int ith) {
     const struct acting *a = ctx;
-    float d[TILE], s[TILE];
     (void)ith;
-    if (a->f == ACT_SWIGLU_OAI) {
-        swiglu_oai_back(a, from, to);
-        return;
-    }
-    for (size_t i = from; i < to; i += TILE) {
-        size_t n = MIN(to - i, (size_t)TILE);
-        const float *x = a->x->x + i, *dy = a->y->g + i;
-        if (a->gx) {
-            float *g = a->gx + i;
-            slopes(a->kern, a->f, d, x, n, s);
-            if (a->up)
-                for (size_t j = 0; j < n; j++) d[j] *= a->up->x[i + j];
-            if (a->fresh_x)
-                for (size_t j = 0; j < n; j++) g[j] = d[j] * dy[j];
-            else
-                for (size_t j = 0; j < n; j++) g[j] += d[j] * dy[j];
-        }
-        if (!a->gup) continue;
-        float *g = a->gup + i;
-        a->kern->act(a->f, s, x, NULL, n);
-        if (a->fresh_up)
-            for (size_t j = 0; j < n; j++) g[j] = s[j] * dy[j];
-        else
-            for (size_t j = 0; j < n; j++) g[j] += s[j] * dy[j];
-    }
+    if (a->f == ACT_SWIGLU_OAI) swiglu_oai_back(a, from, to);
+    else
+        a->kern->train.act_back(&(kern_act_back){.f = a->f, .x = a->x->x + from, .up = a->up ? a->up->x + from : NULL, .dy = a->y->g + from,
+                                                 .gx = a->gx ? a->gx + from : NULL, .gup = a->gup ? a->gup + from : NULL, .n = to - from,
+                                                 .add_x = !a->fresh_x, .add_up = !a->fresh_up});
 }
 
 static void act_back(tape *t, void *ctx) {
@@ -145,6 +77,7 @@ var *ad_act_mul(tape *t, act_fn f, var *gate, var *up) { return gate && up ? act
 
 /* ---- sums and products: y = a · m + b · by, where m is 1, c, or a row; da = dy m, db = dy by ---- */
 struct element {
+    const struct kern_table *kern;
     enum { SUM, PRODUCT, ROW_PRODUCT, COL_PRODUCT, CAP, CLAMP } kind;
     var *a, *b, *y;
     float by;
@@ -162,10 +95,8 @@ static void element_part(void *ctx, size_t from, size_t to, int ith) {
     (void)ith;
     switch (e->kind) {
     case SUM:
-        if (!b)
-            for (size_t i = from; i < to; i++) y[i] = a[i] * by;
-        else
-            for (size_t i = from; i < to; i++) y[i] = a[i] + by * b[i];
+        if (!b) e->kern->scale(y + from, a + from, by, to - from);
+        else e->kern->train.sum(y + from, a + from, b + from, by, to - from);
         return;
     case PRODUCT:
         for (size_t i = from; i < to; i++) y[i] = a[i] * b[i];
@@ -185,16 +116,30 @@ static void element_part(void *ctx, size_t from, size_t to, int ith) {
     }
 }
 
+/* g (+)= by · dy */
+static void pass_on(const struct element *e, float *g, float by, bool fresh, size_t from, size_t to) {
+    const float *dy = e->y->g + from;
+    if (!g) return;
+    if (!fresh) e->kern->axpy(g + from, dy, by, to - from);
+    else if (by == 1) memcpy(g + from, dy, (to - from) * sizeof *g);
+    else e->kern->scale(g + from, dy, by, to - from);
+}
+
 static void element_back_part(void *ctx, size_t from, size_t to, int ith) {
     const struct element *e = ctx;
     const float *a = e->a->x, *b = e->b ? e->b->x : NULL, *dy = e->y->g;
     float *ga = e->ga, *gb = e->gb, by = e->by;
     size_t n = e->a->cols;
     (void)ith;
+    if (e->kind == SUM) {
+        pass_on(e, ga, b ? 1 : by, e->fresh_a, from, to);
+        pass_on(e, gb, by, e->fresh_b, from, to);
+        return;
+    }
     for (size_t i = from; i < to && ga; i++) {
         float d = 1;
         switch (e->kind) {
-        case SUM: d = b ? 1 : by; break;
+        case SUM: break;
         case PRODUCT: d = b[i]; break;
         case ROW_PRODUCT: d = b[i % n]; break;
         case COL_PRODUCT: d = b[i / n]; break;
@@ -203,8 +148,7 @@ static void element_back_part(void *ctx, size_t from, size_t to, int ith) {
         }
         put(ga, i, d * dy[i], e->fresh_a);
     }
-    if (e->kind == SUM || e->kind == PRODUCT)
-        for (size_t i = from; i < to && gb; i++) put(gb, i, (e->kind == SUM ? by : a[i]) * dy[i], e->fresh_b);
+    for (size_t i = from; e->kind == PRODUCT && i < to && gb; i++) put(gb, i, a[i] * dy[i], e->fresh_b);
 }
 
 /* d of the column: sums over each row. */
@@ -242,6 +186,7 @@ static void element_back(tape *t, void *ctx) {
 }
 
 static var *element(tape *t, struct element e) {
+    e.kern = tape_kern(t);
     e.y = tape_var(t, e.a->rows, e.a->cols, e.a->wants || (e.b && e.b->wants));
     if (!e.y) return NULL;
     tape_for(t, e.a->rows * e.a->cols, STEP, element_part, &e);

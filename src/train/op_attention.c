@@ -255,21 +255,20 @@ static void back_unit(const struct visit *v, size_t unit, struct room *r) {
 }
 
 /* The sums over the heads of a group, rows [from, to). */
-static void gather_heads(float *g, const float *heads, size_t from, size_t to, size_t n_kv, size_t group, size_t dim, bool fresh) {
-    for (size_t r = from; r < to; r++)
-        for (size_t kv = 0; kv < n_kv; kv++) {
-            float *to_row = g + (r * n_kv + kv) * dim;
-            const float *head = heads + (r * n_kv + kv) * group * dim;
-            for (size_t e = 0; e < group; e++, head += dim)
-                for (size_t i = 0; i < dim; i++) to_row[i] = fresh && e == 0 ? head[i] : to_row[i] + head[i];
-        }
+static void gather_heads(const struct attending *a, float *g, const float *heads, size_t from, size_t to, size_t dim, bool fresh) {
+    const size_t n_kv = a->o.n_head_kv, group = a->o.n_head / n_kv;
+    for (size_t r = from * n_kv; r < to * n_kv; r++) {
+        const float *head = heads + r * group * dim;
+        for (size_t e = 0; e < group; e++, head += dim)
+            if (fresh && e == 0) memcpy(g + r * dim, head, dim * sizeof *g);
+            else a->kern->axpy(g + r * dim, head, 1, dim);
+    }
 }
 static void gather_part(void *ctx, size_t from, size_t to, int ith) {
     const struct attending *a = ctx;
-    const ad_attn *o = &a->o;
     (void)ith;
-    if (a->hk) gather_heads(a->gk, a->hk, from, to, o->n_head_kv, o->n_head / o->n_head_kv, o->dim_k, a->fresh_k);
-    if (a->hv) gather_heads(a->gv, a->hv, from, to, o->n_head_kv, o->n_head / o->n_head_kv, o->dim_v, a->fresh_v);
+    if (a->hk) gather_heads(a, a->gk, a->hk, from, to, a->o.dim_k, a->fresh_k);
+    if (a->hv) gather_heads(a, a->gv, a->hv, from, to, a->o.dim_v, a->fresh_v);
 }
 
 /* d sink_h = -Σ_i p_i,sink (dy_i · y_i) */

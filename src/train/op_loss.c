@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_FLOATS = 8 << 20 /* of logits */ };
+enum { CHUNK_FLOATS = 32 << 20 /* of logits */ };
 
 struct losing {
     const struct kern_table *kern;

@@ -5,9 +5,10 @@
 #include "train/ops.h"
 
 #include <assert.h>
-#include <math.h>
+#include <string.h>
 
 struct norming {
+    const struct kern_table *kern;
     var *x, *w, *b, *y;
     size_t width, groups; /* per row */
     float eps;
@@ -17,45 +18,32 @@ struct norming {
     bool fresh_x, fresh_w, fresh_b;
 };
 
+/* Group i of all. */
+static kern_norm group_of(const struct norming *a, size_t i) {
+    const float *w = a->w ? a->w->x : NULL;
+    if (w && a->w->cols > a->width) w += i % a->groups * a->width;
+    return (kern_norm){.x = a->x->x + i * a->width, .w = w, .n = a->width, .centred = a->centred, .mean = a->mean[i], .r = a->r[i]};
+}
+
 static void norm_part(void *ctx, size_t from, size_t to, int ith) {
     const struct norming *a = ctx;
-    size_t n = a->width;
     (void)ith;
     for (size_t i = from; i < to; i++) {
-        const float *x = a->x->x + i * n, *w = a->w ? a->w->x : NULL, *b = a->b ? a->b->x : NULL;
-        float *y = a->y->x + i * n;
-        if (w && a->w->cols > n) w += i % a->groups * n;
-        if (b && a->b->cols > n) b += i % a->groups * n;
-        double sum = 0, squares = 0;
-        for (size_t j = 0; a->centred && j < n; j++) sum += (double)x[j];
-        float mean = (float)(sum / (double)n);
-        for (size_t j = 0; j < n; j++) squares += (double)((x[j] - mean) * (x[j] - mean));
-        float r = 1 / sqrtf((float)(squares / (double)n) + a->eps);
-        for (size_t j = 0; j < n; j++) y[j] = (x[j] - mean) * r * (w ? w[j] : 1) + (b ? b[j] : 0);
-        a->mean[i] = mean;
-        a->r[i] = r;
+        const float *b = a->b ? a->b->x : NULL;
+        if (b && a->b->cols > a->width) b += i % a->groups * a->width;
+        kern_norm k = group_of(a, i);
+        a->kern->train.norm(&k, a->y->x + i * a->width, b, a->eps);
+        a->mean[i] = k.mean;
+        a->r[i] = k.r;
     }
 }
 
 static void norm_back_x(void *ctx, size_t from, size_t to, int ith) {
     const struct norming *a = ctx;
-    size_t n = a->width;
     (void)ith;
     for (size_t i = from; i < to; i++) {
-        const float *x = a->x->x + i * n, *w = a->w ? a->w->x : NULL, *dy = a->y->g + i * n;
-        float *g = a->gx + i * n, mean = a->mean[i], r = a->r[i];
-        if (w && a->w->cols > n) w += i % a->groups * n;
-        double dot = 0, sum = 0;
-        for (size_t j = 0; j < n; j++) {
-            float d = w ? dy[j] * w[j] : dy[j];
-            dot += (double)(d * (x[j] - mean) * r);
-            sum += (double)d;
-        }
-        float by = (float)(dot / (double)n), off = a->centred ? (float)(sum / (double)n) : 0;
-        for (size_t j = 0; j < n; j++) {
-            float d = r * ((w ? dy[j] * w[j] : dy[j]) - off - (x[j] - mean) * r * by);
-            g[j] = a->fresh_x ? d : g[j] + d;
-        }
+        const kern_norm k = group_of(a, i);
+        a->kern->train.norm_back(&k, a->gx + i * a->width, a->y->g + i * a->width, !a->fresh_x);
     }
 }
 
@@ -63,19 +51,17 @@ static void norm_back_x(void *ctx, size_t from, size_t to, int ith) {
 static void norm_back_w(void *ctx, size_t from, size_t to, int ith) {
     const struct norming *a = ctx;
     const var *w = a->w;
-    size_t n = a->width, all = a->x->rows * a->groups, per = w->cols > n ? a->groups : 1;
+    const size_t n = a->width, all = a->x->rows * a->groups, per = w->cols > n ? a->groups : 1;
     (void)ith;
-    for (size_t j = from; j < to; j++) {
-        if (a->gw && a->fresh_w) a->gw[j] = 0;
-        if (a->gb && a->fresh_b) a->gb[j] = 0;
-    }
+    if (a->gw && a->fresh_w) memset(a->gw + from, 0, (to - from) * sizeof(float));
+    if (a->gb && a->fresh_b) memset(a->gb + from, 0, (to - from) * sizeof(float));
     for (size_t i = 0; i < all; i++) {
-        size_t base = i % per * n, lo = MAX(from, base), hi = MIN(to, base + n);
-        const float *x = a->x->x + i * n, *dy = a->y->g + i * n;
-        for (size_t j = lo; j < hi; j++) {
-            if (a->gw) a->gw[j] += dy[j - base] * (x[j - base] - a->mean[i]) * a->r[i];
-            if (a->gb) a->gb[j] += dy[j - base];
-        }
+        const size_t base = i % per * n, lo = MAX(from, base), hi = MIN(to, base + n);
+        if (lo >= hi) continue;
+        kern_norm k = group_of(a, i);
+        k.x += lo - base;
+        k.n = hi - lo;
+        a->kern->train.norm_sums(&k, a->gw ? a->gw + lo : NULL, a->gb ? a->gb + lo : NULL, a->y->g + i * n + (lo - base));
     }
 }
 
@@ -91,6 +77,7 @@ static void norm_back(tape *t, void *ctx) {
 
 static var *normed(tape *t, struct norming a) {
     var *x = a.x;
+    a.kern = tape_kern(t);
     assert(x->cols % a.width == 0 && (!a.w || a.w->cols == a.width || a.w->cols == x->cols));
     a.groups = x->cols / a.width;
     a.y = tape_var(t, x->rows, x->cols, x->wants || (a.w && a.w->wants) || (a.b && a.b->wants));

@@ -1,5 +1,7 @@
 #include "train/optim_int.h"
 
+#include "tensor/tensor.h"
+
 #include <math.h>
 #include <stdio.h>
 
@@ -8,6 +10,7 @@ enum { NORM_CHUNK = 1 << 16, BITS8_FROM = 4096 /* smaller tensors keep 32 bits *
 struct optim {
     optim_opts o;
     pool *pool;
+    const struct kern_table *kern;
     optim_slot *slots;
     size_t n;
     muon *muon;
@@ -87,6 +90,7 @@ mote_status optim_open(optim **out, const optim_opts *opts, const train_param *p
     if (!o || !(o->slots = MEM_NEW_N(optim_slot, n))) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     o->o = checked;
     o->pool = p;
+    o->kern = k;
     o->n = n;
     optim_code_init(&o->up, false);
     optim_code_init(&o->both, true);
@@ -201,25 +205,17 @@ const train_param *optim_bad_value(optim *o) {
 }
 
 /* ---- the step ---- */
+/* Loshchilov and Hutter 2019, algorithm 2; step: what is the same for all blocks. */
 struct adam {
     const optim *o;
     const optim_slot *s;
-    float keep;                     /* 1 - lr · decay */
-    float beta1_rest, beta2, beta2_rest; /* 1 - beta1, beta2, 1 - beta2 */
-    float bias2, eps, size;         /* sqrt(1 - beta2^t); lr / (1 - beta1^t) */
-    float g_scale;
+    kern_adamw step;
 };
 
-/* Loshchilov and Hutter 2019, algorithm 2, in PyTorch's order of operations. n a multiple of 4, but for the last block of a tensor. */
-static void adam_block(const struct adam *a, float *restrict x, const float *restrict g, float *restrict m, float *restrict v, size_t n) {
-    const float keep = a->keep, rest1 = a->beta1_rest, beta2 = a->beta2, rest2 = a->beta2_rest, bias2 = a->bias2, eps = a->eps,
-                size = a->size, scale = a->g_scale;
-    for (size_t i = 0; i < n; i++) {
-        float gi = g[i] * scale;
-        m[i] = m[i] + rest1 * (gi - m[i]);
-        v[i] = v[i] * beta2 + rest2 * gi * gi;
-        x[i] = x[i] * keep - size * m[i] / (sqrtf(v[i]) / bias2 + eps);
-    }
+static void adam_block(const struct adam *a, float *x, const float *g, float *m, float *v, size_t n) {
+    kern_adamw k = a->step;
+    k.x = x, k.g = g, k.m = m, k.v = v, k.n = n;
+    a->o->kern->train.adamw(&k);
 }
 
 static void adam_part(void *arg, int ith, int nth) {
@@ -231,9 +227,7 @@ static void adam_part(void *arg, int ith, int nth) {
     pool_share(s->n, OPTIM_BLOCK, ith, nth, &from, &to);
     if (!s->bits8) {
         float *m = s->m, *v = s->v;
-        size_t at = from;
-        for (; at + OPTIM_BLOCK <= to; at += OPTIM_BLOCK) adam_block(a, x + at, g + at, m + at, v + at, OPTIM_BLOCK);
-        adam_block(a, x + at, g + at, m + at, v + at, to - at);
+        adam_block(a, x + from, g + from, m + from, v + from, to - from);
         return;
     }
     float m[OPTIM_BLOCK], v[OPTIM_BLOCK], *m_max = s->m, *v_max = s->v;
@@ -250,9 +244,10 @@ static void adam_part(void *arg, int ith, int nth) {
 
 static void adam_step(optim *o, optim_slot *s, uint64_t t, double lr, float grad_scale) {
     double n = (double)t + 1;
-    struct adam a = {.o = o, .s = s, .keep = (float)(1 - lr * (s->p.decay ? o->o.decay : 0)), .beta1_rest = (float)(1 - o->o.beta1),
-        .beta2 = (float)o->o.beta2, .beta2_rest = (float)(1 - o->o.beta2), .bias2 = (float)sqrt(1 - pow(o->o.beta2, n)),
-        .eps = (float)o->o.eps, .size = (float)(lr / (1 - pow(o->o.beta1, n))), .g_scale = grad_scale};
+    struct adam a = {.o = o, .s = s};
+    a.step = (kern_adamw){.by = grad_scale, .keep = (float)(1 - lr * (s->p.decay ? o->o.decay : 0)), .rest1 = (float)(1 - o->o.beta1),
+                          .beta2 = (float)o->o.beta2, .rest2 = (float)(1 - o->o.beta2), .bias = (float)sqrt(1 - pow(o->o.beta2, n)),
+                          .eps = (float)o->o.eps, .size = (float)(lr / (1 - pow(o->o.beta1, n)))};
     pool_run(o->pool, adam_part, &a);
 }
 

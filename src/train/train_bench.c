@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "train/net_int.h"
+#include "train/trainer.h"
 
 #include <math.h>
 
@@ -14,6 +15,8 @@ struct bench {
     int32_t *ids, *targets, *pos;
     uint32_t *start;
     ad_seqs s;
+    optim *o;
+    uint64_t done;
 };
 
 static mote_status make_rows(struct bench *b, const train_bench_opts *o, mote_error *err) {
@@ -73,9 +76,21 @@ static mote_status step(struct bench *b, train_bench_sample *s, mote_error *err)
     tape_back(b->t, l, 1);
     TRY(tape_status(b->t, err));
     const uint64_t back = clock_ns();
+    optim_step(b->o, b->done++, 1, 1);
     *s = (train_bench_sample){.forward_ns = forward - began, .back_ns = back - forward, .update_ns = clock_ns() - back, .loss = (double)*l->x};
     if (!isfinite(s->loss)) FAIL(err, MOTE_E_OUTPUT, "the loss is not a finite number");
     return MOTE_OK;
+}
+
+/* A rate so small that the weights stay where they are, whatever the gradients. */
+static mote_status make_optim(struct bench *b, pool *p, const struct kern_table *k, mote_error *err) {
+    const size_t n = trainer_net_params(b->n, false, NULL, 0);
+    train_param *params = MEM_NEW_N(train_param, n ? n : 1);
+    if (!params) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    (void)trainer_net_params(b->n, false, params, n);
+    const mote_status s = optim_open(&b->o, &(optim_opts){.kind = OPTIM_ADAMW, .lr = 1e-9, .decay = 0.1}, params, n, p, k, err);
+    mem_free(params);
+    return s;
 }
 
 mote_status train_bench(const model *m, pool *p, const struct kern_table *k, const train_bench_opts *o, train_bench_sample *samples,
@@ -86,6 +101,7 @@ mote_status train_bench(const model *m, pool *p, const struct kern_table *k, con
     TRYG(s, net_open(&b.n, m, p, &(net_opts){.checkpoint = o->checkpoint}, err));
     TRYG(s, tape_open(&b.t, &(tape_opts){.pool = p, .kern = k, .prec = o->prec}, err));
     TRYG(s, make_rows(&b, o, err));
+    TRYG(s, make_optim(&b, p, k, err));
     for (size_t i = 0; i < net_n_params(b.n); i++) {
         const param *q = net_param(b.n, i);
         result->n_params += q->v.rows * q->v.cols;
@@ -102,6 +118,7 @@ out:
     mem_free(b.targets);
     mem_free(b.pos);
     mem_free(b.start);
+    optim_close(&b.o);
     tape_close(&b.t);
     net_close(&b.n);
     return s;

@@ -53,6 +53,7 @@ static inline v16 v_fma(v16 x, v16 y, v16 z) { EACH(vfmaq_f32(z.q[i], x.q[i], y.
 /* the second where the first is not less (greater), so also where either is NaN */
 static inline v16 v_min(v16 x, v16 y) { EACH(vbslq_f32(vcltq_f32(x.q[i], y.q[i]), x.q[i], y.q[i])); }
 static inline v16 v_max(v16 x, v16 y) { EACH(vbslq_f32(vcgtq_f32(x.q[i], y.q[i]), x.q[i], y.q[i])); }
+static inline v16 v_sqrt(v16 x) { EACH(vsqrtq_f32(x.q[i])); }
 static inline v16 v_neg(v16 x) { EACH(vnegq_f32(x.q[i])); }
 static inline v16 v_abs(v16 x) { EACH(vabsq_f32(x.q[i])); }
 static inline v16 v_round(v16 x) { EACH(vrndnq_f32(x.q[i])); }

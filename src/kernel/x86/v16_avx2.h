@@ -57,6 +57,7 @@ EACH(v_max, _mm256_max_ps)
 static inline v16 v_fma(v16 x, v16 y, v16 z) {
     return v_of(_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b));
 }
+static inline v16 v_sqrt(v16 x) { return v_of(_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)); }
 static inline v16 v_neg(v16 x) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return v_of(_mm256_xor_ps(x.a, sign), _mm256_xor_ps(x.b, sign));

@@ -1,7 +1,7 @@
 /* v16_avx512.h: sixteen floats in one register. Every ISA's header defines for float_tmpl.h and fmul_tmpl.h:
  *   TILE_ROWS, TILE_VECTORS   register tile of kern_tile: rows (at most 6) × vectors
  *   FMUL_ROWS, FMUL_TOKENS    register tile of the float products
- *   v_load, v_store, v_set1, v_add, v_sub, v_mul, v_div, v_fma(a, b, c) = a b + c, v_neg, v_abs, v_round (to even)
+ *   v_load, v_store, v_set1, v_add, v_sub, v_mul, v_div, v_fma(a, b, c) = a b + c, v_sqrt, v_neg, v_abs, v_round (to even)
  *   v_load_n(p, n), v_store_n(p, n, v)  the first n lanes only, when n < 16; the rest of a loaded vector is 0
  *   v_first(v, n)             v with 0 from lane n on
  *   v_min, v_max              the second operand where either is NaN
@@ -50,6 +50,7 @@ static inline v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
 static inline v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
 static inline v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+static inline v16 v_sqrt(v16 a) { return _mm512_sqrt_ps(a); }
 static inline v16 v_neg(v16 a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f)); }
 static inline v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
 static inline v16 v_round(v16 a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
