@@ -11,6 +11,7 @@ if(NOT MOTE_KERNELS_ONLY)
   pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
   pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
   pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+  pkg_check_modules(MPI IMPORTED_TARGET ompi-c) # wanted, not needed: several processes that train together
   pkg_check_modules(EDIT REQUIRED IMPORTED_TARGET libedit)
 endif()
 set(MOTE_PC_PkgConfig::JANSSON jansson)

@@ -196,6 +196,7 @@ void data_close(data **out) {
     *out = NULL;
 }
 
+data_kind data_source_kind(const data *d, size_t source) { return d->files[source].kind; }
 size_t data_n_items(const data *d) { return d->n_items; }
 const char *data_digest(const data *d) { return d->digest; }
 void data_progress(data *d, double share) { d->progress = share; }

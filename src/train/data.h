@@ -80,6 +80,7 @@ mote_status data_open(data **out, const data_opts *o, mote_error *err);
 void data_close(data **d);
 data_stats data_get_stats(const data *d, size_t source); /* source ≥ n_sources: sums */
 size_t data_n_items(const data *d);
+data_kind data_source_kind(const data *d, size_t source); /* never DATA_AUTO */
 /* One digest over the files' hashes and the options that matter: equal digests, equal steps. */
 const char *data_digest(const data *d);
 /* Names the first file whose size or time has changed since data_open: MOTE_E_MISMATCH. data_step calls it. */

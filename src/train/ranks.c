@@ -6,6 +6,7 @@
 struct ranks {
     void *library;
     const ranks_module *m;
+    bool left;
 };
 
 mote_status ranks_open(ranks **out, const char *module, mote_error *err) {
@@ -36,9 +37,13 @@ out:
 
 void ranks_close(ranks **r) {
     if (!*r) return;
-    if ((*r)->m) (*r)->m->end(); /* the library stays: MPI's threads may outlive MPI_Finalize */
+    if ((*r)->m && !(*r)->left) (*r)->m->end(); /* the library stays: MPI's threads may outlive MPI_Finalize */
     mem_free(*r);
     *r = NULL;
+}
+
+void ranks_leave(ranks *r) {
+    if (r) r->left = true;
 }
 
 int ranks_rank(const ranks *r) { return r && r->m ? r->m->rank() : 0; }

@@ -1,7 +1,7 @@
 /* ranks.h: processes that train one model together, each on its part of a step's rows.
  *
  * With one process nothing is sent. More come through MPI (Message Passing Interface), where the program was built with it and was started by
- * mpirun; docs/adr says why it is a module that is opened at run time. */
+ * mpirun; docs/adr/0009-mpi-is-a-module.md says why it is a module that is opened at run time. */
 #ifndef MOTE_TRAIN_RANKS_H
 #define MOTE_TRAIN_RANKS_H
 
@@ -12,6 +12,8 @@ typedef struct ranks ranks;
  * does not start). */
 mote_status ranks_open(ranks **out, const char *module, mote_error *err);
 void ranks_close(ranks **r);
+/* This process failed: ranks_close will not wait for the others, and mpirun ends them when this one exits. */
+void ranks_leave(ranks *r);
 int ranks_rank(const ranks *r); /* 0 … size - 1; NULL r: 0 */
 int ranks_size(const ranks *r); /* NULL r: 1 */
 /* x becomes the sum over all processes, the same bits in each. */

@@ -272,7 +272,9 @@ static mote_status finish(job *j, mote_error *err) {
         type = (int)f->type;
     } else if (!j->o->model) type = QUANT_BF16;
     if (j->o->settings.ema > 0) trainer_swap_ema(j->trainer);
-    mote_status s = train_write_net(j->net, j->file, type, NULL, j->o->out, err);
+    bool no_chat = !j->o->model;
+    for (size_t i = 0; i < j->o->n_data; i++) no_chat &= data_source_kind(j->data, i) != DATA_CHAT;
+    mote_status s = train_write_net(j->net, j->file, type, no_chat, j->o->out, err);
     if (j->o->settings.ema > 0) trainer_swap_ema(j->trainer);
     TRY(s);
     if (!j->log) return MOTE_OK;
@@ -352,6 +354,7 @@ mote_status train_model(const mote_train_options *options, mote_train_report *re
     s = train(j, &t, err);
     if (report) *report = j->report;
 out:
+    if (s != MOTE_OK) ranks_leave(j->machine.ranks);
     job_close(j);
     return s;
 }

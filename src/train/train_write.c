@@ -11,7 +11,7 @@ static quant_type type_of(const tensor_info *t, int wanted) {
     return t->ne[0] % quant_get(wanted)->block == 0 ? (quant_type)wanted : QUANT_F16;
 }
 
-mote_status train_write_net(net *n, const model_file *file, int type, const char *name, const char *path, mote_error *err) {
+mote_status train_write_net(net *n, const model_file *file, int type, bool no_chat, const char *path, mote_error *err) {
     model_edit *e;
     TRY(edit_open(&e, file, err));
     mote_status s = MOTE_OK;
@@ -19,7 +19,7 @@ mote_status train_write_net(net *n, const model_file *file, int type, const char
         const param *p = net_param(n, i);
         if (p->trained) TRYG(s, edit_put(e, p->info->name, type_of(p->info, type), p->info->n_dims, p->info->ne, p->v.x, NULL, err));
     }
-    if (name) TRYG(s, edit_set_str(e, "general.name", str_of(name), err));
+    if (no_chat && model_file_find(file, "tokenizer.chat_template")) TRYG(s, edit_drop_kv(e, "tokenizer.chat_template", err));
     if (model_file_find(file, "mote.train.new")) TRYG(s, edit_drop_kv(e, "mote.train.new", err));
     s = edit_write(e, path, err);
 out:
