@@ -41,6 +41,7 @@
 #include "mote/prepare.h"
 #include "mote/engine.h"
 #include "mote/eval.h"
+#include "mote/finetune.h"
 #include "mote/generate.h"
 #include "mote/guard.h"
 #include "mote/prune.h"
