@@ -47,6 +47,17 @@ typedef struct mote_prune_opts {
     /* Words: n_vocab tokens are left, bytes and special ones always. vocab_by: frequency in the text (the default), first */
     size_t n_vocab;
     const char *vocab_by;
+    /* Attention in layers `window_layers` ("3-20"; NULL: all but the first and the last) sees `window` keys: metadata of
+     * llama-like models, which mote runs with as small a cache for them. */
+    size_t window;
+    const char *window_layers;
+    /* A dense feed-forward becomes this many experts, all alike, of which two are used:
+     * a start for training (Komatsuzaki et al. 2023, sparse upcycling), the same logits until then. */
+    size_t upcycle;
+    /* Layers of one range share their tensors ("10-11,14-16"): mote's own form of file. share_by: lora (the default: their mean,
+     * and for each what is best of rank share_rank (0: 32) on top), first (the first one's alone) */
+    const char *share, *share_by;
+    size_t share_rank;
     /* Calibration text, and how much of it is read: tokens (0: 4096). */
     const char *text;
     size_t n_text, n_tokens;

@@ -9,8 +9,8 @@
 #include <string.h>
 
 struct prune_options {
-    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file;
-    int64_t drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
+    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers;
+    int64_t share_rank, window, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio;
     bool repair, json;
 };
@@ -35,6 +35,12 @@ const cli_option prune_options[] = {
     OPT_CHOICE(S, merge_by, "merge-by", NULL, "aligned|mean", "how: turned to fit each other first, or their plain mean"),
     OPT_INT(S, vocab, "vocab", NULL, "N", 0, 1 << 24, "N tokens are left of the vocabulary"),
     OPT_CHOICE(S, vocab_by, "vocab-by", NULL, "frequency|first", "which: the most frequent of the text, or the first"),
+    OPT_INT(S, window, "window", NULL, "N", 0, 1 << 24, "attention sees N keys in the layers of --window-layers"),
+    OPT_STR(S, window_layers, "window-layers", NULL, "LIST", "those layers (default: all but the first and the last)"),
+    OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
+    OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
+    OPT_INT(S, share_rank, "share-rank", NULL, "N", 0, 4096, "rank of what each layer adds to the shared tensors (default 32)"),
+    OPT_CHOICE(S, share_by, "share-by", NULL, "lora|first", "their mean and an addition for each; the first layer's tensors as they are"),
     OPT_INT(S, tokens, "calib-tokens", NULL, "N", 0, 1 << 28, "read at most N tokens of the text (default 4096; vocabulary: all)"),
     OPT_INT(S, seed, "seed", "s", "N", 0, 9e15, "seed of random choices"),
     OPT_INT(S, threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),
@@ -48,6 +54,7 @@ const cli_example prune_examples[] = {
     {"mote prune --ratio 0.25 --repair -f text.txt in.gguf out.gguf", "a quarter smaller: neurons go, the weights behind them make up for it"},
     {"mote prune --params 100M --axes ff,layers -f text.txt in.gguf out.gguf", "at most 100 million parameters, from both"},
     {"mote prune --merge-kv 1 -f text.txt in.gguf out.gguf", "to multi-query attention: a KV cache of one head"},
+    {"mote prune --share 10-11,14-15 --share-rank 64 -f text.txt in.gguf out.gguf", "two blocks serve four layers, each with an addition of its own"},
     {"mote prune --vocab 16000 -f text.txt in.gguf out.gguf", "a tokenizer and embeddings of 16000 tokens"},
     {0},
 };
@@ -100,6 +107,8 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.n_embd = (size_t)o.embd, q.n_ff = (size_t)o.ff, q.n_head = (size_t)o.heads, q.n_head_kv = (size_t)o.kv_heads;
     q.width_by = o.width_by, q.repair = o.repair, q.ratio = o.ratio, q.axes = o.axes, q.divisor = (size_t)o.divisor;
     q.n_merge_kv = (size_t)o.merge_kv, q.merge_by = o.merge_by, q.n_vocab = (size_t)o.vocab, q.vocab_by = o.vocab_by;
+    q.window = (size_t)o.window, q.window_layers = o.window_layers, q.upcycle = (size_t)o.upcycle;
+    q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;
     q.progress = on_progress, q.progress_ctx = &p;
     mote_prune_report report = {.size = sizeof report};

@@ -142,9 +142,16 @@ out:
 
 static mote_status check_result(chain *c, const char *path, mote_error *err) {
     model *m = NULL;
+    model_file *stored = NULL;
+    file_map map;
+    TRY(file_open(&map, path, FILE_MAP, err));
+    mote_status s = gguf_parse(&stored, map.p, map.n, err); /* as it lies there: what is shared counts once */
+    if (s == MOTE_OK) c->r->params_to = count_params(stored, &c->r->bytes_to);
+    model_file_close(&stored);
+    file_close(&map);
+    TRY(s);
     TRY(model_open(&m, path, NULL, c->pool, err));
-    c->r->params_to = count_params(model_get_file(m), &c->r->bytes_to);
-    mote_status s = c->o->n_vocab && c->o->n_text ? check_tokenizer(c, model_get_file(m), err) : MOTE_OK;
+    s = c->o->n_vocab && c->o->n_text ? check_tokenizer(c, model_get_file(m), err) : MOTE_OK;
     model_close(&m);
     return s;
 }
@@ -170,6 +177,9 @@ static size_t list_steps(const mote_prune_opts *o, step *out, size_t n) {
     if (width || (*axes && strcmp(axes, "layers") != 0)) out[n++] = (step){"width", prune_width};
     if (o->n_merge_kv) out[n++] = (step){"merge_kv", prune_merge_kv};
     if (o->n_vocab) out[n++] = (step){"vocab", prune_vocab};
+    if (o->window) out[n++] = (step){"window", prune_window_layers};
+    if (o->upcycle) out[n++] = (step){"upcycle", prune_upcycle};
+    if (o->share) out[n++] = (step){"share", prune_share};
     return n;
 }
 

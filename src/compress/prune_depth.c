@@ -5,8 +5,8 @@
 
 enum { CANDIDATES = 8 }; /* layers tried again in each later round of a search */
 
-/* "20,21" or "4-7,9" into gone[n]. */
-static mote_status parse_list(const char *text, bool *gone, size_t n, size_t *count, mote_error *err) {
+mote_status prune_parse_layers(const char *text, uint32_t *marked, size_t n, size_t *count, mote_error *err) {
+    uint32_t range = 0;
     *count = 0;
     for (const char *at = text; *at;) {
         uint64_t from, to;
@@ -18,9 +18,10 @@ static mote_status parse_list(const char *text, bool *gone, size_t n, size_t *co
         if (dash != SIZE_MAX) good = good && str_to_u64(str_sub(item, dash + 1, len - dash - 1), &to);
         if (!good || from > to) FAIL(err, MOTE_E_USAGE, "'%.*s' is no layer or range of layers, as in 20,21 or 4-7", STR_ARG(item));
         if (to >= n) FAIL(err, MOTE_E_RANGE, "layer %llu: the model has layers 0 to %zu", (unsigned long long)to, n - 1);
+        range++;
         for (; from <= to; from++) {
-            *count += !gone[from];
-            gone[from] = true;
+            *count += !marked[from];
+            marked[from] = range;
         }
         at += len + (at[len] == ',');
     }
@@ -248,13 +249,16 @@ static mote_status write_depth(prune *p, const bool *gone, mote_error *err) {
 mote_status prune_depth(prune *p, mote_error *err) {
     size_t n = p->m->hp.n_layer, k = p->o->n_layers, listed = 0;
     bool *gone;
+    uint32_t *marked;
     TRY(prune_alloc(p, n, sizeof *gone, &gone, err));
+    TRY(prune_alloc(p, n, sizeof *marked, &marked, err));
     if (!p->o->layers && !k) { /* a budget */
         prune_sizes s = prune_sizes_of(p);
         TRY(prune_budget(p, &s, err));
         k = n - s.n_layer;
     }
-    if (p->o->layers) TRY(parse_list(p->o->layers, gone, n, &listed, err));
+    if (p->o->layers) TRY(prune_parse_layers(p->o->layers, marked, n, &listed, err));
+    for (size_t i = 0; i < n; i++) gone[i] = marked[i] != 0;
     if (listed + k >= n) FAIL(err, MOTE_E_RANGE, "%zu layers cannot be taken from %zu: one must stay", listed + k, n);
     if (k && listed) FAIL(err, MOTE_E_USAGE, "name the layers, or how many; not both");
     if (k) TRY(choose(p, k, gone, err));

@@ -118,6 +118,11 @@ mote_status prune_depth(prune *p, mote_error *err);   /* prune_depth.c */
 mote_status prune_width(prune *p, mote_error *err);   /* prune_width.c */
 mote_status prune_merge_kv(prune *p, mote_error *err); /* prune_merge.c */
 mote_status prune_vocab(prune *p, mote_error *err);   /* prune_vocab.c */
+mote_status prune_share(prune *p, mote_error *err);   /* prune_share.c */
+mote_status prune_window_layers(prune *p, mote_error *err); /* prune_swap.c */
+mote_status prune_upcycle(prune *p, mote_error *err); /* prune_swap.c */
+/* "20,21" or "4-7,9" into marked[n]: 1 for the first range, 2 for the second, …. */
+mote_status prune_parse_layers(const char *text, uint32_t *marked, size_t n, size_t *count, mote_error *err);
 
 /* Per-layer arrays of the metadata get the elements of the layers that stay: keep[n], ascending. */
 mote_status prune_layer_arrays(prune *p, const uint32_t *keep, size_t n, mote_error *err);

@@ -70,15 +70,18 @@ static mote_status pruned(const mote_prune_opts *o, mote_prune_report *r, mote_e
     return compress_prune(source, result, &with, r, err);
 }
 
-static void prune_ok(const mote_prune_opts *o) {
+static void prune_and(const mote_prune_opts *o, bool smaller) {
     mote_prune_report r = {.size = sizeof r};
     OK(pruned(o, &r, &e_));
-    assert_true(r.params_to < r.params_from && r.text[0]);
+    assert_true((!smaller || r.params_to < r.params_from) && r.text[0]);
     json_t *j = json_loads(r.json, 0, NULL);
     assert_non_null(j);
     json_decref(j);
     compress_prune_report_free(&r);
 }
+
+static void prune_ok(const mote_prune_opts *o) { prune_and(o, true); }
+static void prune_ok_same(const mote_prune_opts *o) { prune_and(o, false); }
 
 static void tiny(quant_type type) { OK(tiny_model_write(source, &(tiny_opts){.type = type, .seed = 7}, &e_)); }
 
@@ -396,6 +399,118 @@ static void tokens_that_stay_keep_their_logits(void **st) {
     model_file_close(&src);
 }
 
+/* ---- sharing ---- */
+/* Layer 1's matrices are layer 0's and something of rank 2. */
+static void write_alike(void) {
+    static const char *const names[] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
+    float *x[COUNT_OF(names)];
+    model_file *f;
+    model_edit *e;
+    tiny(QUANT_F32);
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    for (size_t k = 0; k < COUNT_OF(names); k++) {
+        char from[64], to[64];
+        (void)snprintf(from, sizeof from, "blk.0.%s.weight", names[k]);
+        (void)snprintf(to, sizeof to, "blk.1.%s.weight", names[k]);
+        const tensor_info *t = model_file_find_tensor(f, from);
+        x[k] = floats(f, from);
+        for (size_t i = 0; i < t->ne[0] * t->ne[1]; i++) {
+            float row = (float)(i / t->ne[0]), col = (float)(i % t->ne[0]);
+            x[k][i] += 0.1f * sinf(row) * cosf(col) + 0.05f * cosf(2 * row) * sinf(3 * col);
+        }
+        OK(edit_put(e, str_of(to), QUANT_F32, 2, t->ne, x[k], NULL, &e_));
+    }
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    for (size_t k = 0; k < COUNT_OF(names); k++) mem_free_aligned(x[k]);
+}
+
+static void layers_share_a_block_and_add_to_it(void **st) {
+    (void)st;
+    write_alike();
+    prune_ok(&(mote_prune_opts){.share = "0-1", .share_rank = 4, .n_tokens = 256});
+    double with = difference(source, result);
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_)); /* every layer has tensors again, and nothing else is seen of it */
+    assert_null(model_file_find(f, "mote.share.layers"));
+    assert_null(model_file_find_tensor(f, "blk.0.attn_q.weight.share_a"));
+    assert_non_null(model_file_find_tensor(f, "blk.1.ffn_down.weight"));
+    model_edit *e;
+    char whole[80];
+    (void)snprintf(whole, sizeof whole, "%s/whole.gguf", dir);
+    OK(edit_open(&e, f, &e_));
+    OK(edit_write(e, whole, &e_)); /* the form that others read */
+    edit_close(&e);
+    model_file_close(&f);
+    assert_true(difference(result, whole) < 1e-20);
+    prune_ok(&(mote_prune_opts){.share = "0-1", .share_by = "first"});
+    double first = difference(source, result);
+    assert_true(with < 1e-5);
+    assert_true(first > 1e-3 && first > 100 * with);
+    OK(model_file_open(&f, result, 0, &e_));
+    const tensor_info *a = model_file_find_tensor(f, "blk.0.attn_q.weight"), *b = model_file_find_tensor(f, "blk.1.attn_q.weight");
+    assert_ptr_equal(a->data, b->data); /* the same bytes */
+    assert_ptr_not_equal(model_file_find_tensor(f, "blk.0.attn_norm.weight")->data, model_file_find_tensor(f, "blk.1.attn_norm.weight")->data);
+    model_file_close(&f);
+}
+
+/* Maps and halves that lie. */
+static void shared_files_that_lie_are_refused(void **st) {
+    (void)st;
+    static const int32_t maps[][2] = {{0, 2}, {0, -1}, {1, 0}, {1, 1}};
+    static const float x[64 * 8];
+    for (size_t i = 0; i < COUNT_OF(maps) + 3; i++) {
+        tiny(QUANT_F32);
+        model_file *f;
+        model_edit *e;
+        mote_error err = {0};
+        OK(model_file_open(&f, source, 0, &e_));
+        OK(edit_open(&e, f, &e_));
+        static const int32_t good[2] = {0, 0};
+        const int32_t *map = i < COUNT_OF(maps) ? maps[i] : good;
+        OK(edit_set_kv(e, &(kv){.key = STR("mote.share.layers"), .type = KV_ARRAY, .elem = KV_I32, .count = 2, .elems = (const unsigned char *)map}, &e_));
+        if (i == 4) OK(edit_put(e, STR("blk.1.attn_q.weight.share_a"), QUANT_F32, 2, (uint64_t[]){64, 8}, x, NULL, &e_));
+        if (i >= 5) {
+            OK(edit_put(e, STR("blk.0.attn_q.weight.share_a"), QUANT_F32, 2, (uint64_t[]){i == 5 ? 32 : 64, 8}, x, NULL, &e_));
+            OK(edit_put(e, STR("blk.0.attn_q.weight.share_b"), QUANT_F32, 2, (uint64_t[]){i == 5 ? 8 : 4, 64}, x, NULL, &e_));
+        }
+        if (i == 3) OK(edit_drop(e, STR("blk.1.attn_q.weight"), &e_)); /* its own source lacks it */
+        OK(edit_write(e, result, &e_));
+        edit_close(&e);
+        model_file_close(&f);
+        model *m = NULL;
+        mote_status s = model_open(&m, result, NULL, threads, &err);
+        if (s == MOTE_OK || !err.message[0]) fail_msg("case %zu was taken", i);
+    }
+}
+
+/* ---- other ways of working ---- */
+static void windows_hide_what_lies_behind(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.window = 16, .window_layers = "1"});
+    assert_true(difference(source, result) < 1e-12); /* ten tokens fit */
+    prune_ok_same(&(mote_prune_opts){.window = 4, .window_layers = "1"});
+    assert_true(difference(source, result) > 1e-4);
+    mote_prune_report r = {.size = sizeof r};
+    mote_error e;
+    assert_int_equal(pruned(&(mote_prune_opts){.window = 4, .window_layers = "7"}, &r, &e), MOTE_E_RANGE);
+}
+
+static void equal_experts_are_the_dense_model(void **st) {
+    (void)st;
+    tiny(QUANT_Q8_0);
+    prune_ok_same(&(mote_prune_opts){.upcycle = 4});
+    assert_true(difference(source, result) < 1e-9);
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_int_equal(model_file_find_tensor(f, "blk.1.ffn_up_exps.weight")->ne[2], 4);
+    assert_null(model_file_find_tensor(f, "blk.1.ffn_up.weight"));
+    model_file_close(&f);
+}
+
 /* ---- refusals ---- */
 static void what_cannot_be_is_refused(void **st) {
     (void)st;
@@ -487,6 +602,10 @@ int main(void) {
         cmocka_unit_test(heads_that_differ_by_a_turn_merge_without_loss),
         cmocka_unit_test(a_trimmed_vocabulary_takes_every_text),
         cmocka_unit_test(tokens_that_stay_keep_their_logits),
+        cmocka_unit_test(layers_share_a_block_and_add_to_it),
+        cmocka_unit_test(shared_files_that_lie_are_refused),
+        cmocka_unit_test(windows_hide_what_lies_behind),
+        cmocka_unit_test(equal_experts_are_the_dense_model),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),
     };
