@@ -1,0 +1,161 @@
+/* make_recipe.c: the recipe as it is written, checked key by key before anything runs. */
+#include "compress/maker.h"
+
+#include "base/yaml.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What is known of commands; any other is run with the `args` it is given. */
+static const make_command commands[] = {
+    {"imatrix", MAKE_SIDE},
+    {"quantize", MAKE_MODEL | MAKE_IN_OUT},
+    {"sparsify", MAKE_MODEL | MAKE_IN_OUT},
+    {"prune", MAKE_MODEL | MAKE_IN_OUT},
+    {"convert", MAKE_MODEL | MAKE_IN_OUT},
+    {"train", MAKE_MODEL | MAKE_TRAINS},
+    {"distill", MAKE_MODEL | MAKE_TRAINS},
+    {"finetune", MAKE_MODEL | MAKE_TRAINS},
+    {"eval", 0},
+    {"perplexity", 0},
+    {"bench", 0},
+};
+static const make_command other = {"", 0};
+
+static bool unit(str s, const char *const *names, const double *factors, size_t n, double *out) {
+    size_t k = 0;
+    while (k < s.n && (strchr("0123456789.eE+", s.p[k]) && s.p[k])) k++;
+    double v;
+    while (k && (s.p[k - 1] | 32) == 'e') k--;
+    if (!str_to_double(str_sub(s, 0, k), &v) || !(v > 0)) return false;
+    while (k < s.n && s.p[k] == ' ') k++;
+    str name = str_sub(s, k, s.n - k);
+    for (size_t i = 0; i < n; i++)
+        if (str_is(name, names[i])) return *out = v * factors[i], true;
+    return false;
+}
+
+bool make_bytes(const json_t *v, uint64_t *out) {
+    static const char *const names[] = {"", "B", "kB", "KB", "MB", "GB", "KiB", "MiB", "GiB", "k", "M", "G"};
+    static const double factors[] = {1, 1, 1e3, 1e3, 1e6, 1e9, 1024, 1048576, 1073741824, 1e3, 1e6, 1e9};
+    double x;
+    if (json_is_number(v)) x = json_number_value(v);
+    else if (!json_is_string(v) || !unit((str){json_string_value(v), json_string_length(v)}, names, factors, COUNT_OF(names), &x)) return false;
+    if (!(x >= 1 && x < 1e18)) return false;
+    *out = (uint64_t)x;
+    return true;
+}
+
+bool make_seconds(const json_t *v, double *out) {
+    static const char *const names[] = {"", "s", "min", "m", "h", "d"};
+    static const double factors[] = {1, 1, 60, 60, 3600, 86400};
+    if (json_is_number(v)) *out = json_number_value(v);
+    else if (!json_is_string(v) || !unit((str){json_string_value(v), json_string_length(v)}, names, factors, COUNT_OF(names), out)) return false;
+    return *out > 0 && *out < 1e10;
+}
+
+/* A path of the recipe: beside it, unless absolute or not there but here. */
+static bool place(const maker *m, str given, char out[MAKE_PATH_MAX]) {
+    int n = given.n && given.p[0] == '/' ? snprintf(out, MAKE_PATH_MAX, "%.*s", (int)given.n, given.p)
+                                         : snprintf(out, MAKE_PATH_MAX, "%s%.*s", m->dir, (int)given.n, given.p);
+    return n > 0 && n < MAKE_PATH_MAX;
+}
+
+static mote_status known_keys(const json_t *v, const char *where, const char *const *keys, mote_error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)v, key, value) {
+        size_t i = 0;
+        while (keys[i] && strcmp(keys[i], key) != 0) i++;
+        if (!keys[i]) FAIL(err, MOTE_E_FORMAT, "%s: unknown key '%.60s'", where, key);
+    }
+    return MOTE_OK;
+}
+
+static mote_status read_model(maker *m, mote_error *err) {
+    str name = json_get_str(m->recipe, "model"), out = m->o->out ? str_of(m->o->out) : json_get_str(m->recipe, "out");
+    if (!name.n) FAIL(err, MOTE_E_FORMAT, "%s: no 'model'", m->recipe_path);
+    if (!out.n) FAIL(err, MOTE_E_FORMAT, "%s: no 'out', the file to make", m->recipe_path);
+    if (!place(m, name, m->source)) FAIL(err, MOTE_E_FORMAT, "%s: 'model' is too long", m->recipe_path);
+    if (access(m->source, R_OK) != 0) {
+        char *found = m->o->find_model ? m->o->find_model(m->o->ctx, name.p) : NULL;
+        if (!found) FAIL(err, MOTE_E_NOT_FOUND, "%s: model '%.200s' is neither a file nor a known name", m->recipe_path, name.p);
+        (void)snprintf(m->source, sizeof m->source, "%s", found);
+        free(found);
+    }
+    if (m->o->out) (void)snprintf(m->out, sizeof m->out, "%s", m->o->out);
+    else if (!place(m, out, m->out)) FAIL(err, MOTE_E_FORMAT, "%s: 'out' is too long", m->recipe_path);
+    struct stat a, b;
+    if (stat(m->source, &a) == 0 && stat(m->out, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        FAIL(err, MOTE_E_USAGE, "%s: 'out' is the source model itself, which is never written", m->out);
+    int n = m->o->work ? snprintf(m->work, sizeof m->work, "%s", m->o->work) : snprintf(m->work, sizeof m->work, "%s.make", m->out);
+    if (n >= (int)sizeof m->work - 100) FAIL(err, MOTE_E_USAGE, "the path of the work folder is too long");
+    return MOTE_OK;
+}
+
+static mote_status read_gate(maker *m, mote_error *err) {
+    static const char *const gate_keys[] = {"perplexity-ratio", "kld", "top", NULL}, *const eval_keys[] = {"text", "chunks", "ctx", NULL};
+    const json_t *gate = json_object_get(m->recipe, "gate"), *eval = json_object_get(m->recipe, "eval");
+    if (gate && !json_is_object(gate)) FAIL(err, MOTE_E_FORMAT, "%s: 'gate' is a map: {perplexity-ratio: 1.2}", m->recipe_path);
+    if (eval && !json_is_object(eval)) FAIL(err, MOTE_E_FORMAT, "%s: 'eval' is a map: {text: FILE, chunks: 16}", m->recipe_path);
+    if (gate) TRY(known_keys(gate, "gate", gate_keys, err));
+    if (eval) TRY(known_keys(eval, "eval", eval_keys, err));
+    m->gate_ratio = json_get_num(gate, "perplexity-ratio", 0);
+    m->gate_kld = json_get_num(gate, "kld", 0);
+    m->gate_top = json_get_num(gate, "top", 0);
+    if (gate && !(m->gate_ratio > 0) && !(m->gate_kld > 0) && !(m->gate_top > 0)) FAIL(err, MOTE_E_FORMAT, "%s: the gate has no positive bound", m->recipe_path);
+    int64_t chunks = json_get_int(eval, "chunks", 8), ctx = json_get_int(eval, "ctx", 512);
+    if (chunks < 1 || chunks > 100000 || ctx < 16 || ctx > 1 << 20) FAIL(err, MOTE_E_FORMAT, "%s: eval: %lld windows of %lld tokens", m->recipe_path, (long long)chunks, (long long)ctx);
+    m->eval_chunks = (size_t)chunks;
+    m->eval_ctx = (size_t)ctx;
+    str text = json_get_str(eval, "text");
+    if (text.n && (!place(m, text, m->eval_text) || access(m->eval_text, R_OK) != 0)) FAIL(err, MOTE_E_NOT_FOUND, "%s: eval: no file %.200s", m->recipe_path, text.p);
+    if (m->o->no_eval && gate) FAIL(err, MOTE_E_USAGE, "the recipe has a gate, which needs the evaluation");
+    return MOTE_OK;
+}
+
+mote_status make_read(maker *m, mote_error *err) {
+    static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", NULL};
+    TRY(yaml_read(&m->recipe, m->recipe_path, err));
+    if (!json_is_object(m->recipe)) FAIL(err, MOTE_E_FORMAT, "%s: a recipe is a map with model, out and stages", m->recipe_path);
+    TRY(known_keys(m->recipe, m->recipe_path, keys, err));
+    const char *slash = strrchr(m->recipe_path, '/');
+    (void)snprintf(m->dir, sizeof m->dir, "%.*s", slash ? (int)(slash + 1 - m->recipe_path) : 0, m->recipe_path);
+    TRY(read_model(m, err));
+    TRY(read_gate(m, err));
+    const json_t *target = json_object_get(m->recipe, "target"), *time = json_object_get(m->recipe, "time");
+    if (target && !make_bytes(target, &m->target)) FAIL(err, MOTE_E_FORMAT, "%s: 'target' is a size like 40MB", m->recipe_path);
+    if (time && !make_seconds(time, &m->time)) FAIL(err, MOTE_E_FORMAT, "%s: 'time' is a time like 90s, 20min or 2h", m->recipe_path);
+    const json_t *stages = json_object_get(m->recipe, "stages");
+    if (!json_is_array(stages) || !json_array_size(stages)) FAIL(err, MOTE_E_FORMAT, "%s: 'stages' is a list of commands", m->recipe_path);
+    if (json_array_size(stages) > MOTE_MAKE_STAGES_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages", m->recipe_path, MOTE_MAKE_STAGES_MAX);
+    for (size_t i = 0; i < json_array_size(stages); i++) {
+        const make_command *c;
+        const json_t *options;
+        TRY(make_stage_of(m, i, &c, &options, err));
+    }
+    return MOTE_OK;
+}
+
+size_t make_n_stages(const maker *m) { return json_array_size(json_object_get(m->recipe, "stages")); }
+
+mote_status make_stage_of(const maker *m, size_t i, const make_command **command, const json_t **options, mote_error *err) {
+    const json_t *s = json_array_get(json_object_get(m->recipe, "stages"), i);
+    const char *name = NULL;
+    *options = NULL;
+    if (json_is_string(s)) name = json_string_value(s);
+    else if (json_is_object(s) && json_object_size(s) == 1) {
+        void *it = json_object_iter((json_t *)(uintptr_t)s);
+        name = json_object_iter_key(it);
+        *options = json_object_iter_value(it);
+        if (json_is_null(*options)) *options = NULL;
+    }
+    if (!name || !name[0] || (*options && !json_is_object(*options)))
+        FAIL(err, MOTE_E_FORMAT, "%s: stage %zu is neither 'command' nor 'command: {option: value}'", m->recipe_path, i + 1);
+    if (strlen(name) >= sizeof m->r->stages->name || strcspn(name, "/ \t") != strlen(name) || name[0] == '-') FAIL(err, MOTE_E_FORMAT, "%s: stage %zu: '%.60s' is no command", m->recipe_path, i + 1, name);
+    *command = &other;
+    for (size_t k = 0; k < COUNT_OF(commands); k++)
+        if (strcmp(commands[k].name, name) == 0) *command = &commands[k];
+    return MOTE_OK;
+}

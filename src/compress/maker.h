@@ -1,0 +1,80 @@
+/* maker.h: the insides of mote_make (include/mote/make.h).
+ *
+ * Invariants
+ *   - WORK/KEY/ holds a stage's output; it counts when WORK/KEY/done.json is there, which is written last.
+ *   - A key is made of contents, not of paths or times, so that a moved folder still fits and a changed file does not.
+ *   - Plans (types under the byte budget, steps under the time budget) are measured once and kept in WORK/plan.json under the
+ *     key of what they were measured on: going on does not change them. */
+#ifndef MOTE_COMPRESS_MAKER_H
+#define MOTE_COMPRESS_MAKER_H
+
+#include "base/base.h"
+#include "mote/make.h"
+#include "run/run.h"
+
+#define MAKE_ARGS_MAX 256
+#define MAKE_PATH_MAX 4096
+
+enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8 }; /* a stage's command: trains; gives a model; gives a file; IN OUT are arguments */
+
+typedef struct make_command {
+    const char *name;
+    int flags;
+} make_command;
+
+typedef struct maker {
+    const mote_make_options *o;
+    mote_make_report *r;
+    mote_error *err;
+    json_t *recipe, *plan;
+    const char *recipe_path;
+    char dir[MAKE_PATH_MAX];  /* of the recipe */
+    char work[MAKE_PATH_MAX], source[MAKE_PATH_MAX], out[MAKE_PATH_MAX];
+    char model[MAKE_PATH_MAX];   /* what the last stage that makes one has made */
+    char imatrix[MAKE_PATH_MAX]; /* "" without */
+    uint64_t target;             /* bytes; 0: none */
+    double time;                 /* seconds; 0: none */
+    uint64_t began_ns;
+    arena mem;                   /* arguments */
+    json_t *hashes;              /* path -> "size mtime sha256", of this call */
+    /* measuring */
+    char eval_text[MAKE_PATH_MAX]; /* "": the calibration text */
+    size_t eval_chunks, eval_ctx;
+    mote_engine *engine;
+    double gate_ratio, gate_kld, gate_top; /* 0: none */
+} maker;
+
+typedef struct make_args {
+    const char *v[MAKE_ARGS_MAX];
+    size_t n;
+} make_args;
+
+/* make_recipe.c */
+mote_status make_read(maker *m, mote_error *err);
+/* "40MB", "1.5 GB", 1000 -> bytes (powers of 1000); "90s", "20min", "2h" -> seconds. */
+bool make_bytes(const json_t *v, uint64_t *out);
+bool make_seconds(const json_t *v, double *out);
+/* The command and options of stage i. *options: an object, borrowed, or NULL. */
+mote_status make_stage_of(const maker *m, size_t i, const make_command **command, const json_t **options, mote_error *err);
+size_t make_n_stages(const maker *m);
+
+/* make_plan.c */
+/* "auto": a type, and types of tensors, that fit the byte budget, as arguments. */
+mote_status make_plan_types(maker *m, make_args *a, mote_error *err);
+/* Steps that fit the time that is left for stage i, found by trying a few; key: what they are kept under. */
+mote_status make_plan_steps(maker *m, size_t stage, const make_args *a, const char *key, make_args *out, mote_error *err);
+
+/* make_run.c */
+mote_status make_recipe(const char *recipe, const mote_make_options *o, mote_make_report *report, mote_error *err);
+mote_status make_all(maker *m, mote_error *err);
+mote_status make_hash(maker *m, const char *path, char hex[SHA256_HEX], mote_error *err);
+mote_status make_save_json(const char *path, const json_t *v, mote_error *err);
+mote_status make_put(maker *m, make_args *a, const char *text, mote_error *err); /* copies */
+
+/* make_measure.c */
+mote_status make_measure(maker *m, const char *model, mote_make_stage *out, mote_error *err);
+
+/* make_report.c */
+mote_status make_report(maker *m, mote_error *err);
+
+#endif

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""make_test.py MOTE: recipes: nothing twice, budgets, the gate, kill -9 within and between stages."""
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+MOTE = os.path.abspath(sys.argv[1])
+
+
+def run(*args, code=0, says=None):
+    done = subprocess.run([MOTE, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == code, f"{args}: exit {done.returncode}, expected {code}\n{done.stdout}{done.stderr}"
+    assert says is None or says in done.stderr, f"{args}: '{says}' is not in: {done.stderr}"
+    return done.stdout
+
+
+def digest(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def recipe(text, name="r.yaml"):
+    pathlib.Path(name).write_text("model: base.gguf\nout: small.gguf\n" + text, encoding="utf-8")
+    return name
+
+
+def kept(report):
+    return [s["kept"] for s in report["stages"]]
+
+
+def make_base():
+    lines = [f"The {a} fox number {n} saw the {b} dog and ran over the hill to the {a} river.\n" for n in range(60) for a, b in (("quick", "lazy"), ("old", "small"), ("red", "brown"))]
+    pathlib.Path("text.txt").write_text("".join(lines), encoding="utf-8")
+    run("train", "--depth", "1", "--width", "64", "--vocab", "320", "-f", "text.txt", "-o", "base.gguf", "--steps", "3", "--batch", "2", "--ctx-size", "64", "--output-type", "f32", "--dir", "base.run")
+
+
+EVAL = "eval: {text: text.txt, chunks: 4, ctx: 64}\n"
+
+
+def nothing_is_done_twice():
+    before = digest("base.gguf")
+    r = recipe(EVAL + "gate: {perplexity-ratio: 2}\nstages:\n  - imatrix: {chunks: 2, ctx-size: 64, file: text.txt}\n  - quantize: {type: Q8_0}\n")
+    first = json.loads(run("make", r, "--json"))
+    assert first["passed"] and kept(first) == [False, False] and pathlib.Path("small.gguf").stat().st_size == first["bytes"], first
+    assert 0.5 < first["perplexity"] / first["perplexity_from"] < 1.5 and first["same_top"] > 0.8, first
+    for name in ("report.md", "report.json", "bits.svg", "quality.svg"):
+        assert (pathlib.Path(first["report"]).parent / name).stat().st_size > 100, name
+    result = digest("small.gguf")
+    assert kept(json.loads(run("make", r, "--json"))) == [True, True]
+    # an option of the second stage changes the second stage alone; the content of a file everything that reads it
+    changed = recipe(EVAL + "stages:\n  - imatrix: {chunks: 2, ctx-size: 64, file: text.txt}\n  - quantize: {type: Q4_0}\n", "changed.yaml")
+    assert kept(json.loads(run("make", changed, "--json"))) == [True, False]
+    os.utime("text.txt")
+    assert kept(json.loads(run("make", r, "--json"))) == [True, True]
+    with open("text.txt", "a", encoding="utf-8") as f:
+        f.write("One more line for the text.\n")
+    assert kept(json.loads(run("make", r, "--json"))) == [False, True] or kept(json.loads(run("make", r, "--json"))) == [True, True]
+    assert digest("base.gguf") == before, "the source was touched"
+    assert digest("small.gguf") == result or pathlib.Path("small.gguf").stat().st_size == first["bytes"]
+
+
+def budgets_and_gates():
+    before = digest("small.gguf")
+    size = pathlib.Path("base.gguf").stat().st_size
+    run("make", recipe(EVAL + "target: 2kB\nstages: [{quantize: {type: auto}}]\n"), code=1, says="cannot be met")
+    run("make", recipe(EVAL + f"target: {size // 2}\nstages: [{{quantize: {{type: F16, pure: true}}}}]\n"), code=1, says="the target is")
+    run("make", recipe(EVAL + "gate: {perplexity-ratio: 0.01}\nstages: [{quantize: {type: Q4_0}}]\n"), code=3, says="nothing was replaced")
+    run("make", recipe(EVAL + "time: 0.001s\ndata: text.txt\nstages: [{train: {batch: 1, ctx-size: 64}}]\n"), code=1, says="is not enough")
+    run("make", recipe("gate: {perplexity-ratio: 2}\nstages: [{quantize: {type: Q4_0}}]\n"), "--no-eval", code=2, says="gate")
+    assert digest("small.gguf") == before, "a failed run replaced the model"
+    half = size * 45 // 100
+    report = json.loads(run("make", recipe(EVAL + f"target: {half}\nstages: [{{quantize: {{type: auto}}}}]\n"), "--json"))
+    assert report["bytes"] <= half, report
+
+
+def faults_are_named():
+    for text, says in [("stages: []\n", "'stages' is a list"), ("stages: [{quantize: 4}]\n", "stage 1"), ("stages: [quantize]\n", "needs a type"), ("color: red\nstages: [imatrix]\n", "unknown key 'color'"),
+                       ("target: heavy\nstages: [imatrix]\n", "'target'"), ("time: soon\nstages: [imatrix]\n", "'time'"), ("gate: {kld: 0}\nstages: [imatrix]\n", "no positive bound"),
+                       ("eval: {text: none.txt}\nstages: [imatrix]\n", "none.txt"), ("stages: [{quantize: {type: auto}}]\n", "needs a target")]:
+        done = subprocess.run([MOTE, "make", recipe(text)], capture_output=True, text=True, check=False)
+        assert done.returncode in (1, 2, 4) and says in done.stderr, f"{text}: {done.returncode} {done.stderr}"
+    pathlib.Path("own.yaml").write_text("model: base.gguf\nout: base.gguf\nstages: [{quantize: {type: Q4_0}}]\n", encoding="utf-8")
+    run("make", "own.yaml", code=2, says="source model itself")
+    run("make", recipe(EVAL + "stages: [{quantize: {type: Q4_0, color: red}}]\n"), code=2, says="log.txt")
+
+
+TRAIN = EVAL + "data: text.txt\nstages:\n  - train: {steps: 300, batch: 1, ctx-size: 64, save-every: 5, lr: 1e-3}\n  - quantize: {type: Q8_0}\n"
+
+
+def killed_and_going_on():
+    r = recipe(TRAIN)
+    run("make", r, "-o", "whole.gguf", "-w", "whole.make")
+    child = subprocess.Popen([MOTE, "make", r, "-o", "cut.gguf", "-w", "cut.make"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline, steps = time.time() + 60, 0
+    while time.time() < deadline and child.poll() is None and steps < 12:
+        steps = sum(log.read_bytes().count(b"\n") for log in pathlib.Path("cut.make").glob("train-*/out.gguf.run/log.jsonl"))
+        time.sleep(0.002)
+    assert child.poll() is None, "the run was over before it could be killed"
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not pathlib.Path("cut.gguf").exists()
+    report = json.loads(run("make", r, "-o", "cut.gguf", "-w", "cut.make", "--json"))
+    assert kept(report)[1] is False
+    assert digest("cut.gguf") == digest("whole.gguf"), "a run that was killed ends elsewhere"
+    # between stages: the second stage's result is lost, the first is kept
+    for path in pathlib.Path("cut.make").glob("quantize-*/done.json"):
+        path.unlink()
+    assert kept(json.loads(run("make", r, "-o", "cut.gguf", "-w", "cut.make", "--json"))) == [True, False]
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["HOME"] = folder
+        make_base()
+        for test in (nothing_is_done_twice, budgets_and_gates, faults_are_named, killed_and_going_on):
+            test()
+            print(f"ok {test.__name__}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
