@@ -40,6 +40,7 @@
 #include "mote/convert.h"
 #include "mote/make.h"
 #include "mote/prepare.h"
+#include "mote/distill.h"
 #include "mote/engine.h"
 #include "mote/eval.h"
 #include "mote/finetune.h"

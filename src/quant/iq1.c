@@ -1,7 +1,9 @@
 /* iq1.c: IQ1_S and IQ1_M: groups of eight weights are one of 2048 vectors of trits, moved by an eighth up or
  * down: y = scale (trit ± 1/8). */
-#include "quant/quant_int.h"
+#include "quant/book.h"
+#include "quant/fit.h"
 
+#include <math.h>
 #include <string.h>
 
 static void group(float *y, uint64_t grid, float delta, float scale) {
@@ -40,5 +42,228 @@ static void decode_iq1_m(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(IQ1_S, "iq1_s", decode_iq1_s, NULL);
-QUANT_FORMAT(IQ1_M, "iq1_m", decode_iq1_m, NULL);
+/* ---- encoding ----
+ * Of eight trits 31 % of all combinations are in the codebook. So the nearest trits are made first; where they are not in it,
+ * those weights whose second choice costs least take it, in all combinations of six, and the cheapest that is in it wins. */
+enum { CODES = 6561 /* 3^8 */, TURNED = 6, IQ1_ROUNDS = 2 };
+#define DELTA 0.125f
+
+/* Where each combination of trits (the first in the lowest place, as 0, 1, 2) is in the codebook, plus 1; 0: nowhere. */
+static void open_places(uint16_t places[CODES]) {
+    memset(places, 0, CODES * sizeof *places);
+    for (int e = 0; e < 2048; e++) {
+        int code = 0;
+        for (int j = 7; j >= 0; j--) code = 3 * code + (int8_t)(quant_iq1_grid[e] >> 8 * j & 255) + 1;
+        places[code] = (uint16_t)(e + 1);
+    }
+}
+
+/* What stands for eight weights under one scale and shift. */
+typedef struct eight {
+    int index;
+    float err; /* Σ w (x - y)² */
+} eight;
+
+static int trit_of(float z) { return z > 0.5f ? 1 : z < -0.5f ? -1 : 0; }
+
+static float level_of(int index, int j, float shift) { return (float)(int8_t)(quant_iq1_grid[index] >> 8 * j & 255) + shift; }
+
+/* No cheap turn leads into the codebook: all of it is looked through. */
+static void search_all(const float *x, const float *w, float s, float shift, eight *r) {
+    *r = (eight){.err = INFINITY};
+    for (int e = 0; e < 2048; e++) {
+        float err = 0;
+        for (int j = 0; j < 8; j++) {
+            float miss = x[j] - s * level_of(e, j, shift);
+            err += w[j] * miss * miss;
+        }
+        if (err < r->err) *r = (eight){e, err};
+    }
+}
+
+static void fit_eight(const uint16_t places[CODES], const float *x, const float *w, float s, float shift, eight *r) {
+    static const int power[8] = {1, 3, 9, 27, 81, 243, 729, 2187};
+    float cost[8], sum[1 << TURNED], inv = 1 / s, base = 0;
+    int step[8], order[8], code[1 << TURNED], all = 0;
+    for (int j = 0; j < 8; j++) {
+        float z = x[j] * inv - shift;
+        int first = trit_of(z), second = first ? 0 : z >= 0 ? 1 : -1;
+        float e = z - (float)first, f = z - (float)second;
+        base += w[j] * e * e;
+        all += (first + 1) * power[j];
+        step[j] = (second - first) * power[j];
+        cost[j] = w[j] * (f * f - e * e);
+        int at = j; /* insertion: cheapest first */
+        for (; at > 0 && cost[order[at - 1]] > cost[j]; at--) order[at] = order[at - 1];
+        order[at] = j;
+    }
+    if (places[all]) {
+        *r = (eight){places[all] - 1, s * s * base};
+        return;
+    }
+    int best = -1;
+    sum[0] = 0;
+    code[0] = all;
+    for (int i = 0; i < TURNED; i++) {
+        for (int k = 0; k < 1 << i; k++) {
+            int t = k | 1 << i;
+            sum[t] = sum[k] + cost[order[i]];
+            code[t] = code[k] + step[order[i]];
+            if (places[code[t]] && (best < 0 || sum[t] < sum[best])) best = t;
+        }
+    }
+    if (best >= 0) *r = (eight){places[code[best]] - 1, s * s * (base + sum[best])};
+    else search_all(x, w, s, shift, r);
+}
+
+/* Both shifts are tried for `run` groups together: in IQ1_S four share one, in IQ1_M each has its own. */
+typedef struct iq1_choice {
+    float d, err, a, b;
+    uint16_t half;
+    uint8_t scale[16];
+    uint16_t index[32];
+    bool minus[32]; /* of each group: its shift */
+} iq1_choice;
+
+static float fit_run(const uint16_t places[CODES], const float *x, const float *w, int run, float s, eight *out, bool *minus) {
+    eight r[2][4];
+    float err[2] = {0, 0};
+    for (int side = 0; side < 2; side++) {
+        for (int g = 0; g < run; g++) {
+            fit_eight(places, x + 8 * g, w + 8 * g, s, side ? -DELTA : DELTA, &r[side][g]);
+            err[side] += r[side][g].err;
+        }
+    }
+    int side = err[1] < err[0];
+    memcpy(out, r[side], (size_t)run * sizeof *out);
+    for (int g = 0; g < run; g++) minus[g] = side;
+    return err[side];
+}
+
+static float fit_sub(const uint16_t places[CODES], const float *x, const float *w, int size, int run, float s, eight *out, bool *minus) {
+    float err = 0;
+    for (int g = 0; g < size / 8; g += run) err += fit_run(places, x + 8 * g, w + 8 * g, run, s, out + g, minus + g);
+    return err;
+}
+
+/* The error of a sub-block when every combination of trits could be had: near enough to find scales. */
+static float free_error(const float *x, const float *w, int size, int run, float s) {
+    typedef float v4f __attribute__((vector_size(16), aligned(4), may_alias));
+    typedef int32_t v4i __attribute__((vector_size(16), aligned(4), may_alias));
+    float err = 0, inv = 1 / s;
+    for (int g = 0; g < size; g += 8 * run) {
+        v4f plus = {0}, minus = {0};
+        for (int i = g; i < g + 8 * run; i += 4) {
+            v4f z = *(const v4f *)(x + i) * inv, wi = *(const v4f *)(w + i), p = z - DELTA, m = z + DELTA;
+            p += (v4f)((v4i)(v4f){1, 1, 1, 1} & (p < -0.5f)) - (v4f)((v4i)(v4f){1, 1, 1, 1} & (p > 0.5f));
+            m += (v4f)((v4i)(v4f){1, 1, 1, 1} & (m < -0.5f)) - (v4f)((v4i)(v4f){1, 1, 1, 1} & (m > 0.5f));
+            plus += wi * p * p;
+            minus += wi * m * m;
+        }
+        float a = (plus[0] + plus[1]) + (plus[2] + plus[3]), b = (minus[0] + minus[1]) + (minus[2] + minus[3]);
+        err += MIN(a, b);
+    }
+    return err * s * s;
+}
+
+/* Scales near the ideal ones (reach 1) or those that c has already (reach 0), and what fits best under them. */
+static void fill_iq1(const uint16_t places[CODES], const book_scales *k, const float *x, const float *w, int run, int reach, iq1_choice *c) {
+    const int size = k->f->per_scale, groups = size / 8;
+    c->a = c->b = c->err = 0;
+    for (int sub = 0; sub < k->n_subs; sub++) {
+        eight best[4] = {{0}}, r[4];
+        bool minus[4], best_minus[4] = {false};
+        float least = INFINITY;
+        int n = reach == 0 ? c->scale[sub] : k->ideal[sub] > 0 ? book_nearest(k->f, c->d, k->ideal[sub]) : 0, take = 0;
+        for (int t = MAX(n - reach, 0); t <= MIN(n + reach, k->f->top); t++) {
+            float err = fit_sub(places, x + sub * size, w + sub * size, size, run, c->d * book_factor(k->f, t), r, minus);
+            if (!(err < least)) continue;
+            least = err;
+            take = t;
+            memcpy(best, r, sizeof best);
+            memcpy(best_minus, minus, sizeof minus);
+        }
+        float by = book_factor(k->f, take);
+        c->scale[sub] = (uint8_t)take;
+        c->err += least;
+        for (int g = 0; g < groups; g++) {
+            c->index[sub * groups + g] = (uint16_t)best[g].index;
+            c->minus[sub * groups + g] = best_minus[g];
+            for (int j = 0; j < 8; j++) {
+                float t = by * level_of(best[g].index, j, best_minus[g] ? -DELTA : DELTA);
+                const int at = sub * size + 8 * g + j;
+                c->a += w[at] * x[at] * t;
+                c->b += w[at] * t * t;
+            }
+        }
+    }
+}
+
+static void fit_iq1(const uint16_t places[CODES], const book_format *f, const float *x, const float *w, float unit, int run, iq1_choice *best) {
+    book_scales k = {.f = f, .n_subs = QUANT_K / f->per_scale};
+    iq1_choice c = {0};
+    book_centres(&k, x, w);
+    for (int sub = 0; sub < k.n_subs; sub++) {
+        const int at = sub * f->per_scale;
+        for (int t = 0; t < BOOK_COARSE && k.centre[sub] > 0; t++)
+            k.err[sub][t] = free_error(x + at, w + at, f->per_scale, run, k.centre[sub] * book_step(t));
+    }
+    float d = book_choose_d(&k);
+    *best = (iq1_choice){.err = INFINITY};
+    for (int round = 0; round < IQ1_ROUNDS && d > 0; round++) {
+        c.half = fit_half_cover(d, unit);
+        if (c.half == best->half) break;
+        c.d = fit_half_value(c.half, unit);
+        fill_iq1(places, &k, x, w, run, round == 0, &c);
+        if (!(c.err < best->err)) break;
+        *best = c;
+        d = c.b > 0 ? c.a / c.b : 0;
+    }
+}
+
+static void encode_iq1_s(void *dst, const float *src, size_t n, const float *importance) {
+    static const book_format f = {.per_scale = 32, .top = 7, .add = 1, .mul = 2, .typical = 0.82f};
+    iq1_s_block *b = dst;
+    uint16_t places[CODES];
+    open_places(places);
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        iq1_choice c;
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        fit_iq1(places, &f, x, w, unit, 4, &c);
+        *b = (iq1_s_block){.d = c.half};
+        for (int s = 0; s < 8; s++) {
+            unsigned h = (unsigned)c.scale[s] << 12 | (c.minus[4 * s] ? 0x8000u : 0);
+            for (int l = 0; l < 4; l++) {
+                b->qs[4 * s + l] = (uint8_t)c.index[4 * s + l];
+                h |= (unsigned)(c.index[4 * s + l] >> 8) << 3 * l;
+            }
+            b->qh[s] = (uint16_t)h;
+        }
+    }
+}
+
+static void encode_iq1_m(void *dst, const float *src, size_t n, const float *importance) {
+    static const book_format f = {.per_scale = 16, .top = 7, .add = 1, .mul = 2, .typical = 0.82f};
+    iq1_m_block *b = dst;
+    uint16_t places[CODES];
+    open_places(places);
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        iq1_choice c;
+        uint16_t sc[4] = {0};
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        fit_iq1(places, &f, x, w, unit, 1, &c);
+        *b = (iq1_m_block){0};
+        for (int l = 0; l < 32; l++) {
+            b->qs[l] = (uint8_t)c.index[l];
+            b->qh[l / 2] |= (uint8_t)((c.index[l] >> 8 | (c.minus[l] ? 8 : 0)) << l % 2 * 4);
+        }
+        for (int s = 0; s < 16; s++) sc[s / 4] |= (uint16_t)(c.scale[s] << s % 4 * 3);
+        for (int k = 0; k < 4; k++) sc[k] |= (uint16_t)((c.half >> 4 * k & 15) << 12);
+        memcpy(b->scales, sc, 8);
+    }
+}
+
+QUANT_FORMAT(IQ1_S, "iq1_s", decode_iq1_s, encode_iq1_s);
+QUANT_FORMAT(IQ1_M, "iq1_m", decode_iq1_m, encode_iq1_m);

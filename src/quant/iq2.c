@@ -1,7 +1,8 @@
 /* iq2.c: IQ2_XXS, IQ2_XS and IQ2_S: groups of eight weights are an entry of a codebook of magnitudes
  * {8, 25, 43} and eight signs. They differ in the codebook's size, in how finely scales follow the weights
  * (per 32, or per 16), and in whether the signs are free or have even parity. */
-#include "quant/quant_int.h"
+#include "quant/book.h"
+#include "quant/fit.h"
 
 #include <string.h>
 
@@ -59,6 +60,58 @@ static void decode_iq2_s(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(IQ2_XXS, "iq2_xxs", decode_iq2_xxs, NULL);
-QUANT_FORMAT(IQ2_XS, "iq2_xs", decode_iq2_xs, NULL);
-QUANT_FORMAT(IQ2_S, "iq2_s", decode_iq2_s, NULL);
+/* ---- encoding ---- */
+
+/* Σ over the blocks: load, fit, hand to pack. */
+#define ENCODE(name, block, grid, n_grid, per, parity)                                             \
+    static void encode_##name(void *dst, const float *src, size_t n, const float *importance) {    \
+        static const book_format f = {.per_scale = (per), .even = (parity), .top = 15, .add = 0.125f, .mul = 0.25f, .typical = 23}; \
+        block *b = dst;                                                                            \
+        _Alignas(64) book g;                                                                       \
+        book_open(&g, (grid), (n_grid), 8);                                                           \
+        for (size_t i = 0; i < n; i += QUANT_K, b++) {                                             \
+            FIT_ALIGNED float x[QUANT_K], w[QUANT_K];                                              \
+            book_block out;                                                                        \
+            float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);     \
+            book_fit(&g, &f, x, w, unit, &out);                                                    \
+            pack_##name(b, &out);                                                                  \
+        }                                                                                          \
+    }
+
+static void pack_iq2_xxs(iq2_xxs_block *b, const book_block *in) {
+    b->d = in->d;
+    for (int s = 0; s < 8; s++) {
+        uint8_t index[4];
+        uint32_t w = (uint32_t)in->scale[s] << 28;
+        for (int l = 0; l < 4; l++) {
+            index[l] = (uint8_t)in->index[4 * s + l];
+            w |= (uint32_t)(in->signs[4 * s + l] & 127) << 7 * l;
+        }
+        memcpy((char *)b + 2 + 8 * s, index, 4);
+        memcpy((char *)b + 6 + 8 * s, &w, 4);
+    }
+}
+
+static void pack_iq2_xs(iq2_xs_block *b, const book_block *in) {
+    b->d = in->d;
+    for (int l = 0; l < 32; l++) b->qs[l] = (uint16_t)(in->index[l] | (in->signs[l] & 127) << 9);
+    for (int s = 0; s < 8; s++) b->scales[s] = (uint8_t)(in->scale[2 * s] | in->scale[2 * s + 1] << 4);
+}
+
+static void pack_iq2_s(iq2_s_block *b, const book_block *in) {
+    *b = (iq2_s_block){.d = in->d};
+    for (int l = 0; l < 32; l++) {
+        b->qs[l] = (uint8_t)in->index[l];
+        b->qh[l / 4] |= (uint8_t)(in->index[l] >> 8 << l % 4 * 2);
+        b->signs[l] = in->signs[l];
+    }
+    for (int s = 0; s < 8; s++) b->scales[s] = (uint8_t)(in->scale[2 * s] | in->scale[2 * s + 1] << 4);
+}
+
+ENCODE(iq2_xxs, iq2_xxs_block, quant_iq2_xxs_grid, 256, 32, true)
+ENCODE(iq2_xs, iq2_xs_block, quant_iq2_xs_grid, 512, 16, true)
+ENCODE(iq2_s, iq2_s_block, quant_iq2_s_grid, 1024, 16, false)
+
+QUANT_FORMAT(IQ2_XXS, "iq2_xxs", decode_iq2_xxs, encode_iq2_xxs);
+QUANT_FORMAT(IQ2_XS, "iq2_xs", decode_iq2_xs, encode_iq2_xs);
+QUANT_FORMAT(IQ2_S, "iq2_s", decode_iq2_s, encode_iq2_s);

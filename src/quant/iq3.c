@@ -1,6 +1,7 @@
 /* iq3.c: IQ3_XXS and IQ3_S: groups of four weights are an entry of a codebook of magnitudes (4..62, or odd
  * numbers to 15); each eight share a byte of signs, in IQ3_XXS of even parity. */
-#include "quant/quant_int.h"
+#include "quant/book.h"
+#include "quant/fit.h"
 
 #include <string.h>
 
@@ -48,5 +49,55 @@ static void decode_iq3_s(float *y, const void *x, size_t n) {
     }
 }
 
-QUANT_FORMAT(IQ3_XXS, "iq3_xxs", decode_iq3_xxs, NULL);
-QUANT_FORMAT(IQ3_S, "iq3_s", decode_iq3_s, NULL);
+/* ---- encoding ---- */
+
+static void pack_iq3_xxs(iq3_xxs_block *b, const book_block *in) {
+    b->d = in->d;
+    for (int l = 0; l < 64; l++) b->qs[l] = (uint8_t)in->index[l];
+    for (int s = 0; s < 8; s++) {
+        uint32_t w = (uint32_t)in->scale[s] << 28;
+        for (int l = 0; l < 4; l++) w |= (uint32_t)(in->signs[4 * s + l] & 127) << 7 * l;
+        memcpy(b->scales_signs + 4 * s, &w, 4);
+    }
+}
+
+static void pack_iq3_s(iq3_s_block *b, const book_block *in) {
+    *b = (iq3_s_block){.d = in->d};
+    for (int l = 0; l < 64; l++) {
+        b->qs[l] = (uint8_t)in->index[l];
+        b->qh[l / 8] |= (uint8_t)(in->index[l] >> 8 << l % 8);
+    }
+    memcpy(b->signs, in->signs, sizeof b->signs);
+    for (int s = 0; s < 4; s++) b->scales[s] = (uint8_t)(in->scale[2 * s] | in->scale[2 * s + 1] << 4);
+}
+
+static void encode_iq3_xxs(void *dst, const float *src, size_t n, const float *importance) {
+    static const book_format f = {.per_scale = 32, .even = true, .top = 15, .add = 0.25f, .mul = 0.5f, .typical = 24};
+    iq3_xxs_block *b = dst;
+    _Alignas(64) book g;
+    book_open(&g, quant_iq3_xxs_grid, 256, 4);
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        book_block out;
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        book_fit(&g, &f, x, w, unit, &out);
+        pack_iq3_xxs(b, &out);
+    }
+}
+
+static void encode_iq3_s(void *dst, const float *src, size_t n, const float *importance) {
+    static const book_format f = {.per_scale = 32, .even = false, .top = 15, .add = 1, .mul = 2, .typical = 6};
+    iq3_s_block *b = dst;
+    _Alignas(64) book g;
+    book_open(&g, quant_iq3_s_grid, 512, 4);
+    for (size_t i = 0; i < n; i += QUANT_K, b++) {
+        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        book_block out;
+        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        book_fit(&g, &f, x, w, unit, &out);
+        pack_iq3_s(b, &out);
+    }
+}
+
+QUANT_FORMAT(IQ3_XXS, "iq3_xxs", decode_iq3_xxs, encode_iq3_xxs);
+QUANT_FORMAT(IQ3_S, "iq3_s", decode_iq3_s, encode_iq3_s);

@@ -1,7 +1,7 @@
 /* op_distill_inside.c: hidden states, feature maps and relations between tokens, a student's against a teacher's. */
 #include "train/op_distill.h"
 
-#include "kernel/kernel.h"
+#include "tensor/tensor.h"
 
 #include <assert.h>
 #include <math.h>

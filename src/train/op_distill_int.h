@@ -2,7 +2,7 @@
 #ifndef MOTE_TRAIN_OP_DISTILL_INT_H
 #define MOTE_TRAIN_OP_DISTILL_INT_H
 
-#include "kernel/kernel.h"
+#include "tensor/tensor.h"
 #include "train/op_distill.h"
 
 /* One row: the student's logits z[n], which become the gradient of the row's loss by them (0 where nothing is wanted), and the teacher's.

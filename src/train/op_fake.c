@@ -1,7 +1,6 @@
 /* op_fake.c: activations and caches rounded as the engine rounds them.  dx = dy. */
 #include "train/op_fake.h"
 
-#include "kernel/kernel.h"
 #include "tensor/tensor.h"
 
 #include <assert.h>

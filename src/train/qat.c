@@ -302,3 +302,9 @@ qat_tensor qat_get(qat *q, size_t i) {
     if (q->o.kind == QAT_WEIGHTS && e->grid) pool_run(q->p, round_part, &(struct rounding){q, e});
     return (qat_tensor){e->p, e->f->type, e->rounded, e->bytes, e->p->v.rows * e->row_bytes};
 }
+
+size_t qat_find(const qat *q, const param *p) {
+    for (size_t i = 0; i < q->count; i++)
+        if (q->e[i].p == p) return i;
+    return SIZE_MAX;
+}

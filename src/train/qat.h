@@ -57,5 +57,6 @@ typedef struct qat_tensor {
     size_t size;
 } qat_tensor;
 qat_tensor qat_get(qat *q, size_t i);
+size_t qat_find(const qat *q, const param *p); /* which tensor it is; SIZE_MAX: none */
 
 #endif

@@ -167,7 +167,8 @@ static void errors_fall_with_the_bits(void **state) {
         for (int i = 0; i < N; i++) x[i] = (float)(i % 3 - 1) * 0.03125f;
         round_trip(f, y, x, NULL);
         e = error_of(x, y, NULL, N);
-        if (e > 5e-2 || (f->block == 1 && e > 0)) fail_msg("%s: trits err %g", f->name, e);
+        /* below 2.6 bits signs are shared and no level is zero */
+        if (e > (bits < 2.6 ? 0.16 : 5e-2) || (f->block == 1 && e > 0)) fail_msg("%s: trits err %g", f->name, e);
     }
 }
 

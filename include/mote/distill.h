@@ -1,0 +1,84 @@
+/* distill.h: a small model learns what a large one knows, and a model learns to live with the number format it will be packed in (QAT). */
+#ifndef MOTE_DISTILL_H
+#define MOTE_DISTILL_H
+
+#include "mote/compress.h"
+#include "mote/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Quantization-aware training: the student is trained with its weights rounded as they will be packed, and written so. */
+typedef struct mote_qat_options {
+    const char *type;                  /* as mote_quantize's: "Q4_0", "Q4_K_M", "Q2_0" …; NULL: none */
+    const mote_tensor_type *overrides; /* as mote_quantize_options */
+    size_t n_overrides;
+    const char *output_format, *token_embedding_format;
+    bool pure;
+    bool only_scales;                  /* the packed integers stay; scales and norms learn. From a packed student: its very integers */
+    bool fixed_scales;                 /* scales stay as the encoder chose them */
+    double scale_lr;                   /* the scales' learning rate, as a multiple of the weights' [10] */
+    bool activations;                  /* also round activations to int8, as the engine does */
+    const char *type_k, *type_v;       /* also round keys and values as a cache of this type does: "q8_0", "q4_0" … [not] */
+} mote_qat_options;
+
+/* Zero means the default in brackets. Strings are borrowed for the call. */
+typedef struct mote_distill_options {
+    mote_train_settings settings;      /* lr [2e-4; with QAT 1e-4] */
+    mote_train_callbacks callbacks;
+    const char *student;               /* the model that learns: a GGUF file or a Hugging Face folder; it is not changed */
+    const char *teacher;               /* the model it learns from; with QAT [the student itself, before rounding] */
+    const char *out;                   /* the GGUF file to write */
+    const char *out_type;              /* number format of the matrices, without QAT [floats stay as they are; of others: "bf16"] */
+    const char *const *data;           /* text, or JSONL with "text" or chats; chats teach what the assistant says */
+    size_t n_data;
+    double held_out;                   /* share of the data's items that is kept to look at [0.01]; below 0: none */
+    /* what is compared: NAME=WEIGHT@FROM-UNTIL, separated by commas; FROM and UNTIL are shares of the run. ce: the text's own next
+     * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; hidden, cosine: the states between
+     * layers; relation: queries', keys' and values' relations between tokens (MiniLM) ["kl"] */
+    const char *loss;
+    double temperature;                /* of the distributions compared [1] */
+    double beta;                       /* of jsd [0.5] */
+    int relation_layer;                /* counted from 1 [five sixths of the way up] */
+    bool align;                        /* the vocabularies differ: compare where both have a border at the same byte of the text */
+    /* what is read */
+    double on_policy;                  /* share of the steps whose rows the student itself goes on with (GKD's λ) [0] */
+    size_t on_policy_ahead;            /* such steps that are written at once, from the same weights [4] */
+    double generate;                   /* tokens that the teacher makes up, to learn from in place of the data (which give the beginnings) [0] */
+    double sample_temperature;         /* of what both make up [1] */
+    size_t prompt_tokens;              /* of a text, to go on from [a quarter of the row] */
+    const char *cache;                 /* learn from this file of a teacher's likeliest tokens; then no teacher and no data are needed */
+    const char *write_cache;           /* make such a file of the data (or of what the teacher makes up), and train nothing */
+    size_t top_k;                      /* of it [64] */
+    /* fewer examples: "loss", "diverse", "both", "active", "random" [all are used] */
+    const char *select;
+    double keep;                       /* share of them that is kept [0.3] */
+    size_t select_pool;                /* items that are looked at [2000] */
+    uint64_t select_every;             /* active: steps after which the choice is made anew [50] */
+    mote_qat_options qat;
+} mote_distill_options;
+
+typedef struct mote_distill_report {
+    uint64_t steps, tokens, rows, resumed_at, skipped;
+    double loss;                       /* mean of the last tenth of the steps */
+    double divergence, ce, agree;      /* on held-out data at the end: mean forward KL from the teacher, cross-entropy, share of equal likeliest tokens; NaN */
+    double divergence_before;          /* the same before the first step (of a run that went on: NaN) */
+    double seconds, tokens_per_s, machine_share;
+    uint64_t bytes;                    /* of the file written */
+    double shared_vocab;               /* align: share of the teacher's tokens that the student has too; else 1 */
+    uint64_t selected, looked_at, look_tokens; /* items kept, and what choosing cost */
+    uint64_t cached_tokens;            /* of write_cache */
+    bool finished;                     /* false in processes but the first */
+    char curve[512];                   /* path of the loss curve (SVG), or "" */
+} mote_distill_report;
+
+/* Trains and writes options->out, which appears only when it is complete. A run that was killed goes on from its last checkpoint when it is
+ * called again with the same options. *report may be NULL.
+ * Errors: those of mote_train; E_MISMATCH also: vocabularies that differ, without `align`, with both sizes. Thread: any. */
+MOTE_API mote_status mote_distill(const mote_distill_options *options, mote_distill_report *report, mote_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

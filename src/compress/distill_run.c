@@ -1,0 +1,601 @@
+/* distill_run.c: a run of distillation or of quantization-aware training: what is opened, in which order, and what is written. The parts
+ * are in train/distil*.c and train/qat.c. */
+#include "compress/distill_run.h"
+
+#include "compress/rules.h"
+#include "format/edit.h"
+#include "train/distil.h"
+#include "train/runlog.h"
+#include "train/settings.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LR_FLOAT 2e-4
+#define LR_QAT 1e-4
+#define HELD_ROWS 16
+
+typedef struct job {
+    const mote_distill_options *o;
+    mote_distill_report *r;
+    train_machine machine;
+    model *student, *teacher; /* teacher NULL: none, or the student's own file */
+    net *net, *theirs;
+    tok_vocab *vocab, *their_vocab;
+    chat_template *tmpl;
+    model_file *source;       /* the student's file, with its vocabulary, for writing */
+    distil_term terms[DISTIL_TERMS_MAX];
+    size_t n_terms;
+    distil_align *align;
+    rules_choice *choice;     /* of QAT */
+    ftype type;
+    qat *q;
+    distil *d;
+    data *text, *held;
+    data_source *sources;
+    distil_cache *cache;
+    distil_rows rows;         /* made up by the teacher, or the cache's */
+    distil_source *from;
+    trainer_opts to;
+    train_amount amount;
+    train_param *params;
+    trainer *t;
+    runlog *log;
+    json_t *identity;
+    char dir[480];
+    double flops;
+    log_sink sink;
+} job;
+
+static void tell(job *j, const char *fmt, ...) MOTE_PRINTF(2, 3);
+static void tell(job *j, const char *fmt, ...) {
+    char text[400];
+    va_list ap;
+    if (!j->o->callbacks.line) return;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    j->o->callbacks.line(j->o->callbacks.ctx, text);
+}
+
+static void log_to_caller(void *ctx, int level, const char *line) {
+    if (level >= LOG_INFO) tell(ctx, "%s", line);
+}
+
+static bool cancelled(void *ctx, size_t done, size_t total) {
+    const job *j = ctx;
+    (void)done;
+    (void)total;
+    return j->o->callbacks.stop && j->o->callbacks.stop(j->o->callbacks.ctx);
+}
+
+/* ---- opening ---- */
+static mote_status check_options(const mote_distill_options *o, mote_error *err) {
+    bool writes_cache = o->write_cache != NULL;
+    if (!writes_cache && (!o->student || !o->out)) FAIL(err, MOTE_E_USAGE, "a student and an output are needed");
+    if (writes_cache && !o->teacher) FAIL(err, MOTE_E_USAGE, "a file of likeliest tokens needs a teacher");
+    if (!o->teacher && !o->cache && !o->qat.type) FAIL(err, MOTE_E_USAGE, "a teacher is needed (or a file of its likeliest tokens, or quantization-aware training, where the student teaches itself)");
+    if (o->cache && (o->n_data || o->generate > 0 || o->on_policy > 0 || o->select || o->align || o->teacher))
+        FAIL(err, MOTE_E_USAGE, "a file of likeliest tokens stands for teacher and data: it cannot be combined with a teacher, data, generating, the student's own words, choosing or aligning");
+    if (!o->cache && !o->n_data) FAIL(err, MOTE_E_USAGE, "data are missing");
+    if (!(o->on_policy >= 0 && o->on_policy <= 1)) FAIL(err, MOTE_E_USAGE, "a share of %g of the student's own words: expected 0 to 1", o->on_policy);
+    if (o->select && !(o->keep >= 0 && o->keep <= 1)) FAIL(err, MOTE_E_USAGE, "keep %g of the examples: expected 0 to 1", o->keep);
+    if (o->generate > 0 && o->align) FAIL(err, MOTE_E_USAGE, "what a teacher of another vocabulary makes up is text: generate it with `mote run`, and give it as data");
+    if (o->qat.type && o->out_type) FAIL(err, MOTE_E_USAGE, "quantization-aware training writes its own formats: no output type beside it");
+    return MOTE_OK;
+}
+
+static mote_status open_models(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    model_opts mo = {.cpu_mask = 0, .log = &j->sink};
+    const char *teacher = o->teacher ? o->teacher : o->cache ? NULL : o->student;
+    if (!o->write_cache) {
+        TRY(model_open(&j->student, o->student, &mo, j->machine.pool, err));
+        TRY(net_open(&j->net, j->student, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute}, err));
+        TRY(model_file_open(&j->source, o->student, MODEL_FILE_VOCAB, err));
+    }
+    if (teacher) {
+        bool own = !o->teacher || (o->student && strcmp(o->teacher, o->student) == 0);
+        if (!own || !j->student) TRY(model_open(&j->teacher, teacher, &mo, j->machine.pool, err));
+        TRY(net_open(&j->theirs, j->teacher ? j->teacher : j->student, j->machine.pool, &(net_opts){.frozen = true}, err));
+    }
+    const model *speaks = j->student ? j->student : j->teacher;
+    TRY(tok_open(&j->vocab, model_get_file(speaks), &j->sink, err));
+    if (j->teacher && j->student) TRY(tok_open(&j->their_vocab, model_get_file(j->teacher), &j->sink, err));
+    if (o->align && j->their_vocab) {
+        TRY(distil_align_open(&j->align, j->vocab, j->their_vocab, err));
+        j->r->shared_vocab = distil_align_shared(j->align);
+    }
+    mote_error none;
+    if (data_template(&j->tmpl, model_get_file(speaks), j->vocab, &none) != MOTE_OK) j->tmpl = NULL; /* texts need none */
+    return MOTE_OK;
+}
+
+static int format_of(void *ctx, size_t i) {
+    const job *j = ctx;
+    const tensor_info *t = model_file_tensor(model_get_file(j->student), i);
+    bool is_float = j->choice[i].got == QUANT_F32 || j->choice[i].got == QUANT_F16 || j->choice[i].got == QUANT_BF16;
+    return t->n_dims < 2 || (is_float && j->o->qat.only_scales) ? -1 : (int)j->choice[i].got;
+}
+
+static mote_status cache_type(quant_type *out, const char *name, mote_error *err) {
+    const quant_format *f = name ? quant_by_name(name) : NULL;
+    *out = QUANT_F32;
+    if (!name) return MOTE_OK;
+    if (!f) FAIL(err, MOTE_E_USAGE, "cache type '%s' is not known", name);
+    *out = f->type;
+    return kv_check(f->type, f->type, 64, 64, err);
+}
+
+static mote_status open_qat(job *j, mote_error *err) {
+    const mote_qat_options *q = &j->o->qat;
+    const model_file *f = model_get_file(j->student);
+    rules *by;
+    mote_quantize_options qo = {.type = q->type, .overrides = q->overrides, .n_overrides = q->n_overrides, .output_format = q->output_format,
+                                .token_embedding_format = q->token_embedding_format, .pure = q->pure, .allow_requantize = true};
+    qat_opts opts = {.kind = q->only_scales ? QAT_SCALES : QAT_WEIGHTS, .format = format_of, .ctx = j, .fixed_scales = q->fixed_scales,
+                     .acts = q->activations, .scale_lr = (float)q->scale_lr};
+    TRY(cache_type(&opts.k_type, q->type_k, err));
+    TRY(cache_type(&opts.v_type, q->type_v, err));
+    j->choice = MEM_NEW_N(rules_choice, model_file_n_tensors(f) + 1);
+    if (!j->choice) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    TRY(rules_open(&by, f, &qo, false, err));
+    j->type = rules_type(by);
+    mote_status s = rules_decide(by, f, j->choice, err);
+    rules_close(&by);
+    TRY(s);
+    for (size_t i = 0; i < model_file_n_tensors(f); i++)
+        if (j->choice[i].why) tell(j, "%.*s: %s in place of %s: %s", STR_ARG(model_file_tensor(f, i)->name), quant_get((int)j->choice[i].got)->name,
+                                   quant_get((int)j->choice[i].wanted)->name, j->choice[i].why);
+    return qat_open(&j->q, j->net, j->machine.pool, &opts, err);
+}
+
+/* ---- rows ---- */
+static mote_status open_data(job *j, size_t n_ctx, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    j->sources = MEM_NEW_N(data_source, MAX(o->n_data, (size_t)1));
+    if (!j->sources) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < o->n_data; i++) j->sources[i].path = o->data[i];
+    double held = o->held_out < 0 || o->write_cache ? 0 : o->held_out > 0 ? o->held_out : 0.01;
+    data_opts d = {.sources = j->sources, .n_sources = o->n_data, .vocab = j->vocab, .tmpl = j->tmpl, .n_ctx = n_ctx,
+                   .seed = o->settings.seed ? o->settings.seed : 1, .split = held > 0 ? DATA_TRAIN : DATA_ALL, .held_out = held, .log = &j->sink};
+    TRY(data_open(&j->text, &d, err));
+    if (!(held > 0)) return MOTE_OK;
+    d.split = DATA_HELD;
+    mote_error none;
+    if (data_open(&j->held, &d, &none) != MOTE_OK) tell(j, "too little data to hold some out");
+    return MOTE_OK;
+}
+
+static mote_status rows_file(job *j, char path[520], mote_error *err) {
+    if (!*j->dir) FAIL(err, MOTE_E_USAGE, "a folder for the run is needed (--dir)");
+    (void)snprintf(path, 520, "%s/generated", j->dir);
+    return MOTE_OK;
+}
+
+/* What the teacher made up is kept with the run, so that a run that goes on has the same rows. */
+static mote_status load_rows(job *j, const char *path, bool *found, mote_error *err) {
+    ckpt *c;
+    *found = access(path, R_OK) == 0;
+    if (!*found) return MOTE_OK;
+    TRY(ckpt_open(&c, path, err));
+    str ids = ckpt_find(c, "ids"), counts = ckpt_find(c, "counts"), start = ckpt_find(c, "start");
+    mote_status s = MOTE_OK;
+    const size_t *at = (const size_t *)(const void *)start.p;
+    size_t n = start.n / sizeof *at;
+    bool good = ids.p && counts.p && n > 1 && ids.n / 4 == at[n - 1] && counts.n == at[n - 1];
+    if (!good) s = ERR(err, MOTE_E_FORMAT, "%s is not what this run made up; remove it", path);
+    for (size_t i = 0; good && i + 1 < n && s == MOTE_OK; i++) {
+        if (at[i] > at[i + 1] || at[i + 1] > at[n - 1]) s = ERR(err, MOTE_E_FORMAT, "%s is damaged; remove it", path);
+        else s = distil_rows_add(&j->rows, (const int32_t *)(const void *)ids.p + at[i], (const bool *)counts.p + at[i], at[i + 1] - at[i], err);
+    }
+    ckpt_close(&c);
+    return s;
+}
+
+static mote_status make_rows(job *j, size_t n_ctx, const char *path, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    distil_rows prompts = {0};
+    mote_status s = MOTE_OK;
+    size_t prompt = o->prompt_tokens ? o->prompt_tokens : MAX(n_ctx / 4, (size_t)1);
+    size_t want = (size_t)ceil(o->generate / (double)MAX(n_ctx - prompt, (size_t)1));
+    while (prompts.n < want) {
+        data_step_info info;
+        TRYG(s, data_step(j->text, 8, 0, 1, &info, err));
+        TRYG(s, distil_prompts(&prompts, &info.mine, prompt, err));
+    }
+    tell(j, "the teacher goes on with %zu beginnings", prompts.n);
+    distil_roll roll = {.path = o->teacher ? o->teacher : o->student, .n_ctx = n_ctx, .temperature = (float)(o->sample_temperature > 0 ? o->sample_temperature : 1),
+                        .seed = o->settings.seed + 17, .n_threads = o->settings.n_threads, .stop = cancelled, .ctx = j};
+    TRYG(s, distil_roll_out(&roll, &prompts, &j->rows, err));
+    size_t n = j->rows.start[j->rows.n];
+    ckpt_section sections[3] = {{"ids", j->rows.ids, n * sizeof(int32_t)}, {"counts", j->rows.counts, n}, {"start", j->rows.start, (j->rows.n + 1) * sizeof(size_t)}};
+    json_t *meta = json_object();
+    s = path && meta ? ckpt_write(path, meta, sections, 3, err) : MOTE_OK;
+    json_decref(meta);
+    tell(j, "%zu sequences, %zu tokens", j->rows.n, n);
+out:
+    distil_rows_free(&prompts);
+    return s;
+}
+
+static mote_status check_cache(job *j, mote_error *err) {
+    const distil_cache_info *c = distil_cache_about(j->cache);
+    double want = j->o->temperature > 0 ? j->o->temperature : 1;
+    if (c->n_vocab != j->student->hp.n_vocab)
+        FAIL(err, MOTE_E_MISMATCH, "%s: the teacher had a vocabulary of %zu tokens, the student has one of %zu", j->o->cache, c->n_vocab, j->student->hp.n_vocab);
+    if (fabs((double)c->temperature - want) > 1e-6)
+        FAIL(err, MOTE_E_MISMATCH, "%s was made at temperature %g; this run has %g", j->o->cache, (double)c->temperature, want);
+    for (size_t i = 0; i < j->n_terms; i++)
+        if (j->terms[i].kind != DISTIL_KL && j->terms[i].kind != DISTIL_CE)
+            FAIL(err, MOTE_E_USAGE, "a file of likeliest tokens serves the losses kl and ce alone");
+    return distil_rows_read(&j->rows, j->cache, err);
+}
+
+/* ---- the student's own words ---- */
+static mote_status write_net(job *j, const char *path, bool for_rolling, mote_error *err);
+
+static mote_status roll_student(void *ctx, const distil_rows *prompts, distil_rows *out, mote_error *err) {
+    job *j = ctx;
+    char path[560];
+    (void)snprintf(path, sizeof path, "%s%s.speaks", *j->dir ? j->dir : j->o->out, *j->dir ? "/student" : "");
+    TRY(write_net(j, path, true, err));
+    distil_roll roll = {.path = path, .n_ctx = j->amount.n_ctx, .temperature = (float)(j->o->sample_temperature > 0 ? j->o->sample_temperature : 1),
+                        .at_once = 8, .seed = trainer_at(j->t) + 1000003 * (j->o->settings.seed + 1), .n_threads = j->o->settings.n_threads, .stop = cancelled, .ctx = j};
+    mote_status s = distil_roll_out(&roll, prompts, out, err);
+    (void)unlink(path);
+    return s;
+}
+
+/* ---- choosing examples ---- */
+static mote_status choose(job *j, distil_select_kind kind, uint64_t seed, mote_error *err) {
+    uint32_t *items = NULL;
+    size_t n;
+    distil_select sel = {.kind = kind, .keep = j->o->keep > 0 ? j->o->keep : 0.3, .pool = j->o->select_pool ? j->o->select_pool : 2000, .seed = seed,
+                         .stop = cancelled, .ctx = j};
+    TRY(distil_choose(j->d, trainer_tape(j->t), j->text, &sel, &items, &n, &j->r->look_tokens, err));
+    j->r->selected = n;
+    j->r->looked_at += MIN(sel.pool, data_n_items(j->text));
+    mote_status s = distil_source_select(j->from, items, n, err);
+    mem_free(items);
+    return s;
+}
+
+static mote_status before_step(void *ctx, uint64_t step, mote_error *err) {
+    job *j = ctx;
+    distil_select_kind kind;
+    uint64_t every = j->o->select_every ? j->o->select_every : 50;
+    if (!j->o->select || !distil_select_find(j->o->select, &kind)) return MOTE_OK;
+    bool again = kind == DISTIL_SELECT_ACTIVE && step % every == 0;
+    if (step > 0 && !again) return MOTE_OK;
+    return choose(j, kind, j->o->settings.seed + step + 1, err);
+}
+
+/* ---- the run ---- */
+/* Looks at the same held-out items each time. */
+static mote_status look(job *j, tape *t, distill_seen *mean, mote_error *err) {
+    *mean = (distill_seen){.divergence = NAN, .ce = NAN, .agree = NAN};
+    if (!j->held) return MOTE_OK;
+    double d = 0, c = 0, a = 0, rows = 0;
+    size_t n = data_n_items(j->held);
+    for (size_t i = 0; i < n && i < HELD_ROWS; i++) {
+        data_batch b;
+        distill_seen seen;
+        TRY(data_item(j->held, i * n / MIN(n, (size_t)HELD_ROWS), &b, err));
+        TRY(distil_measure(j->d, t, &b, &seen, err));
+        d += seen.divergence * (double)seen.rows;
+        c += seen.ce * (double)seen.rows;
+        a += seen.agree * (double)seen.rows;
+        rows += (double)seen.rows;
+    }
+    if (!(rows > 0)) return MOTE_OK;
+    bool dense = j->theirs && !j->align;
+    *mean = (distill_seen){dense ? d / rows : (double)NAN, c / rows, dense ? a / rows : (double)NAN, (size_t)rows};
+    return MOTE_OK;
+}
+
+static mote_status on_eval(void *ctx, tape *t, double *loss, mote_error *err) {
+    job *j = ctx;
+    distill_seen seen;
+    TRY(look(j, t, &seen, err));
+    *loss = isnan(seen.divergence) ? seen.ce : seen.divergence;
+    j->r->divergence = seen.divergence;
+    j->r->ce = seen.ce;
+    j->r->agree = seen.agree;
+    return MOTE_OK;
+}
+
+static mote_status on_progress(void *ctx, const train_progress *p, mote_error *err) {
+    job *j = ctx;
+    mote_train_progress show = settings_progress(p, &j->machine, j->flops);
+    distil_figures f = distil_take_figures(j->d);
+    j->r->rows += f.rows;
+    j->r->steps = p->step;
+    j->r->tokens = p->tokens;
+    j->r->seconds = p->seconds;
+    j->r->tokens_per_s = p->tokens_per_s;
+    j->r->machine_share = show.machine_share;
+    j->r->skipped = p->skipped;
+    if (ranks_rank(j->machine.ranks) != 0) return MOTE_OK;
+    if (j->log) TRY(runlog_step(j->log, &show, err));
+    if (j->o->callbacks.progress) j->o->callbacks.progress(j->o->callbacks.ctx, &show);
+    return MOTE_OK;
+}
+
+static mote_status on_part(void *ctx, size_t i, mote_error *err) {
+    (void)i;
+    (void)err;
+    distil_part_done(((job *)ctx)->d);
+    return MOTE_OK;
+}
+static mote_status on_grads(void *ctx, mote_error *err) {
+    (void)err;
+    distil_grads_done(((job *)ctx)->d);
+    return MOTE_OK;
+}
+static mote_status on_updated(void *ctx, uint64_t step, mote_error *err) {
+    (void)step;
+    (void)err;
+    distil_updated(((job *)ctx)->d);
+    return MOTE_OK;
+}
+static bool on_stop(void *ctx) { return cancelled(ctx, 0, 0); }
+
+static mote_status make_identity(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    json_t *v = settings_identity(&j->to, &o->settings);
+    if (!v) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    j->identity = v;
+    json_t *own = json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:s, s:s, s:b, s:I, s:I, s:s}", "student", o->student, "teacher", o->teacher ? o->teacher : "", "loss",
+                            o->loss ? o->loss : "kl", "temperature", o->temperature, "on_policy", o->on_policy, "generate", o->generate, "keep", o->keep,
+                            "select", o->select ? o->select : "", "qat", o->qat.type ? o->qat.type : "", "only_scales", o->qat.only_scales, "rows",
+                            (json_int_t)j->amount.batch, "ctx", (json_int_t)j->amount.n_ctx, "data", j->text ? data_digest(j->text) : o->cache ? o->cache : "");
+    if (!own || json_object_update_new(v, own) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    j->to.identity = v;
+    return MOTE_OK;
+}
+
+static mote_status make_dir(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    const char *dir = o->settings.dir;
+    if (dir && !*dir) return MOTE_OK;
+    int n = dir ? snprintf(j->dir, sizeof j->dir, "%s", dir) : snprintf(j->dir, sizeof j->dir, "%s.run", o->out ? o->out : o->write_cache);
+    if (n < 0 || (size_t)n >= sizeof j->dir) FAIL(err, MOTE_E_USAGE, "the folder's name is too long");
+    if (mkdir(j->dir, 0777) != 0 && errno != EEXIST) FAIL(err, MOTE_E_IO, "%s: %s", j->dir, strerror(errno));
+    return MOTE_OK;
+}
+
+static mote_status open_training(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    /* of text, about four bytes a token */
+    double tokens = j->rows.n ? (double)j->rows.start[j->rows.n] : (double)data_get_stats(j->text, SIZE_MAX).bytes / 4;
+    TRY(settings_amount(&j->amount, &o->settings, j->student->hp.n_ctx_train, tokens, err));
+    TRY(settings_trainer(&j->to, &o->settings, &j->machine, j->amount.steps, j->q ? LR_QAT : LR_FLOAT, 0, err));
+    j->to.log = &j->sink;
+    if (*j->dir) j->to.dir = j->dir;
+    if (j->to.eval_every == 0) j->to.eval_every = MAX(j->amount.steps / 20, (uint64_t)1);
+    TRY(make_identity(j, err));
+    distil_opts d = {.student = j->net, .teacher = j->theirs, .terms = j->terms, .n_terms = j->n_terms, .temperature = (float)o->temperature, .beta = (float)o->beta,
+                     .relation_set = o->relation_layer > 0, .relation_layer = o->relation_layer > 0 ? (size_t)o->relation_layer - 1 : 0, .align = j->align, .qat = j->q,
+                     .seed = o->settings.seed};
+    TRY(distil_open(&j->d, &d, err));
+    distil_source_opts so = {.d = j->d, .data = j->rows.n ? NULL : j->text, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch, .n_ctx = j->amount.n_ctx,
+                             .rows = j->rows.n ? &j->rows : NULL, .cache = j->cache, .seed = o->settings.seed + 5, .on_policy = o->on_policy, .ahead = o->on_policy_ahead,
+                             .prompt = o->prompt_tokens, .roll = roll_student, .roll_ctx = j, .before = before_step, .before_ctx = j};
+    TRY(distil_source_open(&j->from, &so, err));
+    size_t n = distil_params(j->d, NULL, 0);
+    j->params = MEM_NEW_N(train_param, n + 1);
+    if (!j->params) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    n = distil_params(j->d, j->params, n);
+    train_source rows = distil_source_rows(j->from);
+    train_hooks hooks = {.ctx = j, .progress = on_progress, .part_done = on_part, .grads_done = on_grads, .updated = on_updated, .eval = j->held ? on_eval : NULL, .stop = on_stop};
+    return trainer_open(&j->t, &j->to, j->params, n, &rows, distil_loss, j->d, &hooks, err);
+}
+
+/* ---- writing ---- */
+static mote_status put_param(model_edit *e, const param *p, int type, mote_error *err) {
+    const tensor_info *t = p->info;
+    bool is_float = t->type == QUANT_F32 || t->type == QUANT_F16 || t->type == QUANT_BF16, matrix = t->n_dims > 1 && t->ne[0] % 32 == 0;
+    quant_type to = !matrix ? (is_float ? t->type : QUANT_F32) : type >= 0 ? (quant_type)type : is_float ? t->type : QUANT_BF16;
+    if (matrix && t->ne[0] % quant_get((int)to)->block != 0) to = QUANT_F16;
+    return edit_put(e, t->name, to, t->n_dims, t->ne, p->v.x, NULL, err);
+}
+
+static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *err) {
+    const quant_format *f = j->o->out_type ? quant_by_name(j->o->out_type) : NULL;
+    int type = for_rolling ? QUANT_BF16 : f ? (int)f->type : -1;
+    for (size_t i = 0; i < net_n_params(j->net); i++) {
+        const param *p = net_param(j->net, i);
+        size_t k = j->q ? qat_find(j->q, p) : SIZE_MAX;
+        if (k != SIZE_MAX) {
+            qat_tensor t = qat_get(j->q, k);
+            TRY(edit_put_bytes(e, p->info->name, t.type, p->info->n_dims, p->info->ne, t.bytes, err));
+        } else if (p->trained) TRY(put_param(e, p, type, err));
+    }
+    if (!j->q) return MOTE_OK;
+    TRY(edit_set_u32(e, "general.file_type", (uint32_t)ftypes[j->type].file_type, err));
+    return edit_set_u32(e, "general.quantization_version", 2, err);
+}
+
+static mote_status write_net(job *j, const char *path, bool for_rolling, mote_error *err) {
+    model_edit *e;
+    TRY(edit_open(&e, j->source, err));
+    mote_status s = put_all(j, e, for_rolling, err);
+    if (s == MOTE_OK) s = edit_write(e, path, err);
+    edit_close(&e);
+    return s;
+}
+
+static mote_status finish(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    if (j->to.ema > 0) {
+        trainer_swap_ema(j->t);
+        distil_updated(j->d);
+    }
+    if (ranks_rank(j->machine.ranks) != 0) return MOTE_OK;
+    TRY(write_net(j, o->out, false, err));
+    struct stat st;
+    if (stat(o->out, &st) == 0) j->r->bytes = (uint64_t)st.st_size;
+    j->r->finished = true;
+    if (!j->log) return MOTE_OK;
+    json_t *facts = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "student", o->student, "teacher", o->teacher ? o->teacher : o->cache ? o->cache : "the student before rounding", "loss",
+                              o->loss ? o->loss : "kl", "packed as", o->qat.type ? o->qat.type : "floats", "steps", (json_int_t)j->r->steps, "tokens", (json_int_t)j->r->tokens);
+    if (facts && !isnan(j->r->divergence_before)) (void)json_object_set_new(facts, "held-out divergence before", json_real(j->r->divergence_before));
+    if (facts && !isnan(j->r->divergence)) (void)json_object_set_new(facts, "held-out divergence after", json_real(j->r->divergence));
+    mote_status s = runlog_finish(j->log, "Distillation", facts, err);
+    json_decref(facts);
+    (void)snprintf(j->r->curve, sizeof j->r->curve, "%s", runlog_curve(j->log));
+    j->r->loss = runlog_loss(j->log);
+    return s;
+}
+
+static mote_status train(job *j, mote_error *err) {
+    distill_seen before;
+    TRY(open_training(j, err));
+    TRY(trainer_resume(j->t, &j->r->resumed_at, err));
+    distil_updated(j->d);
+    if (*j->dir && ranks_rank(j->machine.ranks) == 0) TRY(runlog_open(&j->log, j->dir, j->r->resumed_at, err));
+    if (j->r->resumed_at == 0) {
+        TRY(look(j, trainer_tape(j->t), &before, err));
+        j->r->divergence_before = before.divergence;
+        if (!isnan(before.divergence)) tell(j, "held out, before: divergence %.4f, cross-entropy %.4f, the same likeliest token %.1f %%", before.divergence, before.ce, 100 * before.agree);
+    }
+    TRY(trainer_run(j->t, err));
+    double held;
+    if (j->held && isnan(j->r->ce)) TRY(on_eval(j, trainer_tape(j->t), &held, err)); /* a run that was finished already */
+    return finish(j, err);
+}
+
+/* ---- a file of likeliest tokens ---- */
+static mote_status keep_batch(job *j, tape *t, distil_cache_writer *w, const data_batch *b, mote_error *err) {
+    double temperature = j->o->temperature > 0 ? j->o->temperature : 1;
+    if (cancelled(j, 0, 0)) FAIL(err, MOTE_E_CANCELLED, "cancelled: no file was written");
+    return distil_keep(j->theirs, t, b, (float)temperature, w, j->o->top_k ? j->o->top_k : 64, err);
+}
+
+static mote_status keep_text(job *j, tape *t, distil_cache_writer *w, mote_error *err) {
+    for (uint64_t step = 0; step < j->amount.steps; step++) {
+        data_step_info info;
+        TRY(data_step(j->text, j->amount.batch, 0, 1, &info, err));
+        for (size_t at = 0; at < info.mine.n_rows; at += j->amount.micro_batch) {
+            data_batch b;
+            TRY(data_part(j->text, at, MIN(j->amount.micro_batch, info.mine.n_rows - at), &b, err));
+            TRY(keep_batch(j, t, w, &b, err));
+        }
+    }
+    return MOTE_OK;
+}
+
+static mote_status keep_made_up(job *j, tape *t, distil_cache_writer *w, mote_error *err) {
+    int32_t *pos = MEM_NEW_N(int32_t, j->amount.n_ctx), *target = MEM_NEW_N(int32_t, j->amount.n_ctx);
+    mote_status s = pos && target ? MOTE_OK : ERR(err, MOTE_E_MEMORY, "out of memory");
+    for (size_t i = 0; i < j->rows.n && s == MOTE_OK; i++) {
+        size_t from = j->rows.start[i], n = j->rows.start[i + 1] - from;
+        const uint32_t start[2] = {0, (uint32_t)n};
+        for (size_t k = 0; k < n; k++) {
+            pos[k] = (int32_t)k;
+            target[k] = j->rows.counts[from + k] ? j->rows.ids[from + k + 1] : -1;
+        }
+        data_batch b = {.seqs = {.n = n, .n_seq = 1, .start = start, .pos = pos}, .ids = j->rows.ids + from, .target = target, .n_rows = 1};
+        s = keep_batch(j, t, w, &b, err);
+    }
+    mem_free(pos);
+    mem_free(target);
+    return s;
+}
+
+static mote_status write_cache(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    distil_cache_info info = {.n_vocab = j->teacher->hp.n_vocab, .k = o->top_k ? o->top_k : 64, .temperature = (float)(o->temperature > 0 ? o->temperature : 1)};
+    distil_cache_writer *w = NULL;
+    tape *t = NULL;
+    mote_status s;
+    struct stat st;
+    TRY(settings_amount(&j->amount, &o->settings, j->teacher->hp.n_ctx_train, (double)data_get_stats(j->text, SIZE_MAX).bytes / 4, err));
+    if (stat(o->teacher, &st) == 0 && S_ISREG(st.st_mode)) TRY(sha256_file(o->teacher, info.teacher, err));
+    (void)snprintf(info.data, sizeof info.data, "%s", data_digest(j->text));
+    TRYG(s, tape_open(&t, &(tape_opts){.pool = j->machine.pool, .kern = j->machine.kern, .prec = j->machine.prec}, err));
+    TRYG(s, distil_cache_create(&w, o->write_cache, &info, err));
+    TRYG(s, j->rows.n ? keep_made_up(j, t, w, err) : keep_text(j, t, w, err));
+    TRYG(s, distil_cache_commit(w, &info, err));
+    j->r->cached_tokens = info.n_tokens;
+    j->r->rows = info.n_records;
+    j->r->finished = true;
+    if (stat(o->write_cache, &st) == 0) j->r->bytes = (uint64_t)st.st_size;
+out:
+    distil_cache_discard(&w);
+    tape_close(&t);
+    return s;
+}
+
+static mote_status run(job *j, mote_error *err) {
+    const mote_distill_options *o = j->o;
+    distil_select_kind kind;
+    TRY(check_options(o, err));
+    if (o->select && !distil_select_find(o->select, &kind)) FAIL(err, MOTE_E_USAGE, "choose by '%s': expected loss, diverse, both, active or random", o->select);
+    if (o->out_type && !quant_by_name(o->out_type)) FAIL(err, MOTE_E_USAGE, "output type '%s' is not known", o->out_type);
+    TRY(distil_terms(j->terms, &j->n_terms, o->loss && *o->loss ? o->loss : "kl", err));
+    TRY(train_machine_open(&j->machine, &o->settings, o->callbacks.progress != NULL, err));
+    TRY(open_models(j, err));
+    TRY(make_dir(j, err));
+    if (o->qat.type && j->student) TRY(open_qat(j, err));
+    if (o->cache) {
+        TRY(distil_cache_open(&j->cache, o->cache, err));
+        TRY(check_cache(j, err));
+    } else TRY(open_data(j, o->settings.n_ctx ? o->settings.n_ctx : 512, err));
+    if (o->generate > 0) {
+        char path[520];
+        bool found = false;
+        TRY(rows_file(j, path, err));
+        TRY(load_rows(j, path, &found, err));
+        if (!found) TRY(make_rows(j, o->settings.n_ctx ? o->settings.n_ctx : 512, path, err));
+    }
+    if (j->net) j->flops = settings_flops(j->net, o->settings.n_ctx ? o->settings.n_ctx : 512) + (j->theirs ? settings_flops(j->theirs, 512) / 3 : 0);
+    return o->write_cache ? write_cache(j, err) : train(j, err);
+}
+
+static void close_all(job *j) {
+    runlog_close(&j->log);
+    trainer_close(&j->t);
+    distil_source_close(&j->from);
+    distil_close(&j->d);
+    qat_close(&j->q);
+    distil_align_close(&j->align);
+    data_close(&j->text);
+    data_close(&j->held);
+    distil_cache_close(&j->cache);
+    distil_rows_free(&j->rows);
+    net_close(&j->net);
+    net_close(&j->theirs);
+    tok_close(&j->vocab);
+    tok_close(&j->their_vocab);
+    chat_template_close(&j->tmpl);
+    model_close(&j->student);
+    model_close(&j->teacher);
+    model_file_close(&j->source);
+    mem_free(j->choice);
+    mem_free(j->sources);
+    mem_free(j->params);
+    json_decref(j->identity);
+    train_machine_close(&j->machine);
+}
+
+mote_status compress_distill(const mote_distill_options *o, mote_distill_report *r, mote_error *err) {
+    mote_distill_report own;
+    job *j = MEM_NEW(job);
+    if (!j) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    j->o = o;
+    j->r = r ? r : &own;
+    j->sink = (log_sink){log_to_caller, j};
+    *j->r = (mote_distill_report){.loss = NAN, .divergence = NAN, .ce = NAN, .agree = NAN, .divergence_before = NAN, .shared_vocab = 1};
+    mote_status s = run(j, err);
+    close_all(j);
+    mem_free(j);
+    return s;
+}

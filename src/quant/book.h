@@ -1,0 +1,71 @@
+/* book.h: encoding by codebook (IQ2, IQ3): a group of 8 (or 4) weights becomes the entry of a codebook of magnitudes that
+ * errs least, and their signs; sub-blocks share a scale d (add + mul n), n in 0..top.
+ *
+ * The error of entry g under scale s is Σ w x² - s (2 Σ w |x| g - s Σ w g²). The two sums do not depend on s: they are computed
+ * once for all entries (moments); then every trial of a scale is two operations and a minimum per entry. So the search is
+ * exhaustive: no entry is left out, as lists of neighbours do. All of it is element by element: the same bits on every ISA. */
+#ifndef MOTE_QUANT_BOOK_H
+#define MOTE_QUANT_BOOK_H
+
+#include "quant/quant_int.h"
+
+enum { BOOK_ENTRIES_MAX = 1024, BOOK_TRIALS = 4 };
+
+/* A codebook as planes: level[j * n + e] is the magnitude of weight j of entry e. */
+typedef struct book {
+    int n, dim, n_magnitudes;
+    float magnitude[8]; /* that occur, ascending */
+    float level[8 * BOOK_ENTRIES_MAX], square[8 * BOOK_ENTRIES_MAX];
+} book;
+
+/* The inner loops. n is a multiple of 16; arrays are aligned to 64 bytes. */
+typedef struct book_ops {
+    /* a2[e] = 2 Σ_j wx[j] level[j][e], b[e] = Σ_j w[j] level[j][e]². */
+    void (*moments)(const book *g, const float *wx, const float *w, float *a2, float *b);
+    /* least[t] = min over e of s[t] b[e] - a2[e]. */
+    void (*least)(const float *a2, const float *b, int n, const float s[BOOK_TRIALS], float least[BOOK_TRIALS]);
+    /* The first e where s b[e] - a2[e] is least. */
+    int (*best)(const float *a2, const float *b, int n, float s);
+} book_ops;
+/* Fills g from n entries whose weight j is byte j. */
+void book_open(book *g, const void *entries, int n, int dim);
+extern const book_ops book_generic, book_avx2, book_avx512;
+const book_ops *book_ops_here(void); /* for this machine */
+
+/* How a format uses its codebook. */
+typedef struct book_format {
+    int per_scale;       /* weights that share a scale: 16 or 32 */
+    bool even;           /* each eight weights have an even number of minus signs */
+    int top;             /* a sub-block's scale is d (add + mul n), n in 0..top */
+    float add, mul;
+    float typical;       /* the root mean square of Gaussian weights, in units of their best scale */
+} book_format;
+static inline float book_factor(const book_format *f, int n) { return f->add + f->mul * (float)n; }
+
+/* The search for d: each sub-block's error under BOOK_COARSE scales around the likely one, measured before d is known. */
+enum { BOOK_COARSE = 12, BOOK_SUBS_MAX = 16 };
+typedef struct book_scales {
+    const book_format *f;
+    int n_subs;
+    float energy[BOOK_SUBS_MAX]; /* Σ w x² of each sub-block */
+    float centre[BOOK_SUBS_MAX]; /* the likely scale; 0: nothing but zeros */
+    float ideal[BOOK_SUBS_MAX];  /* the best of the coarse ones: by book_choose_d */
+    float err[BOOK_SUBS_MAX][BOOK_COARSE]; /* Σ w (x - y)², less the same constant for all, at centre book_step(t) */
+} book_scales;
+float book_step(int t);
+void book_centres(book_scales *k, const float *x, const float *w);
+/* The d that promises the least error; 0: all is zero. */
+float book_choose_d(book_scales *k);
+/* The n whose scale under d is nearest to s. */
+int book_nearest(const book_format *f, float d, float s);
+
+typedef struct book_block {
+    uint16_t d;
+    uint8_t scale[16];   /* [256 / per_scale] */
+    uint16_t index[64];  /* [256 / dim] */
+    uint8_t signs[32];   /* of each eight weights, bit j set: minus */
+} book_block;
+/* 256 weights x (as fit_load gives them, with unit) of importance w. */
+void book_fit(const book *g, const book_format *f, const float *x, const float *w, float unit, book_block *out);
+
+#endif

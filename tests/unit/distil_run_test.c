@@ -1,0 +1,284 @@
+/* distil_run_test.c: runs of distillation from their options to the file, on small made-up models: every way to get rows, every loss, a
+ * run in two parts, and what is refused. */
+#include "../tiny_model.h"
+#include "base/base.h"
+#include "compress/distill_run.h"
+#include "model/model.h"
+#include "token/token.h"
+#include "train/distil.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+/* cmocka wants these first */
+#include <cmocka.h>
+
+static char folder[] = "/tmp/mote_distil_XXXXXX";
+static char student[256], teacher[256], other[256], text[256], out[256], again[256], cache[256];
+static const char *files[] = {text};
+
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        mote_error e_ = {0};                                                                       \
+        if ((call) == MOTE_OK) break;                                                              \
+        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
+    } while (0)
+
+static mote_distill_options options(const char *to) {
+    return (mote_distill_options){.settings = {.steps = 6, .n_ctx = 32, .batch = 4, .micro_batch = 2, .lr = 3e-3, .seed = 3, .precision = "f32", .n_threads = 1, .dir = ""},
+                                  .student = student, .teacher = teacher, .out = to, .out_type = "f32", .data = files, .n_data = 1, .held_out = 0.2};
+}
+
+static void expect_better(const mote_distill_options *o, const char *what) {
+    mote_distill_report r;
+    OK(compress_distill(o, &r, &e_));
+    assert_true(r.finished && r.steps == o->settings.steps && r.bytes > 0);
+    if (!(r.divergence < r.divergence_before)) fail_msg("%s: divergence from %.5f to %.5f", what, r.divergence_before, r.divergence);
+}
+
+static void every_loss_brings_the_student_nearer(void **unused) {
+    (void)unused;
+    static const char *const losses[] = {"kl", "rkl", "jsd", "kl=1,ce=0.2", "kl,hidden=0.5@0-0.5", "kl,cosine=0.5,relation=0.5", "hidden@0-0.3,kl@0.3-0.7,rkl@0.7-1"};
+    for (size_t i = 0; i < COUNT_OF(losses); i++) {
+        mote_distill_options o = options(out);
+        o.loss = losses[i];
+        o.temperature = i == 0 ? 2 : 1;
+        expect_better(&o, losses[i]);
+    }
+}
+
+static void every_source_of_rows_teaches(void **unused) {
+    (void)unused;
+    mote_distill_options o = options(out);
+    o.on_policy = 1;
+    o.loss = "jsd";
+    o.on_policy_ahead = 2;
+    expect_better(&o, "on-policy");
+    o = options(out);
+    o.generate = 600;
+    char dir[300];
+    (void)snprintf(dir, sizeof dir, "%s/generated.run", folder);
+    o.settings.dir = dir;
+    expect_better(&o, "generated");
+    static const char *const selects[] = {"loss", "diverse", "both", "random", "active"};
+    for (size_t i = 0; i < COUNT_OF(selects); i++) {
+        o = options(out);
+        o.select = selects[i];
+        o.select_every = 3;
+        o.keep = 0.5;
+        expect_better(&o, selects[i]);
+    }
+}
+
+static void likeliest_tokens_in_a_file_serve_as_well(void **unused) {
+    (void)unused;
+    mote_distill_options o = options(NULL);
+    mote_distill_report r;
+    o.student = NULL;
+    o.write_cache = cache;
+    o.top_k = 40;
+    OK(compress_distill(&o, &r, &e_));
+    assert_true(r.cached_tokens > 500 && r.bytes > r.rows * 40 * 4);
+    o = options(out);
+    o.teacher = NULL;
+    o.cache = cache;
+    o.n_data = 0;
+    OK(compress_distill(&o, &r, &e_));
+    /* how near it came: by the text itself */
+    mote_distill_options look = options(again);
+    mote_distill_report before, after;
+    look.settings.steps = 1;
+    look.settings.lr = 1e-12;
+    OK(compress_distill(&look, &before, &e_));
+    look.student = out;
+    OK(compress_distill(&look, &after, &e_));
+    assert_true(after.divergence < before.divergence);
+    o.temperature = 2;
+    mote_error e;
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_MISMATCH);
+    o.temperature = 1;
+    o.loss = "rkl";
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
+}
+
+static void same_bytes(const char *a, const char *b) {
+    file_map x, y;
+    OK(file_open(&x, a, FILE_READ, &e_));
+    OK(file_open(&y, b, FILE_READ, &e_));
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.p, y.p, x.n);
+    file_close(&x);
+    file_close(&y);
+}
+
+struct stopping {
+    uint64_t at, step;
+};
+static void count_step(void *ctx, const mote_train_progress *p) { ((struct stopping *)ctx)->step = p->step; }
+static bool stop_there(void *ctx) {
+    const struct stopping *s = ctx;
+    return s->step == s->at;
+}
+
+static void a_run_in_two_parts_is_the_same_run(void **unused) {
+    (void)unused;
+    for (int kind = 0; kind < 3; kind++) {
+        mote_distill_options o = options(out);
+        o.loss = "kl,hidden=0.2";
+        if (kind == 1) o.qat = (mote_qat_options){.type = "Q4_0"};
+        if (kind == 2) {
+            o.on_policy = 0.6;
+            o.select = "active";
+            o.select_every = 2;
+            o.loss = "jsd";
+        }
+        if (kind == 1) o.out_type = NULL;
+        OK(compress_distill(&o, NULL, &e_));
+        char dir[300];
+        (void)snprintf(dir, sizeof dir, "%s/parts%d.run", folder, kind);
+        struct stopping s = {.at = 3};
+        mote_distill_report r;
+        o.settings.dir = dir;
+        o.out = again;
+        o.callbacks = (mote_train_callbacks){.ctx = &s, .progress = count_step, .stop = stop_there};
+        assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_CANCELLED);
+        o.callbacks = (mote_train_callbacks){0};
+        OK(compress_distill(&o, &r, &e_));
+        assert_int_equal(r.resumed_at, 3);
+        same_bytes(out, again);
+        o.temperature = 3;
+        assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH); /* another run's checkpoint */
+    }
+}
+
+static void quantization_aware_training_gains_on_rounding(void **unused) {
+    (void)unused;
+    for (int scales = 0; scales < 2; scales++) {
+        mote_distill_options o = options(out);
+        o.teacher = NULL;
+        o.out_type = NULL;
+        o.qat = (mote_qat_options){.type = "Q2_0", .pure = true, .only_scales = scales};
+        expect_better(&o, scales ? "scales" : "weights");
+        model_file *f;
+        OK(model_file_open(&f, out, 0, &e_));
+        assert_int_equal(model_file_find_tensor(f, "blk.0.ffn_down.weight")->type, QUANT_Q2_0);
+        model_file_close(&f);
+    }
+}
+
+/* The other vocabulary is the same text in other pieces: what a border means is seen on the tokens themselves. */
+static void borders_are_where_the_bytes_are(void **unused) {
+    (void)unused;
+    model_file *fa, *fb;
+    tok_vocab *a, *b;
+    OK(model_file_open(&fa, student, 0, &e_));
+    OK(model_file_open(&fb, other, 0, &e_));
+    OK(tok_open(&a, fa, NULL, &e_));
+    OK(tok_open(&b, fb, NULL, &e_));
+    assert_true(distil_same_vocab(a, b)); /* one is longer by tokens that are not used */
+    distil_align *al;
+    OK(distil_align_open(&al, a, b, &e_));
+    assert_true(distil_align_shared(al) > 0.99);
+    tok_ids ids = {0};
+    OK(tok_encode(a, STR("hello the world, the end"), TOK_BOS, &ids, &e_));
+    const uint32_t start[2] = {0, (uint32_t)ids.n};
+    int32_t *pos = mem_calloc(ids.n, sizeof *pos);
+    data_batch batch = {.seqs = {.n = ids.n, .n_seq = 1, .start = start, .pos = pos}, .ids = ids.p};
+    distil_aligned x;
+    OK(distil_align_batch(al, &batch, &x, &e_));
+    assert_true(x.n + 2 >= ids.n && x.theirs.seqs.n >= ids.n - 1);
+    for (size_t i = 0; i < x.n; i++) { /* the bytes up to both rows are the same */
+        size_t ours = 0, theirs = 0;
+        for (int32_t k = 0; k <= x.ours_at[i]; k++) ours += tok_piece(a, ids.p[k], 0).n;
+        for (int32_t k = 0; k <= x.theirs_at[i]; k++) theirs += tok_piece(b, x.theirs.ids[k], 0).n;
+        assert_true(theirs == ours || theirs == ours + 1);
+    }
+    mem_free(pos);
+    tok_ids_free(&ids);
+    distil_align_close(&al);
+    tok_close(&a);
+    tok_close(&b);
+    model_file_close(&fa);
+    model_file_close(&fb);
+    mote_distill_options o = options(out);
+    mote_distill_report r;
+    o.teacher = other;
+    o.align = true;
+    o.loss = "kl=1,ce=0.1";
+    OK(compress_distill(&o, &r, &e_));
+    assert_true(r.finished && r.ce > 0 && r.shared_vocab > 0.99);
+    o.loss = "uld=1,ce=0.1";
+    OK(compress_distill(&o, &r, &e_));
+}
+
+static void what_cannot_be_is_refused_by_name(void **unused) {
+    (void)unused;
+    const struct {
+        const char *loss, *select, *word;
+        mote_status want;
+    } cases[] = {{"kl,rkl", NULL, "same time", MOTE_E_USAGE},  {"kl=x", NULL, "NAME=WEIGHT", MOTE_E_USAGE}, {"klx", NULL, "expected ce", MOTE_E_USAGE},
+                 {"kl@0.5-0.2", NULL, "shares", MOTE_E_USAGE}, {"", "best", "expected loss", MOTE_E_USAGE}, {",", NULL, "loss", MOTE_E_USAGE}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        mote_distill_options o = options(out);
+        mote_error e = {0};
+        o.loss = cases[i].loss;
+        o.select = cases[i].select;
+        assert_int_equal(compress_distill(&o, NULL, &e), cases[i].want);
+        if (!strstr(e.message, cases[i].word)) fail_msg("case %zu: %s", i, e.message);
+    }
+    mote_distill_options o = options(out);
+    mote_error e = {0};
+    char wide[256];
+    (void)snprintf(wide, sizeof wide, "%s/wide.gguf", folder);
+    OK(tiny_model_write(wide, &(tiny_opts){.wide = true, .seed = 4}, &e_));
+    o.teacher = wide; /* other widths: hidden states through a learned projection */
+    o.loss = "kl,hidden=0.5,relation=0.1";
+    OK(compress_distill(&o, NULL, &e_));
+    o = options(out);
+    o.teacher = NULL;
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
+    o = options(out);
+    o.data = (const char *[]){"/nowhere/text"};
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_NOT_FOUND);
+}
+
+static int make_files(void **unused) {
+    (void)unused;
+    if (!mkdtemp(folder)) return -1;
+    char *paths[] = {student, teacher, other, text, out, again, cache};
+    static const char *const names[] = {"student.gguf", "teacher.gguf", "other.gguf", "text.txt", "out.gguf", "again.gguf", "cache.kd"};
+    for (size_t i = 0; i < COUNT_OF(paths); i++) (void)snprintf(paths[i], 256, "%s/%s", folder, names[i]);
+    if (tiny_model_write(student, &(tiny_opts){.seed = 1}, NULL) != MOTE_OK || tiny_model_write(teacher, &(tiny_opts){.seed = 2}, NULL) != MOTE_OK ||
+        tiny_model_write(other, &(tiny_opts){.seed = 3, .n_more_unused = 30}, NULL) != MOTE_OK)
+        return -1;
+    FILE *f = fopen(text, "w");
+    rng r;
+    rng_seed(&r, 5, 5);
+    for (int i = 0; f && i < 120; i++) {
+        for (int w = 0; w < 12; w++) (void)fprintf(f, "%s%s", w ? " " : "", (const char *[]){"the", "end", "hello", "world", "in", "and", "of", "is"}[rng_below(&r, 8)]);
+        (void)fputs("\n<|endoftext|>\n", f);
+    }
+    return f && fclose(f) == 0 ? 0 : -1;
+}
+
+static int remove_files(void **unused) {
+    (void)unused;
+    char command[300];
+    (void)snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_loss_brings_the_student_nearer),
+        cmocka_unit_test(every_source_of_rows_teaches),
+        cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
+        cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
+        cmocka_unit_test(quantization_aware_training_gains_on_rounding),
+        cmocka_unit_test(borders_are_where_the_bytes_are),
+        cmocka_unit_test(what_cannot_be_is_refused_by_name),
+    };
+    return cmocka_run_group_tests_name("distil runs", tests, make_files, remove_files);
+}
