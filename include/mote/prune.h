@@ -47,9 +47,10 @@ typedef struct mote_prune_opts {
     /* Words: n_vocab tokens are left, bytes and special ones always. vocab_by: frequency in the text (the default), first */
     size_t n_vocab;
     const char *vocab_by;
-    /* Attention in layers `window_layers` ("3-20"; NULL: all but the first and the last) sees `window` keys: metadata of
-     * llama-like models, which mote runs with as small a cache for them. */
-    size_t window;
+    /* Attention in layers `window_layers` ("3-20"; NULL: all but the first and the last), or in the n_window that miss the
+     * rest least (by perplexity, or random with depth_by), sees `window` keys: metadata of llama-like models, which mote runs
+     * with as small a cache for them. */
+    size_t window, n_window;
     const char *window_layers;
     /* A dense feed-forward becomes this many experts, all alike, of which two are used:
      * a start for training (Komatsuzaki et al. 2023, sparse upcycling), the same logits until then. */

@@ -10,7 +10,7 @@
 
 struct prune_options {
     const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers;
-    int64_t share_rank, window, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
+    int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio;
     bool repair, json;
 };
@@ -37,6 +37,7 @@ const cli_option prune_options[] = {
     OPT_CHOICE(S, vocab_by, "vocab-by", NULL, "frequency|first", "which: the most frequent of the text, or the first"),
     OPT_INT(S, window, "window", NULL, "N", 0, 1 << 24, "attention sees N keys in the layers of --window-layers"),
     OPT_STR(S, window_layers, "window-layers", NULL, "LIST", "those layers (default: all but the first and the last)"),
+    OPT_INT(S, window_count, "window-count", NULL, "N", 0, 4096, "the N layers that miss the other keys least (--depth-by random: any)"),
     OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
     OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
     OPT_INT(S, share_rank, "share-rank", NULL, "N", 0, 4096, "rank of what each layer adds to the shared tensors (default 32)"),
@@ -107,7 +108,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.n_embd = (size_t)o.embd, q.n_ff = (size_t)o.ff, q.n_head = (size_t)o.heads, q.n_head_kv = (size_t)o.kv_heads;
     q.width_by = o.width_by, q.repair = o.repair, q.ratio = o.ratio, q.axes = o.axes, q.divisor = (size_t)o.divisor;
     q.n_merge_kv = (size_t)o.merge_kv, q.merge_by = o.merge_by, q.n_vocab = (size_t)o.vocab, q.vocab_by = o.vocab_by;
-    q.window = (size_t)o.window, q.window_layers = o.window_layers, q.upcycle = (size_t)o.upcycle;
+    q.window = (size_t)o.window, q.window_layers = o.window_layers, q.n_window = (size_t)o.window_count, q.upcycle = (size_t)o.upcycle;
     q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;
     q.progress = on_progress, q.progress_ctx = &p;

@@ -1,6 +1,40 @@
 /* prune_swap.c: layers that work in another way from now on: windowed attention, experts in place of a dense feed-forward. */
 #include "compress/pruning.h"
 
+#include <math.h>
+
+/* Each layer's cost: how much the text's likelihood changes when that layer alone is windowed. The caches were sized before, for all keys. */
+static mote_status choose_windows(prune *p, uint32_t *marked, mote_error *err) {
+    model *m = p->m;
+    size_t n = m->hp.n_layer, was = m->hp.n_swa, k = p->o->n_window;
+    bool any = p->o->depth_by && strcmp(p->o->depth_by, "random") == 0;
+    double *score, nll, whole = 0;
+    uint32_t *keep;
+    rng r;
+    if (k > n) FAIL(err, MOTE_E_RANGE, "%zu layers cannot be windowed: there are %zu", k, n);
+    TRY(prune_alloc(p, n, sizeof *score, &score, err));
+    TRY(prune_alloc(p, n, sizeof *keep, &keep, err));
+    rng_seed(&r, p->o->seed, 17);
+    if (!any) TRY(prune_tokens(p, 1024, err));
+    if (!any) TRY(prune_nll(p, &whole, err)); /* opens the state, too */
+    for (size_t il = 0; il < n; il++) {
+        layer *l = &m->layers[il];
+        score[il] = rng_double(&r);
+        if (any || l->swa) continue;
+        l->swa = true;
+        m->hp.n_swa = p->o->window;
+        mote_status s = prune_nll(p, &nll, err);
+        l->swa = false;
+        m->hp.n_swa = was;
+        TRY(s);
+        score[il] = -fabs(nll - whole);
+        TRY(prune_progress(p, "trying windows", il + 1, n, err));
+    }
+    TRY(prune_largest(score, n, k, keep, err));
+    for (size_t i = 0; i < k; i++) marked[keep[i]] = 1;
+    return MOTE_OK;
+}
+
 mote_status prune_window_layers(prune *p, mote_error *err) {
     size_t n = p->m->hp.n_layer, count = 0;
     uint32_t *marked;
@@ -9,8 +43,9 @@ mote_status prune_window_layers(prune *p, mote_error *err) {
     TRY(prune_alloc(p, n, sizeof *marked, &marked, err));
     TRY(prune_alloc(p, n, sizeof *swa, &swa, err));
     if (p->o->window_layers) TRY(prune_parse_layers(p->o->window_layers, marked, n, &count, err));
+    else if (p->o->n_window) TRY(choose_windows(p, marked, err));
     for (size_t il = 0; il < n; il++) {
-        if (!p->o->window_layers) marked[il] = il > 0 && il + 1 < n;
+        if (!p->o->window_layers && !p->o->n_window) marked[il] = il > 0 && il + 1 < n;
         swa[il] = marked[il] != 0 || p->m->layers[il].swa;
         if (marked[il] && p->m->layers[il].mixer[0] != &block_attn)
             FAIL(err, MOTE_E_UNSUPPORTED, "layer %zu has no attention that could be windowed", il);
@@ -20,10 +55,15 @@ mote_status prune_window_layers(prune *p, mote_error *err) {
     TRY(edit_set_u32(p->edit, prune_key(p, "attention.sliding_window", key), (uint32_t)p->o->window, err));
     const kv list = {.key = str_of(prune_key(p, "attention.sliding_window_pattern", key)), .type = KV_ARRAY, .elem = KV_BOOL, .count = n, .elems = swa};
     TRY(edit_set_kv(p->edit, &list, err));
-    for (size_t il = 0, windows = 0; il < n; il++) {
+    size_t windows = 0;
+    buf names;
+    buf_init(&names, 4096);
+    for (size_t il = 0; il < n; il++) {
+        if (swa[il]) buf_printf(&names, "%s%zu", windows ? ", " : "", il);
         windows += swa[il];
-        if (il + 1 == n) prune_say(p, "attention: %zu of %zu layers see %zu keys", windows, n, p->o->window);
     }
+    prune_say(p, "attention: %zu of %zu layers see %zu keys: %s", windows, n, p->o->window, names.p ? names.p : "");
+    buf_free(&names);
     (void)json_object_set_new(p->json, "window", json_integer((json_int_t)p->o->window));
     return MOTE_OK;
 }

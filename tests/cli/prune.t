@@ -10,6 +10,13 @@ $ mote prune --vocab 20000 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.g
 > 20000 True
 $ mote tokenize -m out.gguf --special --ids 'Hello world <|im_end|>' | python3 -c 'import json,sys; print(max(json.load(sys.stdin)) < 20000)'
 > True
+# llama.cpp reads what is written, and a shared file once it is converted
+$ mote prune --drop-layers 2 --depth-by influence --ff 1472 --merge-kv 1 --vocab 30000 --calib-tokens 512 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf > said; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 4 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m out.gguf -f text -c 128 --chunks 4 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
+> True
+$ mote prune --share 13-14 --share-rank 16 --calib-tokens 512 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf shared.gguf > said; mote convert shared.gguf out.gguf > said; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 4 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m shared.gguf -f text -c 128 --chunks 4 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
+> True
+$ mote prune --window 128 --window-layers 5-7 $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1
+> attention: 3 of 30 layers see 128 keys: 5, 6, 7
 $ mote prune --params 1M -f text $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 ! the least is
 ? 1

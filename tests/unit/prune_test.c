@@ -494,9 +494,21 @@ static void windows_hide_what_lies_behind(void **st) {
     assert_true(difference(source, result) < 1e-12); /* ten tokens fit */
     prune_ok_same(&(mote_prune_opts){.window = 4, .window_layers = "1"});
     assert_true(difference(source, result) > 1e-4);
+    /* a layer whose attention adds nothing misses nothing */
+    model_file *f;
+    model_edit *e;
+    static float zero[64 * 64];
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    OK(edit_put(e, STR("blk.1.attn_output.weight"), QUANT_F32, 2, (uint64_t[]){64, 64}, zero, NULL, &e_));
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    prune_ok_same(&(mote_prune_opts){.window = 4, .n_window = 1, .n_tokens = 256});
+    assert_true(difference(source, result) < 1e-12);
     mote_prune_report r = {.size = sizeof r};
-    mote_error e;
-    assert_int_equal(pruned(&(mote_prune_opts){.window = 4, .window_layers = "7"}, &r, &e), MOTE_E_RANGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.window = 4, .window_layers = "7"}, &r, NULL), MOTE_E_RANGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.window = 4, .n_window = 3}, &r, NULL), MOTE_E_RANGE);
 }
 
 static void equal_experts_are_the_dense_model(void **st) {
