@@ -104,10 +104,11 @@ int main(int argc, char **argv) {
         else if (strcmp(name, "--rung") == 0) mask = cpu_mask_by_name(value, &ok);
         else if (strcmp(name, "--prec") == 0) first = last = strcmp(value, "bf16") == 0;
         else if (strcmp(name, "--shape") == 0 && n_shapes < SHAPES) {
-            shape *s = &shapes[n_shapes++];
-            int flags[3] = {0};
-            ok = sscanf(value, "%zu,%zu,%zu,%d,%d,%d", &s->m, &s->n, &s->k, &flags[0], &flags[1], &flags[2]) >= 3;
-            s->ta = flags[0], s->tb = flags[1], s->add = flags[2];
+            size_t v[6] = {0};
+            char *end = NULL;
+            for (int j = 0; j < 6; j++, value = end + (*end == ',')) v[j] = strtoull(value, &end, 10);
+            ok = *end == 0 && v[0] && v[1] && v[2];
+            shapes[n_shapes++] = (shape){v[0], v[1], v[2], v[3], v[4], v[5]};
         } else ok = 0;
         if (!ok) {
             (void)fprintf(stderr, "usage: bench_gemm [--threads N] [--rung NAME] [--prec f32|bf16] [--ms N] [--shape M,N,K,TA,TB,ADD]…\n");

@@ -76,6 +76,38 @@ typedef struct mote_bench_sample {
 MOTE_API mote_status mote_bench(mote_session *s, const mote_bench_opts *o, mote_bench_sample *samples,
                                 mote_error *err);
 
+/* ---- training, timed ----
+ * Steps of pseudo-random tokens: to the next-token loss, back to the gradients of all weights, AdamW's update in f32 (by a rate so
+ * small that nothing changes). Nothing is written to the model. */
+typedef struct mote_train_bench_opts {
+    size_t size;
+    size_t n_sequences, n_tokens; /* of a step: sequences, and tokens of each (default 2 of 256) */
+    size_t n_reps;                /* after one that is not counted (default 5) */
+    bool bf16;                    /* products of matrices in bf16 with sums in f32; false: all in f32 */
+    bool checkpoint;              /* compute each layer again on the way back: less memory */
+    int (*on_rep)(void *ctx, size_t done, size_t total); /* non-zero cancels; may be NULL */
+    void *ctx;
+} mote_train_bench_opts;
+MOTE_API void mote_train_bench_opts_fill(mote_train_bench_opts *o, size_t size);
+static inline mote_train_bench_opts mote_train_bench_opts_default(void) {
+    mote_train_bench_opts o;
+    mote_train_bench_opts_fill(&o, sizeof o);
+    return o;
+}
+typedef struct mote_train_bench_sample {
+    uint64_t forward_ns, back_ns, update_ns;
+    double loss;
+} mote_train_bench_sample;
+typedef struct mote_train_bench_result {
+    size_t size;               /* set by the caller */
+    size_t n_params, n_trained;
+    size_t peak_bytes;         /* of activations */
+    double ops;                /* multiplications and additions that a step cannot do without: of matrices and attention */
+} mote_train_bench_result;
+/* samples [n_reps]. result may be NULL. E_UNSUPPORTED: a model that cannot be trained; E_CANCELLED. Thread: one at a time per engine. */
+MOTE_API mote_status mote_train_bench(mote_model *m, const mote_train_bench_opts *o, mote_train_bench_sample *samples,
+                                      mote_train_bench_result *result, mote_error *err);
+
 /* ---- what the machine can do at most ---- */
 enum { MOTE_MACHINE_MEMORY_MAX = 160, MOTE_MACHINE_LATENCY_MAX = 16, MOTE_MACHINE_PEAK_MAX = 96, MOTE_MACHINE_BARRIER_MAX = 16 };
 

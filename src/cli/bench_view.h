@@ -15,6 +15,9 @@ struct bench_options {
     int64_t reps, parallel;
     bool no_warmup, full_logits, shared_prompt, profile, machine, json, limits;
     const char *svg; /* picture of the profile */
+    bool train, checkpoint;
+    int64_t sequences, length; /* of a step of training */
+    const char *precision;
 };
 
 typedef struct bench_numbers {
@@ -41,6 +44,9 @@ int bench_measure(loaded *l, const struct bench_options *o, const mote_machine *
 /* bench_batched.c: every prompt length × every decode length × every number of sequences, as llama-batched-bench. */
 int bench_batched(loaded *l, const struct bench_options *o, const mote_machine *m, const bench_numbers *prompts, const bench_numbers *gens,
                   const bench_numbers *parallel);
+
+/* bench_train.c: steps of training, measured and printed; m: the machine's limits, or NULL. An exit code. */
+int bench_train(loaded *l, const struct bench_options *o, const mote_machine *m);
 
 /* bench_machine.c: measures and prints; an exit code. */
 int bench_machine(const struct bench_options *o);

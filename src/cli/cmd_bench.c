@@ -21,6 +21,11 @@ const cli_option bench_options[] = {
     OPT_STR(struct bench_options, svg, "profile-svg", NULL, "FILE", "the same as a picture"),
     OPT_FLAG(struct bench_options, limits, "limits", NULL, "measure first what the machine allows, and print results as shares of it"),
     OPT_FLAG(struct bench_options, machine, "machine", NULL, "measure the machine instead: what it can read and compute at most (takes 512 MB and 5 s)"),
+    OPT_FLAG(struct bench_options, train, "train", NULL, "measure steps of training: forward, gradients, AdamW"),
+    OPT_INT(struct bench_options, sequences, "sequences", NULL, "N", 1, 4096, "with --train: sequences of a step (default 2)"),
+    OPT_INT(struct bench_options, length, "length", NULL, "N", 2, 1 << 20, "with --train: tokens of a sequence (default 256)"),
+    OPT_CHOICE(struct bench_options, precision, "precision", NULL, "f32|bf16", "with --train: numbers that matrices are multiplied in (default f32)"),
+    OPT_FLAG(struct bench_options, checkpoint, "checkpoint", NULL, "with --train: compute each layer again on the way back, for less memory"),
     OPT_FLAG(struct bench_options, json, "json", NULL, "as -o json"),
     OPT_FLAG(struct bench_options, no_warmup, "no-warmup", NULL, "measure the first run too"),
     OPT_FLAG(struct bench_options, full_logits, "full-logits", NULL, "decode with all logits of every token, not only those that a greedy draw needs"),
@@ -33,6 +38,7 @@ const cli_example bench_examples[] = {
     {"mote bench -m model.gguf", "prefill of 512 and decode of 128 tokens"},
     {"mote bench -m model.gguf -p 512 -n 128 -t 2 -r 5 -d 4096 -o json", "with 4096 tokens in the context, as JSON"},
     {"mote bench -m model.gguf --limits", "how near that is to what the machine can do"},
+    {"mote bench -m model.gguf --train --sequences 2 --length 256 --precision bf16 --limits", "tokens per second of training"},
     {"mote bench --machine -t 2", "bandwidths, latencies and arithmetic rates of this machine"},
     {"mote bench -m model.gguf -p 0 -n 64 --profile", "where the time of decoding goes"},
     {"mote bench -m model.gguf -c 8192 -npp 128 -ntg 128 -npl 1,4,8,16 -t 2", "1, 4, 8 and 16 sequences decoded together"},
@@ -246,6 +252,11 @@ int cmd_bench(const cli_command *self, int argc, char **argv) {
     if (batched && (o.n_prompt.n || o.n_gen.n || o.n_depth.n || o.parallel > 1))
         return cli_usage(self, "-npl goes with -npp and -ntg, not with -p, -n, -d or --parallel");
     if (!batched && o.shared_prompt) return cli_usage(self, "-pps shares the prompt of several sequences: it needs -npl");
+    if (o.train && (batched || o.n_prompt.n || o.n_gen.n || o.n_depth.n || o.profile || o.svg))
+        return cli_usage(self, "--train goes with --sequences, --length and --precision, not with -p, -n, -d, -npl or --profile");
+    if (!o.train && (o.sequences || o.length || o.precision || o.checkpoint))
+        return cli_usage(self, "--sequences, --length, --precision and --checkpoint tell what a step of training is: they need --train");
+    if (o.train && strcmp(o.format, "csv") == 0) return cli_usage(self, "--train prints md, json or jsonl");
     if (o.svg) o.profile = true;
     if (batched && o.profile) return cli_usage(self, "--profile goes with -p and -n, and --parallel for several sequences");
     if (batched && strcmp(o.format, "csv") == 0) return cli_usage(self, "-npl prints md, json or jsonl");
@@ -255,7 +266,7 @@ int cmd_bench(const cli_command *self, int argc, char **argv) {
     code = m ? measure_limits(&l, &o.model, &machine) : CLI_OK;
     if (code == CLI_OK) code = load_model(&l, &o.model, args.n ? args.v[0] : NULL, false);
     if (code == CLI_OK)
-        code = batched ? bench_batched(&l, &o, m, &prompts, &gens, &parallel) : run_tests(&l, &o, m, &depths, &prompts, &gens);
+        code = o.train ? bench_train(&l, &o, m) : batched ? bench_batched(&l, &o, m, &prompts, &gens, &parallel) : run_tests(&l, &o, m, &depths, &prompts, &gens);
     load_close(&l);
     return cli_done(code);
 }
