@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CSV = ROOT / "bench" / "results.csv"
 MACHINE = ROOT / "bench" / "machine.json"
 FIELDS = ["date", "commit", "cpu", "flags", "threads", "model", "depth", "test", "mote", "llama.cpp", "ik", "ratio", "limit", "share",
-          "token_bytes", "token_ops", "rounds"]
+          "token_bytes", "token_ops", "rounds", "torch"]
 MODELS = ["smollm2-135m-instruct.q4_1", "gemma3-270m.q4_k_m", "qwen2.5-coder-0.5b-instruct.q4_k_m"]
 LIMIT_S = 900
 

@@ -76,6 +76,15 @@ def batch_table(found):
     return table(["tokens/s of all sequences", "mote", "llama.cpp", "ik_llama.cpp", "mote / best peer", "limit", "share"], rows)
 
 
+def train_table(found):
+    rows = []
+    for (model, _, test), r in found.items():
+        if test.startswith("train"):
+            rows.append([f"{model}'s shape, {test[6:].replace('x', ' × ')}", f"**{number(r['mote'])}**", number(r["torch"]), times(r["ratio"]),
+                         number(r["limit"]), percent(r["share"])])
+    return table(["tokens/s of training", "mote", "PyTorch", "mote / PyTorch", "limit", "share"], rows)
+
+
 def start_table(found):
     rows = []
     for (model, _, test), r in found.items():
@@ -111,7 +120,7 @@ def history_table(rows):
     """One line a run: the ratios to the best peer."""
     runs = {}
     for r in rows:
-        if r["ratio"] and r["test"] not in ("start", "memory"):
+        if r["ratio"] and r["test"] not in ("start", "memory") and not r["test"].startswith("train"):
             runs.setdefault((r["date"], r["commit"], r["rounds"]), []).append(r)
     lines = []
     for (date, commit, n), of_run in list(runs.items())[-12:]:
@@ -254,7 +263,7 @@ def main():
     found = latest(rows)
     machine = json.loads((ROOT / "bench" / "machine.json").read_text(encoding="utf-8"))
     tables = {"context": context(found), "empty": depth_table(found, "0"), "deep": depth_table(found, "4096"), "batch": batch_table(found),
-              "start": start_table(found), "machine": machine_table(machine), "history": history_table(rows)}
+              "start": start_table(found), "train": train_table(found), "machine": machine_table(machine), "history": history_table(rows)}
     now = {DOC: fill(DOC.read_text(encoding="utf-8"), tables), PICTURE: roofline(found, machine)}
     stale = [p for p, content in now.items() if not p.exists() or p.read_text(encoding="utf-8") != content]
     if "--check" in sys.argv[1:]:
