@@ -29,7 +29,7 @@ typedef struct mote_train_settings {
     const char *decay_shape; /* wsd: "linear" or "sqrt" (1 - sqrt(x)) ["linear"] */
     double floor;           /* what is left of lr at the end, as a share [0] */
     /* by what */
-    const char *optimizer;  /* "adamw" or "muon": matrices by Muon, the rest by AdamW ["adamw"] */
+    const char *optimizer;  /* "adamw" or "muon": matrices by Muon, the rest by AdamW ["adamw"; mote_train's new models: "muon"] */
     double muon_lr;         /* Muon's own rate [lr, with updates of AdamW's size] */
     double beta1, beta2;    /* [0.9, 0.95] */
     double eps;             /* [1e-8] */
@@ -107,6 +107,7 @@ typedef struct mote_train_options {
     const char *out_type;  /* number format of the matrices: "f32", "f16", "bf16", "q8_0"… ["bf16"; a model's own floats stay as they are] */
     const mote_train_source *data;
     size_t n_data;
+    const char *order;     /* of the data: "shuffled", "as-is" or "easy-first" (as it is, in the first epoch) ["shuffled"] */
     const char *eval_data; /* held-out text [1 % of the data's items] */
     double held_out;       /* another share; below 0: none */
     size_t sample_tokens;  /* text made up at each look at held-out data [0: none] */

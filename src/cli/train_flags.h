@@ -25,7 +25,7 @@ typedef struct train_flags {
     OPT_NUM(S, F.decay, "decay", NULL, "X", -1, 1e9, "wsd: share of the steps, or from 1 on steps, in which it falls (0: 0.2)"), \
     OPT_CHOICE(S, F.decay_shape, "decay-shape", NULL, "linear|sqrt", "wsd: how it falls (default linear)"),        \
     OPT_NUM(S, F.floor, "lr-floor", NULL, "X", 0, 1, "share of the learning rate that is left at the end"),       \
-    OPT_CHOICE(S, F.optimizer, "optimizer", NULL, "adamw|muon", "adamw, or muon for matrices and adamw for the rest"), \
+    OPT_CHOICE(S, F.optimizer, "optimizer", NULL, "adamw|muon", "adamw, or muon for matrices and adamw for the rest (default adamw; for a new model muon)"), \
     OPT_NUM(S, F.muon_lr, "muon-lr", NULL, "X", 0, 10, "muon's own learning rate (0: --lr, with updates of adamw's size)"), \
     OPT_NUM(S, F.beta1, "beta1", NULL, "X", 0, 1, "adamw's first beta (0: 0.9)"),                                 \
     OPT_NUM(S, F.beta2, "beta2", NULL, "X", 0, 1, "adamw's second beta (0: 0.95)"),                               \

@@ -10,10 +10,11 @@ enum { STEPS = 5 };
 struct muon {
     pool *pool;
     gemm *gemm;
+    gemm_prec prec;
     float *room, *a, *aa, *next; /* rows × cols; s × s twice, s the shorter side; rows × cols */
 };
 
-mote_status muon_open(muon **out, const optim_slot *slots, size_t n, pool *p, const struct kern_table *k, mote_error *err) {
+mote_status muon_open(muon **out, const optim_slot *slots, size_t n, gemm_prec prec, pool *p, const struct kern_table *k, mote_error *err) {
     size_t all = 0, side = 0;
     for (size_t i = 0; i < n; i++) {
         if (!slots[i].muon) continue;
@@ -24,6 +25,7 @@ mote_status muon_open(muon **out, const optim_slot *slots, size_t n, pool *p, co
     *out = m;
     if (!m) FAIL(err, MOTE_E_MEMORY, "out of memory");
     m->pool = p;
+    m->prec = prec;
     m->room = mem_alloc_aligned(all * sizeof(float));
     m->next = mem_alloc_aligned(all * sizeof(float));
     m->a = mem_alloc_aligned(side * side * sizeof(float));
@@ -68,16 +70,16 @@ void muon_orthogonal(muon *m, float *g, size_t rows, size_t cols) {
     for (size_t i = 0; i < n; i++) g[i] *= by;
     bool tall = rows > cols; /* then from the right: X Xᵀ of the shorter side */
     for (int k = 0; k < STEPS; k++) {
-        gemm_run(m->gemm, GEMM_F32, &(gemm_args){.m = s, .n = s, .k = n / s, .a = g, .b = g, .c = m->a, .lda = cols, .ldb = cols,
+        gemm_run(m->gemm, m->prec, &(gemm_args){.m = s, .n = s, .k = n / s, .a = g, .b = g, .c = m->a, .lda = cols, .ldb = cols,
                                                  .ldc = s, .ta = tall, .tb = !tall});
-        gemm_run(m->gemm, GEMM_F32, &(gemm_args){.m = s, .n = s, .k = s, .a = m->a, .b = m->a, .c = m->aa, .lda = s, .ldb = s, .ldc = s});
+        gemm_run(m->gemm, m->prec, &(gemm_args){.m = s, .n = s, .k = s, .a = m->a, .b = m->a, .c = m->aa, .lda = s, .ldb = s, .ldc = s});
         pool_run(m->pool, mix_part, &(struct mix){b, c, m->a, m->aa, s * s}); /* b A + c A A */
         gemm_args x = {.m = rows, .n = cols, .k = s, .c = m->next, .ldc = cols};
         x.a = tall ? g : m->aa;
         x.b = tall ? m->aa : g;
         x.lda = tall ? cols : s;
         x.ldb = tall ? s : cols;
-        gemm_run(m->gemm, GEMM_F32, &x);
+        gemm_run(m->gemm, m->prec, &x);
         pool_run(m->pool, mix_part, &(struct mix){1, a, m->next, g, n});
     }
 }

@@ -103,7 +103,7 @@ mote_status optim_open(optim **out, const optim_opts *opts, const train_param *p
     }
     o->sums = MEM_NEW_N(double, o->n_sums);
     if (!o->sums) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
-    if (any_muon) TRYG(s, muon_open(&o->muon, o->slots, n, p, k, err));
+    if (any_muon) TRYG(s, muon_open(&o->muon, o->slots, n, o->o.prec, p, k, err));
     optim_values_changed(o);
     *out = o;
     return MOTE_OK;

@@ -31,6 +31,7 @@ typedef struct optim_opts {
     double momentum;     /* Muon's [0.95] */
     double muon_lr;      /* Muon's own rate, with updates scaled by sqrt(max(1, rows / cols)); 0: lr, with updates of AdamW's size
                             (0.2 sqrt(max(rows, cols)): Liu et al. 2025, "Muon is scalable", eq. 4) */
+    gemm_prec prec;      /* of Muon's products; bf16 is enough for what only has to be nearly orthogonal */
     int state_bits;      /* 32 or 8 [32]: AdamW's two averages, in blocks of 256 (Dettmers et al. 2022) */
 } optim_opts;
 

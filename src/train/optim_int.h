@@ -27,7 +27,7 @@ void optim_decode(const optim_code *c, float *x, const uint8_t *codes, float max
 float optim_encode(const optim_code *c, uint8_t *codes, const float *x, size_t n, bool never_zero);
 
 typedef struct muon muon;
-mote_status muon_open(muon **out, const optim_slot *slots, size_t n, pool *p, const struct kern_table *k, mote_error *err);
+mote_status muon_open(muon **out, const optim_slot *slots, size_t n, gemm_prec prec, pool *p, const struct kern_table *k, mote_error *err);
 void muon_close(muon **m);
 /* Replaces the matrix g[rows, cols] by about U Vᵀ of its singular value decomposition. */
 void muon_orthogonal(muon *m, float *g, size_t rows, size_t cols);

@@ -177,7 +177,7 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
         .clip = unless_negative(s->clip, 1), .ema = s->ema, .guard = (train_guard)on_nan, .save_every = s->save_every, .keep = s->keep,
         .eval_every = s->eval_every ? s->eval_every : MAX(steps / 20, 1)};
     out->optim = (optim_opts){.kind = optimizer ? OPTIM_MUON : OPTIM_ADAMW, .lr = s->lr > 0 ? s->lr : lr, .beta1 = s->beta1, .beta2 = s->beta2,
-        .eps = s->eps, .decay = unless_negative(s->weight_decay, weight_decay), .muon_lr = s->muon_lr, .state_bits = s->state_bits};
+        .eps = s->eps, .decay = unless_negative(s->weight_decay, weight_decay), .muon_lr = s->muon_lr, .prec = m->prec, .state_bits = s->state_bits};
     out->schedule = (schedule){.kind = kinds[kind], .steps = steps, .warmup = share_of(s->warmup, 0.02, steps),
         .decay = share_of(s->decay, 0.2, steps), .sqrt_decay = shape == 1, .floor = s->floor};
     return MOTE_OK;

@@ -140,9 +140,23 @@ static mote_status open_base(job *j, mote_error *err) {
 }
 
 /* ---- data ---- */
+static mote_status order_of(const char *word, data_order *out, mote_error *err) {
+    static const char *const words[] = {"shuffled", "as-is", "easy-first"};
+    static const data_order orders[] = {DATA_SHUFFLED, DATA_AS_IS, DATA_EASY_FIRST};
+    *out = DATA_SHUFFLED;
+    for (size_t i = 0; i < COUNT_OF(words) && word; i++)
+        if (strcmp(words[i], word) == 0) {
+            *out = orders[i];
+            return MOTE_OK;
+        }
+    if (word) FAIL(err, MOTE_E_USAGE, "order '%.40s': expected shuffled, as-is or easy-first", word);
+    return MOTE_OK;
+}
+
 static mote_status open_set(data **out, const job *j, const data_source *sources, size_t n, data_split split, double held_out, size_t n_ctx, mote_error *err) {
     data_opts o = {.sources = sources, .n_sources = n, .vocab = j->vocab, .tmpl = j->tmpl, .n_ctx = n_ctx, .seed = j->o->settings.seed,
-                   .split = split, .held_out = held_out, .log = &j->sink, .order = split == DATA_TRAIN ? DATA_SHUFFLED : DATA_AS_IS};
+                   .split = split, .held_out = held_out, .log = &j->sink, .order = DATA_AS_IS};
+    if (split == DATA_TRAIN) TRY(order_of(j->o->order, &o.order, err));
     return data_open(out, &o, err);
 }
 
@@ -193,6 +207,7 @@ static void one_dial(const job *j, mote_train_settings *s, double n_tokens, doub
         return;
     }
     *lr = 3e-3 * sqrt(256 / (double)j->shape.width);
+    if (!s->optimizer) s->optimizer = "muon";
     if (!s->batch) s->batch = MAX(1024 * j->shape.depth / j->amount.n_ctx, 4);
     if (!s->steps && !(s->tokens > 0) && !(s->epochs > 0)) s->tokens = fmin(20 * new_model_params(&j->shape), 4 * n_tokens);
 }

@@ -51,12 +51,16 @@ static mote_status section(train_recipe *r, const char *key, const json_t *v, mo
     if (strcmp(key, "train") == 0) return settings_read(&r->o.settings, train_settings_table, v, what, err);
     if (strcmp(key, "eval") == 0) return settings_read(&r->o, eval_table, v, what, err);
     if (strcmp(key, "data") == 0) return r->o.n_data ? MOTE_OK : sources(r, v, path, err);
+    if (strcmp(key, "order") == 0 && json_is_string(v)) {
+        if (!r->o.order) r->o.order = json_string_value(v);
+        return MOTE_OK;
+    }
     if (strcmp(key, "out") == 0 && json_is_string(v)) {
         if (!r->o.out) r->o.out = json_string_value(v);
         return MOTE_OK;
     }
     if (strcmp(key, "out") == 0) return settings_read(&r->o, out_table, v, what, err);
-    FAIL(err, MOTE_E_FORMAT, "%s: '%.60s' is not known here; known are model, data, train, eval, out", path, key);
+    FAIL(err, MOTE_E_FORMAT, "%s: '%.60s' is not known here; known are model, data, order, train, eval, out", path, key);
 }
 
 mote_status train_recipe_open(train_recipe *r, const mote_train_options *o, mote_error *err) {
