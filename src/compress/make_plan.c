@@ -117,8 +117,11 @@ static mote_status choose(maker *m, size_t *at, const char **low, const char **h
         }
         *high = ladder[i];
     }
-    FAIL(err, MOTE_E_LIMIT, "the target of %.1f MB cannot be met by quantizing: %s has %.1f MB, and is the smallest; prune first, or trim the vocabulary",
-         (double)m->target * 1e-6, smallest ? smallest : "no type", (double)least * 1e-6);
+    if (!smallest)
+        FAIL(err, MOTE_E_LIMIT, "the target of %.1f MB cannot be met by quantizing: no type that this model can be written in is as small%s; prune first, or trim the vocabulary",
+             (double)m->target * 1e-6, m->imatrix[0] ? "" : " (the smallest ones need a stage 'imatrix' before)");
+    FAIL(err, MOTE_E_LIMIT, "the target of %.1f MB cannot be met by quantizing: %s has %.1f MB, and is the smallest%s; prune first, or trim the vocabulary",
+         (double)m->target * 1e-6, smallest, (double)least * 1e-6, m->imatrix[0] ? "" : " without an importance matrix (a stage 'imatrix' before)");
 }
 
 static mote_status plan_types(maker *m, json_t **out, mote_error *err) {
