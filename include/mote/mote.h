@@ -47,6 +47,7 @@
 #include "mote/generate.h"
 #include "mote/guard.h"
 #include "mote/prune.h"
+#include "mote/merge.h"
 #include "mote/sampling.h"
 #include "mote/session.h"
 #include "mote/speculate.h"

@@ -44,7 +44,7 @@ static void split_scale(char *text, mote_adapter *a) {
     a->scale = (float)x;
 }
 
-static int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled) {
+int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled) {
     for (size_t i = 0; i < l->n; i++) {
         char *text = strdup(l->v[i]);
         if (!text) {

@@ -119,6 +119,8 @@ int load_session(loaded *l, const session_flags *f, const mote_session_opts *o, 
 /* Opens the draft model, when there is one, and the speculator of l->session; none with --spec off. */
 int load_speculator(loaded *l, const spec_flags *f);
 void load_close(loaded *l);
+/* Appends the adapters of --lora (scaled: --lora-scaled) to all; their paths are to be freed, also after a failure. Returns an exit code. */
+int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled);
 /* Opens a sampler; bad values of the less usual options are reported by the library. */
 int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f);
 
