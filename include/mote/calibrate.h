@@ -35,8 +35,10 @@ typedef struct mote_calibrate_options {
     int keep, of;                   /* … N of each M neighbours stay: 2 and 4 */
     double damp;                    /* error feedback: added to the diagonal, share of its mean; 0: 0.01 */
     size_t block;                   /* … columns between updates; 0: 128 */
-    bool act_order;                 /* … columns of the largest activations first */
+    bool no_act_order;              /* … columns in their order, scales fitted as they are reached; else those of the largest
+                                       activations first, under the scales of the untouched weights */
     double alpha;                   /* smoothquant; 0: 0.5 */
+    size_t n_grid;                  /* awq: powers that are tried; 0: 20 */
     size_t steps;                   /* autoround, block-qat: steps for each layer; 0: 100 */
     double lr;                      /* … their first step; 0: as the method has it */
     const char *const *targets;     /* only tensors whose name one of these patterns matches; none: all matrices of layers */
@@ -61,6 +63,12 @@ typedef struct mote_calibrate_report {
  * cannot be calibrated), E_MISMATCH (tokenizer and model do not fit), E_RANGE (activations that are not finite, by tensor). */
 MOTE_API mote_status mote_calibrate(const char *in, const char *out, const mote_calibrate_options *options,
                                     mote_calibrate_report *report, mote_error *err);
+/* The same by a recipe in llm-compressor's YAML: stages of GPTQModifier, AWQModifier, SmoothQuantModifier, QuantizationModifier,
+ * AutoRoundModifier, SparseGPTModifier, WandaPruningModifier. What the recipe says comes before `options`, but for a type given there:
+ * schemes become the GGUF format nearest to them (W4A16: Q4_0, W4A16_ASYM: Q4_1, W8A8: Q8_0, …). What it ignores keeps 16 bits.
+ * E_UNSUPPORTED: a modifier, scheme or setting that cannot be followed, by name. */
+MOTE_API mote_status mote_compress(const char *in, const char *out, const char *recipe, const mote_calibrate_options *options,
+                                   mote_calibrate_report *report, mote_error *err);
 MOTE_API void mote_calibrate_report_free(mote_calibrate_report *report);
 
 #ifdef __cplusplus

@@ -85,7 +85,7 @@ void calibration_fill(const calibration_flags *f, mote_calibrate_options *o) {
     o->n_ctx = (size_t)f->ctx;
     o->seed = (uint64_t)f->seed;
     o->damp = f->damp;
-    o->act_order = f->act_order;
+    o->no_act_order = f->no_act_order;
     o->alpha = f->alpha;
     o->steps = (size_t)f->steps;
     o->lr = f->lr;
@@ -100,14 +100,14 @@ static bool on_layer(void *ctx, size_t done, size_t n) {
     return true;
 }
 
-int calibration_run(const char *in, const char *out, const mote_calibrate_options *options, bool quiet, bool json) {
+int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *options, bool quiet, bool json) {
     mote_error err;
     mote_calibrate_report r;
     mote_calibrate_options o = *options;
     cli_progress p = cli_progress_start("calibrating");
     o.layer_done = on_layer;
     o.layer_ctx = &p;
-    mote_status s = mote_calibrate(in, out, &o, &r, &err);
+    mote_status s = recipe ? mote_compress(in, out, recipe, &o, &r, &err) : mote_calibrate(in, out, &o, &r, &err);
     cli_progress_end(&p);
     if (s != MOTE_OK) return cli_fail(&err);
     int code;
@@ -120,9 +120,9 @@ int calibration_run(const char *in, const char *out, const mote_calibrate_option
     } else {
         quantize_report_print(&r.quantize, quiet, false, out);
         (void)printf("%zu matrices with %zu calibration tokens", r.n_matrices, r.n_tokens);
-        if (o.scale) (void)printf(", %zu groups scaled", r.n_groups_scaled);
+        if (r.n_groups_scaled) (void)printf(", %zu groups scaled", r.n_groups_scaled);
         if (r.n_layers_learned) (void)printf(", %zu layers better than nearest levels", r.n_layers_learned);
-        if (o.prune) (void)printf(", %.2f %% of their weights are 0", 100 * r.sparsity);
+        if (r.sparsity > 0) (void)printf(", %.2f %% of their weights are 0", 100 * r.sparsity);
         (void)putchar('\n');
         code = cli_done(CLI_OK);
     }

@@ -9,7 +9,7 @@ typedef struct calibration_flags {
     cli_list text, ignore, targets;
     int64_t seqs, ctx, steps, seed;
     double damp, alpha, lr;
-    bool act_order;
+    bool no_act_order;
 } calibration_flags;
 
 #define CALIBRATION_OPTIONS(S, F)                                                                                              \
@@ -19,15 +19,15 @@ typedef struct calibration_flags {
     OPT_LIST(S, F.ignore, "ignore", NULL, "REGEX", "tensors that the method leaves alone"),                                   \
     OPT_LIST(S, F.targets, "target", NULL, "REGEX", "only tensors whose name matches"),                                       \
     OPT_NUM(S, F.damp, "damp", NULL, "X", 0, 100, "gptq, sparsegpt: damping, share of the mean diagonal (0: 0.01)"),           \
-    OPT_FLAG(S, F.act_order, "act-order", NULL, "gptq: columns of the largest activations first; scales stay the original's"), \
+    OPT_FLAG(S, F.no_act_order, "no-act-order", NULL, "gptq: columns in their order, not those of the largest activations first"), \
     OPT_INT(S, F.seed, "seed", "s", "N", 0, 9e15, "seed of what is drawn by chance")
 
 /* "awq+gptq" into scale and round; false after a message. */
 bool calibration_method(const cli_command *self, const char *method, mote_calibrate_options *o);
 /* Fills o from the flags. */
 void calibration_fill(const calibration_flags *f, mote_calibrate_options *o);
-/* Runs it with progress on a terminal, prints the report; returns an exit code. quiet: totals and fallbacks only. */
-int calibration_run(const char *in, const char *out, const mote_calibrate_options *o, bool quiet, bool json);
+/* Runs it, or the recipe when there is one, with progress on a terminal, prints the report; returns an exit code. quiet: totals and fallbacks only. */
+int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *o, bool quiet, bool json);
 
 /* "REGEX=TYPE" for each of l into out[CLI_LIST_MAX]: the last equals sign divides. Returns an exit code; the patterns are freed by
  * overrides_free in any case. */

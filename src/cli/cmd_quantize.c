@@ -101,7 +101,7 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
             c.quantize.progress = NULL;
             cli_progress_end(&p);
             calibration_fill(&o.cal, &c);
-            code = calibration_method(self, o.method, &c) ? calibration_run(in, out, &c, o.quiet, o.json) : CLI_USAGE;
+            code = calibration_method(self, o.method, &c) ? calibration_run(in, out, NULL, &c, o.quiet, o.json) : CLI_USAGE;
             goto out;
         }
         mote_status s = mote_quantize(in, out, &q, &report, &err);

@@ -69,7 +69,7 @@ int cmd_sparsify(const cli_command *self, int argc, char **argv) {
             .output_format = o.output_type, .token_embedding_format = o.embedding_type, .pure = o.pure,
             .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads};
         calibration_fill(&o.cal, &c);
-        code = calibration_run(in, args.v[1], &c, o.quiet, o.json);
+        code = calibration_run(in, args.v[1], NULL, &c, o.quiet, o.json);
     }
     overrides_free(overrides, o.tensor_types.n);
     free(in);

@@ -187,7 +187,7 @@ static mote_status prune_and_round(work *k, const calib_use *u, float *x, unsign
     size_t rows = (size_t)u->w->info->ne[1], cols = u->w->v.cols;
     bool rounds = quant_get((int)type)->block > 1, feedback = k->round == ROUND_GPTQ && rounds && quant_grid_of((int)type);
     bool sparsegpt = k->prune == PRUNE_SPARSEGPT;
-    gptq_opts g = {.type = type, .damp = (float)k->o->damp, .block = k->o->block, .act_order = k->o->act_order};
+    gptq_opts g = {.type = type, .damp = (float)k->o->damp, .block = k->o->block, .act_order = !k->o->no_act_order};
     if (k->prune == PRUNE_MAGNITUDE || k->prune == PRUNE_WANDA) {
         TRY(sparse_by_score(x, rows, cols, k->prune == PRUNE_WANDA ? u->h->mean_sq : NULL, &k->sparse, k->c->pool, err));
     }
@@ -252,7 +252,7 @@ static mote_status do_layer(work *k, mote_error *err) {
     TRY(mem_grow(&k->made, &k->cap_made, k->n_made + LAYER_TENSORS, sizeof *k->made, (size_t)1 << 20, err));
     TRY(calib_watch(c, err));
     if (c->x_float) TRY(calib_run(c, c->x_float, c->x_float, err));
-    scale_opts so = {.method = k->scale, .alpha = (float)k->o->alpha, .type_of = type_of, .wanted = is_target, .touched = touched, .ctx = k};
+    scale_opts so = {.method = k->scale, .alpha = (float)k->o->alpha, .n_grid = (int)MIN(k->o->n_grid, (size_t)1000), .type_of = type_of, .wanted = is_target, .touched = touched, .ctx = k};
     TRY(scale_layer(c, &so, &k->report->n_groups_scaled, err));
     if (k->round >= ROUND_LEARNED) {
         TRY(learn_layer(k, c->x_float, err));
