@@ -3,7 +3,7 @@
  * config.json says what it is; the weights are in model.safetensors or in the files that
  * model.safetensors.index.json names; tokenizer.json and its companions give the vocabulary. Everything gets
  * GGUF's names, keys and layouts here. Tensors that need no change stay views of the mapped files. */
-#include "format/hf_int.h"
+#include "format/hf_quantized.h"
 
 #include <stdio.h>
 
@@ -62,11 +62,7 @@ static mote_status read_config(hf *h, mote_error *err) {
             h->cfg = json_object_get(h->root, parts[i]);
             break;
         }
-    const json_t *q = json_object_get(h->root, "quantization_config");
-    str method = json_get_str(q, "quant_method");
-    if (q && !str_is(method, "mxfp4"))
-        FAIL(err, MOTE_E_UNSUPPORTED, "the checkpoint is quantized with '%.*s', which is not read: take the original "
-             "weights, or a GGUF file", STR_ARG(method));
+    TRY(hf_check_quantized(h, err));
     return hf_find_arch(h->root, h->cfg, &h->arch, err);
 }
 
@@ -174,7 +170,7 @@ static mote_status collect(hf *h, mote_error *err) {
                 FAIL(err, MOTE_E_FORMAT, "tensor '%.*s' occurs twice", STR_ARG(t->name));
             h->n_src++;
         }
-    return MOTE_OK;
+    return hf_unpack(h, err);
 }
 
 static mote_status put_name(hf *h, mote_error *err) {

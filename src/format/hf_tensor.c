@@ -10,7 +10,7 @@
 static const struct {
     const char *dtype;
     quant_type type;
-} types[] = {{"F32", QUANT_F32}, {"F16", QUANT_F16}, {"BF16", QUANT_BF16}};
+} types[] = {{"F32", QUANT_F32}, {"F16", QUANT_F16}, {"BF16", QUANT_BF16}, {"Q4_0", QUANT_Q4_0}, {"Q8_0", QUANT_Q8_0} /* hf_quantized.c */};
 
 mote_status hf_quant_type(const st_tensor *t, quant_type *type, mote_error *err) {
     for (size_t i = 0; i < COUNT_OF(types); i++)
@@ -43,6 +43,8 @@ mote_status hf_read_f32(const st_tensor *t, float *v, mote_error *err) {
             memcpy(&x, t->data + i * sizeof x, sizeof x);
             v[i] = half ? quant_f16_to_f32(x) : quant_bf16_to_f32(x);
         }
+    } else if (quant_get((int)type)->block > 1) {
+        quant_get((int)type)->decode(v, t->data, n);
     } else if (str_is(t->dtype, "F64")) {
         for (size_t i = 0; i < n; i++) {
             double x;

@@ -196,7 +196,7 @@ static void folders_that_are_wrong_are_refused(void **state) {
     refuse("{" QWEN ",\"num_hidden_layers\":1,\"rope_scaling\":{\"type\":\"magic\"}}", NULL, t, 3, "'magic'");
     refuse("{" QWEN ",\"num_hidden_layers\":1,\"rope_scaling\":{\"type\":\"longrope\",\"long_factor\":[1]}}", NULL, t, 3,
            "factors");
-    refuse("{" QWEN ",\"num_hidden_layers\":1,\"quantization_config\":{\"quant_method\":\"gptq\"}}", NULL, t, 3, "gptq");
+    refuse("{" QWEN ",\"num_hidden_layers\":1,\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}}", NULL, t, 3, "bitsandbytes");
     refuse("{" QWEN ",\"num_hidden_layers\":1}", NULL, NULL, 0, "model.safetensors");
     static const spec odd[] = {{"model.layers.0.strange.weight", 4, 4}};
     refuse("{" QWEN ",\"num_hidden_layers\":1}", NULL, odd, 1, "no place for tensor 'model.layers.0.strange.weight'");
