@@ -66,12 +66,17 @@ typedef struct mote_quantize_options {
     const char *const *include_weights; /* only entries whose names contain one of these; or */
     const char *const *exclude_weights; /* … none of these */
     size_t n_include_weights, n_exclude_weights;
+    /* Mixed precision under a budget, in place of `type`: the size of the whole file, or bits per weight over all tensors. Each tensor's
+     * sensitivity is measured on a text, then formats are chosen among all that fit its columns. */
+    uint64_t target_bytes;
+    double target_bpw;
+    const char *calibration;            /* the text's file; NULL: the one that is built in */
 } mote_quantize_options;
 
 /* Quantizes the model at `in` into the file `out`, which appears only when it is complete (out may be in).
  * *report (may be NULL) is filled on success and freed with mote_quantize_report_free.
  * Errors: E_USAGE (type, format or pattern; a type that needs an importance matrix), E_MISMATCH (the matrix is of another model), E_UNSUPPORTED (a format without encoder, or requantizing without
- * leave), E_FORMAT (damaged input, weights that are not finite), E_IO, E_MEMORY, E_CANCELLED. Thread: any. */
+ * leave), E_RANGE (a budget that cannot be met: says the least that can), E_FORMAT (damaged input, weights that are not finite), E_IO, E_MEMORY, E_CANCELLED. Thread: any. */
 MOTE_API mote_status mote_quantize(const char *in, const char *out, const mote_quantize_options *options,
                                    mote_quantize_report *report, mote_error *err);
 MOTE_API void mote_quantize_report_free(mote_quantize_report *report);

@@ -1,4 +1,5 @@
 /* api_quantize.c: bodies of mote/compress.h. */
+#include "compress/budget.h"
 #include "compress/imatrix.h"
 #include "compress/rules.h"
 
@@ -6,10 +7,12 @@ mote_status mote_quantize(const char *in, const char *out, const mote_quantize_o
                           mote_quantize_report *report, mote_error *err) {
     if (!options) FAIL(err, MOTE_E_USAGE, "no options: at least a type is needed");
     const mote_quantize_options *o = options;
-    if (!o->imatrix) return compress_quantize(in, out, o, NULL, report, err);
+    bool budget = o->target_bytes > 0 || o->target_bpw != 0;
+    if (budget && o->target_bytes && o->target_bpw != 0) FAIL(err, MOTE_E_USAGE, "a budget is a size or bits per weight, not both");
+    if (!o->imatrix) return (budget ? budget_quantize : compress_quantize)(in, out, o, NULL, report, err);
     imatrix_source source;
     mote_status s = imatrix_source_open(&source, o->imatrix, o->include_weights, o->n_include_weights, o->exclude_weights, o->n_exclude_weights, err);
-    if (s == MOTE_OK) s = compress_quantize(in, out, o, &source.importance, report, err);
+    if (s == MOTE_OK) s = (budget ? budget_quantize : compress_quantize)(in, out, o, &source.importance, report, err);
     imatrix_source_free(&source);
     return s;
 }

@@ -6,11 +6,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct quantize_options {
     const char *output_type, *embedding_type;
     cli_list tensor_types, include, exclude;
-    const char *imatrix, *method;
+    const char *imatrix, *method, *target_size;
+    double target_bpw;
     calibration_flags cal;
     int64_t threads;
     bool pure, dry_run, leave_output, allow_requantize, json, quiet, types;
@@ -23,6 +25,8 @@ const cli_option quantize_options[] = {
     OPT_STR(struct quantize_options, imatrix, "imatrix", NULL, "FILE", "importance matrix (mote imatrix, llama-imatrix): which columns matter"),
     OPT_LIST(struct quantize_options, include, "include-weights", NULL, "NAME", "use the matrix only for tensors whose name contains NAME"),
     OPT_LIST(struct quantize_options, exclude, "exclude-weights", NULL, "NAME", "do not use the matrix for tensors whose name contains NAME"),
+    OPT_STR(struct quantize_options, target_size, "target-size", NULL, "SIZE", "in place of TYPE: the best mixture of formats in a file of this size (40MB, 1.5GB, 38MiB)"),
+    OPT_NUM(struct quantize_options, target_bpw, "target-bpw", NULL, "X", 0, 32, "in place of TYPE: the best mixture at X bits per weight over all tensors"),
     OPT_FLAG(struct quantize_options, pure, "pure", NULL, "one format for all tensors, no mixture"),
     OPT_FLAG(struct quantize_options, leave_output, "leave-output-tensor", NULL, "leave output.weight as it is"),
     OPT_FLAG(struct quantize_options, allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"),
@@ -43,6 +47,7 @@ const cli_example quantize_examples[] = {
     {"mote quantize --dry-run f16.gguf Q4_K_M", "what would become of each tensor, and the real size"},
     {"mote quantize --tensor-type 'ffn_down=q6_K' f16.gguf out.gguf Q4_K_M", "with one kind of tensor kept better"},
     {"mote quantize --imatrix imatrix.gguf f16.gguf out.gguf IQ2_XS", "with what mote imatrix measured; below 3 bits it is needed"},
+    {"mote quantize --target-size 40MB --imatrix imatrix.gguf f16.gguf out.gguf", "as good as 40 MB can be: each tensor's sensitivity is measured"},
     {"mote quantize --method gptq --calibration text.txt f16.gguf out.gguf Q4_0", "each rounding error is made up for by the weights that are still open"},
     {"mote quantize --method awq+gptq --calibration text.txt f16.gguf out.gguf Q3_K_S", "columns with large activations scaled up first"},
     {"mote quantize --types", "what TYPE may be"},
@@ -64,6 +69,24 @@ static int list_types(void) {
     }
 }
 
+/* "40MB", "1.5GB", "38MiB", "40000000". */
+static bool parse_size(const char *s, uint64_t *bytes) {
+    static const struct {
+        const char *unit;
+        double by;
+    } units[] = {{"", 1}, {"B", 1}, {"K", 1e3}, {"KB", 1e3}, {"M", 1e6}, {"MB", 1e6}, {"G", 1e9}, {"GB", 1e9},
+                 {"KIB", 1024}, {"MIB", 1048576}, {"GIB", 1073741824}};
+    char *end;
+    double v = strtod(s, &end);
+    while (*end == ' ') end++;
+    for (size_t i = 0; end != s && v > 0 && v < 1e15 && i < sizeof units / sizeof *units; i++) {
+        if (strcasecmp(end, units[i].unit) != 0) continue;
+        *bytes = (uint64_t)(v * units[i].by);
+        return *bytes > 0;
+    }
+    return false;
+}
+
 static bool is_number(const char *s) { return *s && strspn(s, "0123456789") == strlen(s); }
 
 int cmd_quantize(const cli_command *self, int argc, char **argv) {
@@ -73,7 +96,9 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
     if (!cli_parse(self, &o, &args, 4, argc, argv, &code)) return code;
     if (o.types) return list_types();
     if (o.method && (o.dry_run || o.imatrix)) return cli_usage(self, "--method goes neither with --dry-run nor with --imatrix (it measures by itself)");
-    if (!o.method && o.cal.text.n) return cli_usage(self, "--calibration needs a --method");
+    const bool budget = o.target_size || o.target_bpw > 0;
+    if (budget && (o.method || o.pure || (o.target_size && o.target_bpw > 0))) return cli_usage(self, "a budget goes with neither --method nor --pure, and is one of --target-size and --target-bpw");
+    if (!o.method && o.cal.text.n > (budget ? 1u : 0u)) return cli_usage(self, "--calibration needs a --method, or (one file) a budget");
     if (o.include.n && o.exclude.n) return cli_usage(self, "--include-weights or --exclude-weights, one of them");
     /* IN OUT TYPE [THREADS], or IN TYPE in a dry run */
     size_t n = args.n;
@@ -81,8 +106,11 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
         o.threads = strtoll(args.v[3], NULL, 10);
         n = 3;
     }
-    if (!(n == 3 || (n == 2 && o.dry_run))) return cli_usage(self, "expected IN OUT TYPE, as in: mote quantize f16.gguf q4.gguf Q4_K_M");
-    const char *type = args.v[n - 1], *out = n == 3 ? args.v[1] : NULL;
+    uint64_t bytes = 0;
+    if (o.target_size && !parse_size(o.target_size, &bytes)) return cli_usage(self, "--target-size takes a size such as 40MB, not '%s'", o.target_size);
+    if (budget ? n != 2 && !(n == 1 && o.dry_run) : !(n == 3 || (n == 2 && o.dry_run)))
+        return budget ? cli_usage(self, "expected IN OUT, as in: mote quantize --target-size 40MB f16.gguf out.gguf") : cli_usage(self, "expected IN OUT TYPE, as in: mote quantize f16.gguf q4.gguf Q4_K_M");
+    const char *type = budget ? NULL : args.v[n - 1], *out = n == (budget ? 2u : 3u) ? args.v[1] : NULL;
     mote_tensor_type overrides[CLI_LIST_MAX] = {{0}};
     char *in = models_resolve(args.v[0], &code);
     if (!in) return code;
@@ -95,7 +123,8 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
             .token_embedding_format = o.embedding_type, .pure = o.pure, .dry_run = o.dry_run, .leave_output = o.leave_output,
             .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads, .progress = on_tensor, .progress_ctx = &p,
             .imatrix = o.imatrix, .include_weights = o.include.v, .n_include_weights = o.include.n, .exclude_weights = o.exclude.v,
-            .n_exclude_weights = o.exclude.n};
+            .n_exclude_weights = o.exclude.n, .target_bytes = bytes, .target_bpw = o.target_bpw,
+            .calibration = budget && o.cal.text.n ? o.cal.text.v[0] : NULL};
         if (o.method) {
             mote_calibrate_options c = {.quantize = q};
             c.quantize.progress = NULL;
