@@ -52,6 +52,7 @@
 #include "mote/session.h"
 #include "mote/speculate.h"
 #include "mote/status.h"
+#include "mote/tasks.h"
 #include "mote/template.h"
 #include "mote/tokenizer.h"
 #include "mote/tokens.h"

@@ -1,0 +1,86 @@
+/* eval.h: the inside of mote/tasks.h: from a file's documents to items, from items to scores.
+ *
+ *   eval_docs.c    files to documents (JSON objects)
+ *   eval_tasks.c   the table of tasks: documents to prompts, choices and right answers
+ *   eval_python.c  what lm-evaluation-harness leaves to Python: its random draw, letters' case, white space
+ *   eval_choice.c  log-likelihoods of choices
+ *   eval_answer.c  generated answers and how they are judged
+ *   eval_run.c     the loop, means and standard errors */
+#ifndef MOTE_RUN_EVAL_H
+#define MOTE_RUN_EVAL_H
+
+#include "mote/tasks.h"
+#include "run/run.h"
+
+enum { EVAL_CHOICES_MAX = 32 };
+
+/* ---- documents ---- */
+/* All documents of a file, an array of objects (new reference). limit 0: all. */
+mote_status eval_read_docs(json_t **out, const char *path, mote_error *err);
+
+/* ---- tasks ---- */
+/* An item: `n` pairs of prompt and continuation, of which `gold` is right. Texts live in the item's arena. */
+typedef struct eval_item {
+    const json_t *doc;
+    size_t n, gold;
+    str prompts[EVAL_CHOICES_MAX]; /* the same text n times but for tasks that put the choice into the prompt */
+    str choices[EVAL_CHOICES_MAX]; /* as the data set has them; what is scored is a space and this */
+    str answer;                    /* tasks that generate: the right one */
+} eval_item;
+
+typedef enum eval_kind { EVAL_CHOICE, EVAL_ANSWER } eval_kind;
+/* How good an answer is: fills values[] for the task's metrics. */
+typedef mote_status eval_judge_fn(const eval_item *it, str answer, double *values, json_t *details, mote_error *err);
+typedef struct eval_task {
+    const char *name, *about;
+    eval_kind kind;
+    bool many_prompts;        /* the choice stands in the prompt (winogrande) */
+    bool first_fewshot;       /* examples are the first of their file, not drawn */
+    size_t n_fewshot;
+    const char *metrics[MOTE_TASK_METRICS_MAX]; /* choices: "acc", "acc_norm"; NULL ends */
+    mote_status (*item)(const json_t *doc, arena *a, eval_item *it, mote_error *err);
+    eval_judge_fn *judge;
+    const char *const *stops; /* of answers; NULL ends */
+    size_t max_tokens;
+    bool strip;               /* white space around the answer does not count */
+} eval_task;
+const eval_task *eval_find_task(const char *name); /* NULL when unknown */
+const eval_task *eval_task_at(size_t i);
+
+/* ---- Python ---- */
+/* random.Random(seed).sample(range(n), k), call after call (CPython's: Mersenne Twister, getrandbits). */
+typedef struct py_random {
+    uint32_t mt[624];
+    size_t at;
+} py_random;
+void py_seed(py_random *r, uint64_t seed);
+/* k ≤ n distinct indices into out. False: out of memory. */
+bool py_sample(py_random *r, size_t n, size_t k, size_t *out);
+str py_strip(str s);
+str py_rstrip(str s);
+bool py_is_space(uint32_t cp);
+/* str.capitalize, lower, upper, letter by letter. Appended. */
+void py_capitalize(buf *out, str s);
+void py_lower(buf *out, str s);
+void py_upper(buf *out, str s);
+
+/* ---- scoring ---- */
+typedef struct eval_likelihood {
+    double sum;  /* log p of the continuation, nats */
+    bool greedy; /* each of its tokens is the likeliest */
+    size_t n;    /* tokens */
+} eval_likelihood;
+/* The likelihoods of continuations[i] after prompts[i], n of them. Too long a prompt loses its beginning, as in lm-evaluation-harness.
+ * *n_tokens grows by what was computed. */
+mote_status eval_likelihoods(mote_session *s, const str *prompts, const str *continuations, size_t n, eval_likelihood *out,
+                             size_t *n_tokens, mote_error *err);
+/* Greedy continuation of a prompt up to the first of `stops` (which is cut off) or the end of the answer. Appended. */
+mote_status eval_generate(mote_session *s, str prompt, const char *const *stops, size_t max_tokens, buf *out, size_t *n_tokens,
+                          mote_error *err);
+
+/* eval_ifeval.c: the instructions of IFEval (Zhou et al. 2023). */
+eval_judge_fn eval_judge_ifeval, eval_judge_gsm8k;
+
+mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result *r, mote_error *err);
+
+#endif
