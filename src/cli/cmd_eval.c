@@ -82,7 +82,8 @@ static const char *fewshot_of(const struct eval_options *o, const char *task) {
     return NULL;
 }
 
-static void print_result(const char *task, const mote_task_result *r) {
+static void print_result(const char *task, const mote_task_result *r, bool first) {
+    if (first) (void)printf("%-14s  %-28s  %6s  %s\n", "task", "metric", "items", "value ± standard error");
     for (size_t k = 0; k < r->n_metrics; k++)
         (void)printf("%-14s  %-28s  %6zu  %8.4f ± %.4f\n", k ? "" : task, r->metrics[k].name, r->n_items, r->metrics[k].value, r->metrics[k].error);
     if (r->n_skipped) cli_say("%s: %zu items lack what the task needs (--log-samples says what)", task, r->n_skipped);
@@ -97,7 +98,7 @@ static json_t *result_json(const mote_task_result *r) {
 }
 
 /* One word of the command line. */
-static int run_task(const struct eval_options *o, loaded *l, const char *word, FILE *samples, json_t *all) {
+static int run_task(const struct eval_options *o, loaded *l, const char *word, bool first, FILE *samples, json_t *all) {
     char name[64];
     size_t n = strcspn(word, "=");
     mote_error err;
@@ -126,7 +127,7 @@ static int run_task(const struct eval_options *o, loaded *l, const char *word, F
     free(file);
     if (s != MOTE_OK) return cli_fail(&err);
     if (all) (void)json_object_set_new(all, name, result_json(&r));
-    else print_result(name, &r);
+    else print_result(name, &r, first);
     return CLI_OK;
 }
 
@@ -138,8 +139,7 @@ static int run_tasks(const struct eval_options *o, const cli_args *args, loaded 
         cli_say("cannot write %s", o->samples);
         code = CLI_IO;
     }
-    if (!all && code == CLI_OK) (void)printf("%-14s  %-28s  %6s  %s\n", "task", "metric", "items", "value ± standard error");
-    for (size_t i = 0; i < args->n && code == CLI_OK; i++) code = run_task(o, l, args->v[i], samples, all);
+    for (size_t i = 0; i < args->n && code == CLI_OK; i++) code = run_task(o, l, args->v[i], i == 0, samples, all);
     if (samples && fclose(samples) != 0 && code == CLI_OK) {
         cli_say("cannot write %s", o->samples);
         code = CLI_IO;

@@ -39,7 +39,7 @@ static mote_status put_examples(evaluation *e, const json_t *doc, buf *out, mote
     bool own = e->examples == e->docs, first = e->task->first_fewshot;
     size_t k = first ? have : e->n_fewshot + own;
     if (e->n_fewshot == 0) return MOTE_OK;
-    if (have < e->n_fewshot + own) FAIL(err, MOTE_E_RANGE, "%zu examples are wanted, but there are %zu", e->n_fewshot, have - (own && have));
+    if (have < e->n_fewshot + own) FAIL(err, MOTE_E_USAGE, "%zu examples are wanted, but there are %zu", e->n_fewshot, have - (own && have));
     size_t *chosen = MEM_NEW_N(size_t, k);
     if (!chosen || (!first && !py_sample(&e->draw, have, k, chosen))) {
         mem_free(chosen);
@@ -175,6 +175,7 @@ static mote_status tell(evaluation *e, size_t i, size_t n, json_t *row, mote_err
 
 static mote_status run_all(evaluation *e, mote_error *err) {
     size_t n = json_array_size(e->docs);
+    mote_error first = {0};
     if (e->o->limit) n = MIN(n, e->o->limit);
     for (size_t i = 0; i < n; i++) {
         json_t *row = json_pack("{s:I}", "item", (json_int_t)i);
@@ -185,13 +186,14 @@ static mote_status run_all(evaluation *e, mote_error *err) {
         if (s == MOTE_E_FORMAT || s == MOTE_E_RANGE) { /* the item's own fault */
             e->n_skipped++;
             (void)json_object_set_new(row, "skipped", json_string(why.message));
+            if (e->n_skipped == 1) first = why;
             s = MOTE_OK;
         } else if (s != MOTE_OK) s = err_set(err, s, __FILE__, __LINE__, "item %zu: %s", i, why.message);
         if (s == MOTE_OK) s = tell(e, i, n, row, err);
         json_decref(row);
         TRY(s);
     }
-    if (e->n_skipped == n) FAIL(err, MOTE_E_FORMAT, "none of the %zu items has the fields of task %s", n, e->task->name);
+    if (e->n_skipped == n) FAIL(err, MOTE_E_FORMAT, "none of the %zu items has the fields of task %s; the first: %s", n, e->task->name, first.message);
     return MOTE_OK;
 }
 

@@ -128,7 +128,9 @@ static void test_instructions(void **unused) {
         const char *id = json_string_value(json_object_get(c, "id"));
         for (size_t k = 0; k < json_array_size(answers); k++) {
             const json_t *a = json_array_get(answers, k);
-            bool known, want = json_is_true(json_array_get(json_object_get(c, "follows"), k));
+            const json_t *follows = json_array_get(json_object_get(c, "follows"), k);
+            bool known, want = json_is_true(follows);
+            if (json_is_null(follows)) continue;
             bool got = eval_follows(id, json_object_get(c, "args"), (str){json_string_value(a), json_string_length(a)}, &known);
             assert_true(known);
             if (got == want) continue;

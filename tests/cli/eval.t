@@ -1,0 +1,33 @@
+# tasks over made-up items
+needs model smollm2-135m-instruct.q4_1.gguf
+$ mote eval --list | head -3 | cut -d' ' -f1
+> hellaswag
+> arc_easy
+> arc_challenge
+$ printf '{"goal":"How do I boil an egg?","sol1":"Put it into boiling water for some minutes.","sol2":"Put it into the freezer for some minutes.","label":0}\n{"goal":"no solutions"}\n' > piqa.jsonl
+$ printf '{"passage":"Snow is white.","question":"is snow white","answer":true}\n{"passage":"Grass is green.","question":"is grass green","answer":true}\n' > boolq.jsonl
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf -d . piqa boolq --log-samples s.jsonl
+> task            metric                         items  value ± standard error
+> piqa            acc                                1    0.0000 ± 0.0000
+>                 acc_norm                           1    1.0000 ± 0.0000
+>~ boolq           acc                                2    .*
+! piqa: 1 items lack what the task needs
+$ cut -c1-60 s.jsonl | grep -c skipped; wc -l < s.jsonl
+> 1
+> 4
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf boolq=boolq.jsonl --num-fewshot 1 --limit 1 --json
+>~ \{"boolq":\{"items":1,"skipped":0,"tokens":\d+,.*\}
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf boolq=boolq.jsonl --num-fewshot 2
+! 2 examples are wanted, but there are 1
+? 1
+$ printf '{"question":"1+1?","answer":"#### 2"}\n' > g.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf gsm8k=g.jsonl --num-fewshot 0 --max-tokens 8 --apply-chat-template | wc -l
+> 3
+$ printf '{"prompt":"Say hi.","instruction_id_list":["punctuation:no_comma","no:such"],"kwargs":[{},{}]}\n' > i.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf ifeval=i.jsonl --max-tokens 4
+! none of the 1 items has the fields of task ifeval; the first: unknown instruction 'no:such'
+? 1
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf nosuch=g.jsonl
+! there is no task 'nosuch'
+? 2
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf piqa
+! no file of items
+? 2
