@@ -19,7 +19,7 @@ $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf boolq=boolq.jsonl --num-f
 >~ \{"boolq":\{"items":1,"skipped":0,"tokens":\d+,.*\}
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf boolq=boolq.jsonl --num-fewshot 2
 ! 2 examples are wanted, but there are 1
-? 1
+? 2
 $ printf '{"question":"1+1?","answer":"#### 2"}\n' > g.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf gsm8k=g.jsonl --num-fewshot 0 --max-tokens 8 --apply-chat-template | wc -l
 > 3
 $ printf '{"prompt":"Say hi.","instruction_id_list":["punctuation:no_comma","no:such"],"kwargs":[{},{}]}\n' > i.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf ifeval=i.jsonl --max-tokens 4
