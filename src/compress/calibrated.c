@@ -6,6 +6,7 @@
 #include "compress/gptq.h"
 #include "compress/quantize.h"
 #include "compress/scale.h"
+#include "quant/sparse24.h"
 
 #include <math.h>
 #include <pcre2.h>
@@ -183,6 +184,21 @@ static mote_status begin_tensor(work *k, const param *w, made **out, mote_error 
 
 /* ---- one matrix ---- */
 
+/* Pruned and rounded in the dense format with the same scales, then stored as 2:4. */
+static mote_status solve_24(work *k, const calib_use *u, float *x, gptq_opts *g, quant_type type, quant_type dense, unsigned char *bytes,
+                            mote_error *err) {
+    size_t rows = (size_t)u->w->info->ne[1], row_bytes;
+    if (g->sparse.keep != 2 || g->sparse.of != 4) FAIL(err, MOTE_E_USAGE, "%s needs --sparsity 2:4", quant_get((int)type)->name);
+    TRY(quant_row_bytes(quant_get((int)dense), u->w->v.cols, &row_bytes, err));
+    unsigned char *t = MEM_NEW_N(unsigned char, rows * row_bytes);
+    if (!t) FAIL(err, MOTE_E_MEMORY, "out of memory for a matrix of %zu rows", rows);
+    g->type = dense;
+    mote_status s = gptq_solve(x, rows, u->h, g, t, NULL, k->c->gemm, k->c->pool, err);
+    if (s == MOTE_OK && !quant_24_pack(type, bytes, t, rows * u->w->v.cols)) s = ERR(err, MOTE_E_UNSUPPORTED, "more than two of four weights are left");
+    mem_free(t);
+    return s;
+}
+
 static mote_status prune_and_round(work *k, const calib_use *u, float *x, unsigned char *bytes, quant_type type, mote_error *err) {
     size_t rows = (size_t)u->w->info->ne[1], cols = u->w->v.cols;
     bool rounds = quant_get((int)type)->block > 1, feedback = k->round == ROUND_GPTQ && rounds && quant_grid_of((int)type);
@@ -192,6 +208,8 @@ static mote_status prune_and_round(work *k, const calib_use *u, float *x, unsign
         TRY(sparse_by_score(x, rows, cols, k->prune == PRUNE_WANDA ? u->h->mean_sq : NULL, &k->sparse, k->c->pool, err));
     }
     if (sparsegpt) g.sparse = k->sparse;
+    quant_type dense;
+    if (sparsegpt && k->round == ROUND_GPTQ && quant_24_dense(type, &dense)) return solve_24(k, u, x, &g, type, dense, bytes, err);
     if (sparsegpt && !feedback) {
         g.type = QUANT_F32;
         TRY(gptq_solve(x, rows, u->h, &g, NULL, NULL, k->c->gemm, k->c->pool, err));

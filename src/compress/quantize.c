@@ -4,6 +4,7 @@
  * divides them, and what comes out does not depend on the number of threads. Nothing larger than a few
  * megabytes is held beside the mapped source. */
 #include "compress/rules.h"
+#include "quant/sparse24.h"
 
 #include <math.h>
 
@@ -41,6 +42,12 @@ void quantize_weigh(float *w, const float *x, size_t n, bool importance) {
     }
 }
 
+/* Whether `sparse` is a 2:4 format and `dense` the one with the same scales: then nothing is lost between them. */
+static bool twins(const quant_format *sparse, const quant_format *dense) {
+    quant_type d;
+    return quant_24_dense(sparse->type, &d) && d == dense->type;
+}
+
 static void convert_tile(job *j, size_t tile, float *x, float *y, float *w) {
     uint64_t from = tile * (uint64_t)TILE, n = MIN(j->n - from, (uint64_t)TILE), at = j->first + from;
     unsigned char *dst = j->dst + from / j->to->block * j->to->bytes;
@@ -52,7 +59,9 @@ static void convert_tile(job *j, size_t tile, float *x, float *y, float *w) {
     }
     quantize_weigh(w, x, (size_t)n, j->importance != NULL);
     if (j->ready) memcpy(dst, j->ready + at / j->to->block * j->to->bytes, (size_t)(n / j->to->block * j->to->bytes));
-    else j->to->encode(dst, x, (size_t)n, w);
+    else if (twins(j->from, j->to)) quant_24_expand(j->from->type, dst, j->src + at / 32 * j->from->bytes, (size_t)n);
+    else if (!twins(j->to, j->from) || !quant_24_pack(j->to->type, dst, j->src + at / 32 * j->from->bytes, (size_t)n))
+        j->to->encode(dst, x, (size_t)n, w);
     j->to->decode(y, dst, (size_t)n);
     for (uint64_t i = 0; i < n; i++) {
         double e = (double)x[i] - (double)y[i];
@@ -186,7 +195,7 @@ static mote_status check_plan(const run *r, mote_error *err) {
             FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s' should become %s, which can be read but not written",
                  STR_ARG(t->name), to->name);
         }
-        if (is_quantized(t->type) && !r->o->allow_requantize) {
+        if (is_quantized(t->type) && !r->o->allow_requantize && !twins(from, to)) {
             FAIL(err, MOTE_E_UNSUPPORTED,
                  "tensor '%.*s' is %s already; quantizing again loses more: allow it with --allow-requantize",
                  STR_ARG(t->name), from->name);

@@ -147,6 +147,8 @@ static quant_type for_embedding(const rules *r, quant_type base) {
     case FTYPE_IQ1_S: case FTYPE_IQ1_M: case FTYPE_IQ2_XXS: case FTYPE_IQ2_XS: return QUANT_Q2_K;
     case FTYPE_IQ2_S: case FTYPE_IQ2_M: case FTYPE_IQ3_XXS: return QUANT_IQ3_S;
     case FTYPE_TQ1_0: case FTYPE_TQ2_0: case FTYPE_Q2_0: return QUANT_Q4_K;
+    case FTYPE_Q4_0_24: return QUANT_Q4_0; /* rows that are looked up are not sparse */
+    case FTYPE_Q8_0_24: return QUANT_Q8_0;
     default: return base;
     }
 }

@@ -31,6 +31,8 @@ static const kern_packing packings[QUANT_TYPE_MAX] = {
     [QUANT_TQ2_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq2_0, pack_tq2_0},
     [QUANT_Q1_0] = {BITS_1, SCALES_F16, 0, 2, 1, NULL, unpack_q1_0, pack_q1_0},
     [QUANT_Q2_0] = {BITS_2, SCALES_F16, 0, 1, 1, NULL, unpack_q2_0, pack_q2_0},
+    [QUANT_Q4_0_24] = {BITS_4, SCALES_F16, 3, 0, 1, NULL, unpack_q4_0_24, NULL},
+    [QUANT_Q8_0_24] = {BITS_8, SCALES_F16, 7, 0, 1, NULL, unpack_q8_0_24, NULL},
 };
 
 const kern_packing *kern_packing_of(quant_type t) {

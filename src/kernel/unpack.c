@@ -33,6 +33,30 @@ UNPACK(q4_0) {
     out->d = b->d;
 }
 
+/* Kept weight k of a 2:4 block goes to its column's byte; the other bytes are `zero`. */
+static void scatter(uint32_t u[8], const uint8_t at[4], const uint8_t *level, uint8_t zero) {
+    uint8_t byte[32];
+    memset(byte, zero, sizeof byte);
+    for (int k = 0; k < 16; k++) byte[k / 2 * 4 + (at[k / 4] >> k % 4 * 2 & 3)] = level[k];
+    memcpy(u, byte, sizeof byte);
+}
+
+UNPACK(q4_0_24) {
+    const q4_0_24_block *b = (const q4_0_24_block *)row + block;
+    uint8_t level[16];
+    for (int k = 0; k < 16; k++) level[k] = b->qs[k % 8] >> k / 8 * 4 & 15;
+    scatter(out->u, b->at, level, 8);
+    out->d = b->d;
+}
+
+UNPACK(q8_0_24) {
+    const q8_0_24_block *b = (const q8_0_24_block *)row + block;
+    uint8_t level[16];
+    for (int k = 0; k < 16; k++) level[k] = (uint8_t)b->qs[k] ^ 0x80;
+    scatter(out->u, b->at, level, 0x80);
+    out->d = b->d;
+}
+
 UNPACK(q4_1) {
     const q4_1_block *b = (const q4_1_block *)row + block;
     nibbles(out->u, b->qs);

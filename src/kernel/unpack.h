@@ -31,6 +31,8 @@ UNPACKER(tq1_0);
 UNPACKER(tq2_0);
 UNPACKER(q1_0);
 UNPACKER(q2_0);
+UNPACKER(q4_0_24);
+UNPACKER(q8_0_24);
 #undef UNPACKER
 
 /* Whole panels (pack_fast.c): the bytes of kern_pack_panel_ref. rows: 16 of k columns. */

@@ -65,6 +65,11 @@ BLOCK(nvfp4, 36, uint8_t d[4]; uint8_t qs[32];);
 BLOCK(q1_0, 18, uint16_t d; uint8_t qs[16];); /* 128 weights: bit set d, clear -d */
 BLOCK(q2_0, 18, uint16_t d; uint8_t qs[16];); /* 64 weights: d (q - 1) */
 
+/* 2:4: of each four neighbours two are 0. Of 32 weights the 16 others, two for each four, in order; bits 2k and 2k + 1 of the 32-bit `at`
+ * say which of its four weight k is. Nibbles: weight k in the low half of qs[k], weight k + 8 in its high half. mote's own. */
+BLOCK(q4_0_24, 14, uint16_t d; uint8_t at[4]; uint8_t qs[8];); /* d (q - 8) */
+BLOCK(q8_0_24, 22, uint16_t d; uint8_t at[4]; int8_t qs[16];); /* d q */
+
 #undef BLOCK
 
 /* Scale and min of sub-block j (0..7) of q4_k and q5_k: 4 + 4 whole six-bit values in the low bits of bytes

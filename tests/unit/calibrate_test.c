@@ -182,9 +182,20 @@ static void zeros_are_as_many_as_asked(void **unused) {
     o.round = "gptq";
     o.keep = 2;
     o.of = 4;
-    (void)run(o, &r);
+    o.quantize.pure = false; /* the embedding is not sparse */
+    double dense = run(o, &r);
     assert_true(r.sparsity >= 0.5);
     mote_calibrate_report_free(&r);
+    o.quantize.type = "Q4_0_24"; /* stored as such: the same weights */
+    double stored = run(o, &r);
+    assert_true(stored == dense);
+    mote_calibrate_report_free(&r);
+    char back[80];
+    (void)snprintf(back, sizeof back, "%s/back.gguf", folder);
+    mote_quantize_options q = {.type = "Q4_0"}; /* and back, without leave to lose anything */
+    OK(mote_quantize(target, back, &q, NULL, &e_));
+    assert_true(stream_error(back) == dense);
+    (void)unlink(back);
 }
 
 static void the_file_says_how_it_was_made(void **unused) {

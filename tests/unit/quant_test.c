@@ -2,6 +2,7 @@
 #include "base/base.h"
 #include "quant/layout.h"
 #include "quant/quant.h"
+#include "quant/sparse24.h"
 
 #include <float.h>
 #include <math.h>
@@ -156,6 +157,7 @@ static void errors_fall_with_the_bits(void **state) {
         double bits = 8.0 * f->bytes / f->block, bar = 6 * pow(4, -bits) + 5e-6;
         if (t == QUANT_Q1_0) bar = 0.5;
         if (bits < 2.6 && t != QUANT_Q1_0) bar = 0.25;
+        if (t == QUANT_Q4_0_24 || t == QUANT_Q8_0_24) bar = 0.16; /* two of four are lost */
         for (int i = 0; i < N; i++) x[i] = 0.05f * gauss(&r);
         round_trip(f, y, x, NULL);
         double e = error_of(x, y, NULL, N);
@@ -163,7 +165,7 @@ static void errors_fall_with_the_bits(void **state) {
         for (int i = 0; i < N; i++) x[i] = 0;
         round_trip(f, y, x, NULL);
         for (int i = 0; i < N; i++) assert_true(y[i] == 0);
-        if (t == QUANT_Q1_0) continue; /* has no zero, and no way round it */
+        if (t == QUANT_Q1_0 || t == QUANT_Q4_0_24 || t == QUANT_Q8_0_24) continue; /* no zero; too few others */
         for (int i = 0; i < N; i++) x[i] = (float)(i % 3 - 1) * 0.03125f;
         round_trip(f, y, x, NULL);
         e = error_of(x, y, NULL, N);
@@ -211,6 +213,48 @@ static void requantizing_loses_little(void **state) {
     }
 }
 
+/* 2:4: what is stored is what the dense twin holds, both ways; the two that cost most to lose are kept. */
+static void sparse_twins_hold_the_same(void **state) {
+    (void)state;
+    static const quant_type types[] = {QUANT_Q4_0_24, QUANT_Q8_0_24};
+    rng r;
+    rng_seed(&r, 6, 1);
+    float x[N], y[N], z[N];
+    unsigned char dense[N * 2], sparse[N * 2], again[N * 2];
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        quant_type twin;
+        assert_true(quant_24_dense(types[t], &twin));
+        const quant_format *f = quant_get(types[t]), *d = quant_get(twin);
+        for (int i = 0; i < N; i++) x[i] = gauss(&r);
+        d->encode(dense, x, N, NULL);
+        assert_false(quant_24_pack(types[t], sparse, dense, N)); /* more than two of four */
+        f->encode(sparse, x, N, NULL);
+        f->decode(y, sparse, N);
+        for (int i = 0; i < N; i += 4) {
+            int zeros = 0, least = 0;
+            for (int k = 0; k < 4; k++) {
+                zeros += y[i + k] == 0;
+                least = fabsf(x[i + k]) < fabsf(x[i + least]) ? k : least;
+            }
+            assert_true(zeros >= 2 && y[i + least] == 0);
+        }
+        quant_24_expand(types[t], dense, sparse, N);
+        d->decode(z, dense, N);
+        for (int i = 0; i < N; i++) assert_true(y[i] == z[i]);
+        assert_true(quant_24_pack(types[t], again, dense, N));
+        f->decode(z, again, N);
+        for (int i = 0; i < N; i++) assert_true(y[i] == z[i]);
+        for (int i = 0; i < N; i++) x[i] = i % 7 ? 0 : gauss(&r); /* fewer than two */
+        d->encode(dense, x, N, NULL);
+        d->decode(y, dense, N);
+        assert_true(quant_24_pack(types[t], sparse, dense, N));
+        f->decode(z, sparse, N);
+        for (int i = 0; i < N; i++) assert_true(y[i] == z[i]);
+    }
+    quant_type none;
+    assert_false(quant_24_dense(QUANT_Q4_K, &none));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_survives_the_way_to_float_and_back),
@@ -221,7 +265,7 @@ int main(void) {
         cmocka_unit_test(any_bytes_decode),
         cmocka_unit_test(errors_fall_with_the_bits),
         cmocka_unit_test(importance_moves_the_error_to_where_it_matters_less),
-        cmocka_unit_test(requantizing_loses_little),
+        cmocka_unit_test(sparse_twins_hold_the_same), cmocka_unit_test(requantizing_loses_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
