@@ -156,7 +156,7 @@ void quant_grid_put(const quant_grid *g, void *block, const uint8_t *places) {
     for (int j = 0; j < g->block; j++) {
         spot s = spot_of(g->type, j);
         int code = g->table == e2m1 ? e2m1_code[places[j]] : places[j];
-        if (g->type == QUANT_Q8_0) code += g->lo; /* two's complement, not distance from the lowest */
+        if (g->type == QUANT_Q8_0) code = (code + g->lo) & 255; /* two's complement, not distance from the lowest */
         put_bits(p + s.low, s.low_shift, s.low_bits, code);
         if (s.high_bits) put_bits(p + s.high, s.high_shift, s.high_bits, code >> s.low_bits);
     }
