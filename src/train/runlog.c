@@ -55,6 +55,16 @@ static mote_status read_back(runlog *r, const char *path, uint64_t at, buf *kept
     return s;
 }
 
+static mote_status write_file(const char *path, const buf *b, mote_error *err) {
+    file_writer w;
+    TRY(buf_check(b, path, err));
+    TRY(file_writer_open(&w, path, err));
+    mote_status s = file_write(&w, b->p, b->n, err);
+    if (s == MOTE_OK) s = file_writer_commit(&w, err);
+    file_writer_abort(&w);
+    return s;
+}
+
 mote_status runlog_open(runlog **out, const char *dir, uint64_t at, mote_error *err) {
     *out = NULL;
     runlog *r = MEM_NEW(runlog);
@@ -64,8 +74,9 @@ mote_status runlog_open(runlog **out, const char *dir, uint64_t at, mote_error *
     buf_init(&kept, LOG_BYTES_MAX);
     if (!r || !path || !(r->dir = mem_strdup(dir)) || !(r->curve = in_dir(dir, "loss.svg"))) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     TRYG(s, read_back(r, path, at, &kept, err));
-    r->f = fopen(path, "wb");
-    if (!r->f || fwrite(kept.p ? kept.p : "", 1, kept.n, r->f) != kept.n) FAILG(s, err, MOTE_E_IO, "%s: %s", path, strerror(errno));
+    TRYG(s, write_file(path, &kept, err)); /* whole or as it was, should the run be killed here */
+    r->f = fopen(path, "ab");
+    if (!r->f) FAILG(s, err, MOTE_E_IO, "%s: %s", path, strerror(errno));
     *out = r;
     r = NULL;
 out:
@@ -194,16 +205,6 @@ static void draw(buf *b, const runlog *r, const char *title) {
             buf_printf(b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"#dc2626\"/>\n", at_x(&f, (double)r->points[i].step), at_y(&f, r->points[i].eval));
     buf_printf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\"><tspan fill=\"#2563eb\">training</tspan> <tspan fill=\"#dc2626\">held out</tspan></text>\n</svg>\n",
                WIDTH - RIGHT, 16);
-}
-
-static mote_status write_file(const char *path, const buf *b, mote_error *err) {
-    file_writer w;
-    TRY(buf_check(b, path, err));
-    TRY(file_writer_open(&w, path, err));
-    mote_status s = file_write(&w, b->p, b->n, err);
-    if (s == MOTE_OK) s = file_writer_commit(&w, err);
-    file_writer_abort(&w);
-    return s;
 }
 
 static void tell_facts(buf *b, const json_t *facts) {
