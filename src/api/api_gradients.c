@@ -1,7 +1,7 @@
 /* api_gradients.c: body of mote/gradients.h. */
 #include "mote/gradients.h"
 
-#include "train/gradients.h"
+#include "train/gradient_pass.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
 #include "mote/imatrix.h"
 
 #include "api/api_int.h"
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 
 void mote_imatrix_opts_fill(mote_imatrix_opts *o, size_t size) {
     const mote_imatrix_opts d = {.size = sizeof d, .n_ctx = IMATRIX_CHUNK_DEFAULT, .output_every = 10};

@@ -1,6 +1,6 @@
 /* api_quantize.c: bodies of mote/compress.h. */
 #include "compress/budget.h"
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "compress/rules.h"
 
 mote_status mote_quantize(const char *in, const char *out, const mote_quantize_options *options,

@@ -2,7 +2,7 @@
 #include "mote/tasks.h"
 
 #include "api/api_int.h"
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 void mote_task_opts_fill(mote_task_opts *o, size_t size) {
     const mote_task_opts d = {.size = sizeof d, .n_fewshot = MOTE_TASK_DEFAULT, .fewshot_seed = 1234};

@@ -1,5 +1,5 @@
 /* imatrix.c: importance matrices in memory: entries by name, sums that add up, means for quantizing. */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 
 #include <math.h>
 #include <stdlib.h>

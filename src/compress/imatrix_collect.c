@@ -3,7 +3,7 @@
  *
  * Windows are llama-imatrix's: of n_ctx tokens without overlap, the first token replaced by BOS where the model adds one. Each thread
  * sums its own columns over the rows in their order, in double precision: the result does not depend on the number of threads. */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "model/arch.h"
 #include "run/run.h"
 

@@ -1,5 +1,5 @@
 /* imatrix_file.c: importance matrices on disk. Everything a file says is checked against its length before memory is asked for. */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "format/format.h"
 
 #include <math.h>

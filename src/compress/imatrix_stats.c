@@ -1,5 +1,5 @@
 /* imatrix_stats.c: what an importance matrix says of each weight, in llama-imatrix's terms (--show-statistics). */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
  * tried on the model itself. Steps: a few are run, and how long one takes says how many fit into what is left. */
 #include "compress/maker.h"
 
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "compress/quantize.h"
 
 #include <math.h>

@@ -3,7 +3,7 @@
  * Sources: SLERP: Shoemake 1985; TIES: Yadav et al. 2023 (trim, elect sign, merge); DARE: Yu et al. 2024 (drop, rescale). */
 #include "compress/merging.h"
 
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "format/adapter.h"
 #include "format/edit.h"
 
@@ -146,10 +146,9 @@ static mote_status measure(merging *g, const tensor_info *t, quant_type type, co
         g->r->worst = worst;
         (void)snprintf(g->r->worst_name, sizeof g->r->worst_name, "%.*s", (int)MIN(t->name.n, (size_t)120), t->name.p);
     }
-    if (!strstr(g->r->formats, f->name) && strlen(g->r->formats) + strlen(f->name) + 2 < sizeof g->r->formats) {
-        if (*g->r->formats) strcat(g->r->formats, " ");
-        strcat(g->r->formats, f->name);
-    }
+    size_t used = strlen(g->r->formats);
+    if (!strstr(g->r->formats, f->name) && used + strlen(f->name) + 2 < sizeof g->r->formats)
+        (void)snprintf(g->r->formats + used, sizeof g->r->formats - used, "%s%s", used ? " " : "", f->name);
     return MOTE_OK;
 }
 

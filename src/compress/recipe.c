@@ -166,18 +166,15 @@ static mote_status read_groups(recipe *r, const char *modifier, const json_t *gr
 
 /* "2:4", "unstructured", "0:0". */
 static mote_status read_mask(recipe *r, const char *modifier, const json_t *v, mote_error *err) {
-    const char *s = json_string_value(v);
-    int keep = 0, of = 0, end = 0;
-    if (s && !strcmp(s, "unstructured")) return MOTE_OK;
-    char *colon = NULL;
-    if (s) {
-        keep = (int)strtol(s, &colon, 10);
-        if (colon != s && *colon == ':') of = (int)strtol(colon + 1, &colon, 10), end = *colon;
-    }
-    if (s && !end && keep == 0 && of == 0 && !strcmp(s, "0:0")) return MOTE_OK;
-    if (!s || end || keep < 1 || of <= keep || of > 32) FAIL(err, MOTE_E_USAGE, "%s: mask_structure must be N:M, like \"2:4\", or \"unstructured\"", modifier);
-    r->o.keep = keep;
-    r->o.of = of;
+    str s = {json_string_value(v), json_string_length(v)};
+    int64_t keep = 0, of = 0;
+    const char *colon = s.p ? memchr(s.p, ':', s.n) : NULL;
+    size_t at = colon ? (size_t)(colon - s.p) : 0;
+    if (s.p && (str_is(s, "unstructured") || str_is(s, "0:0"))) return MOTE_OK;
+    bool ok = colon && str_to_i64(str_sub(s, 0, at), &keep) && str_to_i64(str_sub(s, at + 1, s.n - at - 1), &of);
+    if (!ok || keep < 1 || of <= keep || of > 32) FAIL(err, MOTE_E_USAGE, "%s: mask_structure must be N:M, like \"2:4\", or \"unstructured\"", modifier);
+    r->o.keep = (int)keep;
+    r->o.of = (int)of;
     return MOTE_OK;
 }
 

@@ -1,6 +1,6 @@
 /* eval_answer.c: GSM8K's answers: a number is extracted from the text and compared with the right one.
  * The two ways are lm-evaluation-harness's: strict, the number after the first "#### "; flexible, the last number. */
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <ctype.h>
 

@@ -2,7 +2,7 @@
  *
  * What the n texts share at their beginning is computed once, on sequence 0, whose cache also serves the next item (few-shot examples);
  * the rest of each runs on a copy of it, sequence 1, where the session has one. */
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* eval_docs.c: files to documents: JSON lines, a JSON array, MMLU's CSV, llama.cpp's HellaSwag text. */
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <string.h>
 

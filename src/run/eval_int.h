@@ -3,7 +3,7 @@
 #define MOTE_RUN_EVAL_INT_H
 
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <pcre2.h>
 

@@ -1,7 +1,7 @@
 /* eval_python.c: what lm-evaluation-harness leaves to Python.
  * Source: Matsumoto and Nishimura 1998 (MT19937); CPython's Lib/random.py documentation of sample(): a pool for small
  * populations, rejection by a set of chosen ones for large. */
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <utf8proc.h>
 

@@ -1,6 +1,6 @@
 /* eval_run.c: a task over a file: examples, items, means and standard errors. */
 #include "run/conversation.h"
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <math.h>
 #include <string.h>

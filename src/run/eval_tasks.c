@@ -1,6 +1,6 @@
 /* eval_tasks.c: the table of tasks: from a document with its data set's fields to prompts, choices and the right answer.
  * Prompts are lm-evaluation-harness's (tasks/NAME/NAME.yaml of version 0.4). */
-#include "run/eval.h"
+#include "run/eval_tasks.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* gradients.c: see gradients.h. */
-#include "train/gradients.h"
+/* gradients.c: see gradient_pass.h. */
+#include "train/gradient_pass.h"
 
 #include "train/net_int.h"
 

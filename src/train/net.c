@@ -42,8 +42,12 @@ static size_t rows_of(const tensor_info *t) { return (size_t)(t->ne[1] * t->ne[2
 
 /* One for every tensor of the file that the model uses; multi-token prediction layers at the end are not. */
 static bool is_used(const model *m, const tensor_info *t) {
-    unsigned il;
-    return sscanf(t->name.p, "blk.%u.", &il) != 1 || il < m->hp.n_layer;
+    str name = t->name;
+    uint64_t il;
+    if (!str_starts(name, STR("blk."))) return true;
+    const char *dot = memchr(name.p + 4, '.', name.n - 4);
+    if (!dot || !str_to_u64(str_sub(name, 4, (size_t)(dot - name.p) - 4), &il)) return true;
+    return il < m->hp.n_layer;
 }
 
 /* Stays in the file's format: a quantized matrix of a layer, which only products read. */

@@ -1,5 +1,5 @@
 /* fuzz_imatrix.c: any bytes as an importance matrix, GGUF or .dat; what is read is finite in number, and can be averaged. */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 
 #include <stdlib.h>
 

@@ -6,7 +6,7 @@
  * A pass: NMSE ≤ 1e-7, a finite loss, and a gradient for every tensor that is not a constant. */
 #include "oracle_util.h"
 #include "report.h"
-#include "train/gradients.h"
+#include "train/gradient_pass.h"
 
 #include <dirent.h>
 #include <math.h>

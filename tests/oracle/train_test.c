@@ -8,7 +8,7 @@
 #include "model/model.h"
 #include "oracle_util.h"
 #include "report.h"
-#include "train/gradients.h"
+#include "train/gradient_pass.h"
 
 #include <math.h>
 #include <unistd.h>

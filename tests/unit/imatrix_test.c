@@ -1,5 +1,5 @@
 /* imatrix_test.c: importance matrices: what is measured on a tiny model, adding up, both file formats, and what is wrong with files. */
-#include "compress/imatrix.h"
+#include "compress/importance.h"
 #include "mote/mote.h"
 #include "run/run.h"
 #include "tiny_model.h"

@@ -1,4 +1,4 @@
-/* imatrix.h: importance matrices: for each weight the sums of the squares of what it is multiplied with, column by
+/* importance.h: importance matrices: for each weight the sums of the squares of what it is multiplied with, column by
  * column (of experts for each alone), over a calibration text.
  *
  * The error that a rounded weight makes in its output is Σ_j E[x_j²] Δw_j² when inputs are uncorrelated: so these means are
@@ -6,8 +6,8 @@
  *
  * Files are llama-imatrix's: GGUF (NAME.in_sum2 [columns, matrices] and NAME.counts [1, matrices], both F32, imatrix.datasets,
  * .chunk_count, .chunk_size), or the older .dat, which holds means times the number of chunks. */
-#ifndef MOTE_COMPRESS_IMATRIX_H
-#define MOTE_COMPRESS_IMATRIX_H
+#ifndef MOTE_COMPRESS_IMPORTANCE_H
+#define MOTE_COMPRESS_IMPORTANCE_H
 
 #include "compress/quantize.h"
 #include "mote/imatrix.h"

@@ -1,4 +1,4 @@
-/* eval.h: the inside of mote/tasks.h: from a file's documents to items, from items to scores.
+/* eval_tasks.h: the inside of mote/tasks.h: from a file's documents to items, from items to scores.
  *
  *   eval_docs.c    files to documents (JSON objects)
  *   eval_tasks.c   the table of tasks: documents to prompts, choices and right answers
@@ -6,8 +6,8 @@
  *   eval_choice.c  log-likelihoods of choices
  *   eval_answer.c  generated answers and how they are judged
  *   eval_run.c     the loop, means and standard errors */
-#ifndef MOTE_RUN_EVAL_H
-#define MOTE_RUN_EVAL_H
+#ifndef MOTE_RUN_EVAL_TASKS_H
+#define MOTE_RUN_EVAL_TASKS_H
 
 #include "mote/tasks.h"
 #include "run/run.h"

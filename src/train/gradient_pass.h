@@ -1,6 +1,6 @@
-/* gradients.h: one pass and its gradients, for looking at them (`mote gradients`) and for comparing with other programs. */
-#ifndef MOTE_TRAIN_GRADIENTS_H
-#define MOTE_TRAIN_GRADIENTS_H
+/* gradient_pass.h: one pass and its gradients, for looking at them (`mote gradients`) and for comparing with other programs. */
+#ifndef MOTE_TRAIN_GRADIENT_PASS_H
+#define MOTE_TRAIN_GRADIENT_PASS_H
 
 #include "train/net.h"
 
