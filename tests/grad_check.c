@@ -113,7 +113,7 @@ static double check_input(struct run *a, const grad_case *c, size_t which) {
 double grad_check(const grad_case *c, int n_threads) {
     struct run many, one;
     double worst = 0;
-    bool ok = open_run(&many, c, n_threads) & open_run(&one, c, 1) && gradients(&many, c) && gradients(&one, c);
+    bool ok = open_run(&many, c, n_threads) && open_run(&one, c, 1) && gradients(&many, c) && gradients(&one, c);
     for (size_t i = 0; ok && i < c->n; i++) {
         if (memcmp(many.xs[i].room, one.xs[i].room, many.xs[i].rows * many.xs[i].cols * sizeof(float)) != 0) {
             printf("%s: input %zu: the gradient depends on the number of threads\n", c->name, i);

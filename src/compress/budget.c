@@ -175,7 +175,7 @@ static bool needs_importance(quant_type t) {
 static void measure_formats(search *s, open_tensor *x, double *room) {
     const size_t rows = rows_of(x->t), n = MIN(rows, (size_t)SAMPLE_ROWS);
     const uint64_t weights = (uint64_t)rows * x->t->ne[0];
-    double nearest = INFINITY;
+    double nearest = HUGE_VAL;
     x->n = 0;
     for (size_t i = 0; i < COUNT_OF(candidates); i++) {
         const quant_format *f = quant_get((int)candidates[i]);

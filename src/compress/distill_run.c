@@ -280,7 +280,7 @@ static mote_status before_step(void *ctx, uint64_t step, mote_error *err) {
 /* ---- the run ---- */
 /* Looks at the same held-out items each time. */
 static mote_status look(job *j, tape *t, distill_seen *mean, mote_error *err) {
-    *mean = (distill_seen){.divergence = NAN, .ce = NAN, .agree = NAN};
+    *mean = (distill_seen){.divergence = (double)NAN, .ce = (double)NAN, .agree = (double)NAN};
     if (!j->held) return MOTE_OK;
     double d = 0, c = 0, a = 0, rows = 0;
     size_t n = data_n_items(j->held);
@@ -593,7 +593,7 @@ mote_status compress_distill(const mote_distill_options *o, mote_distill_report 
     j->o = o;
     j->r = r ? r : &own;
     j->sink = (log_sink){log_to_caller, j};
-    *j->r = (mote_distill_report){.loss = NAN, .divergence = NAN, .ce = NAN, .agree = NAN, .divergence_before = NAN, .shared_vocab = 1};
+    *j->r = (mote_distill_report){.loss = (double)NAN, .divergence = (double)NAN, .ce = (double)NAN, .agree = (double)NAN, .divergence_before = (double)NAN, .shared_vocab = 1};
     mote_status s = run(j, err);
     close_all(j);
     mem_free(j);

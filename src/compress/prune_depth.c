@@ -101,7 +101,7 @@ static mote_status by_perplexity(prune *p, size_t k, bool *gone, double *score, 
     memcpy(all, p->m->layers, n * sizeof *all);
     for (size_t round = 0; round < k; round++) {
         size_t best = SIZE_MAX;
-        double least = INFINITY;
+        double least = HUGE_VAL;
         bool tried[4096] = {false};
         for (size_t il = 0; il < n && il < COUNT_OF(tried); il++) tried[il] = !gone[il] && (round == 0 || is_candidate(last, gone, n, il));
         for (size_t il = 0; il < n; il++) {

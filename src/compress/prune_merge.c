@@ -134,7 +134,7 @@ static mote_status subspace(size_t r, size_t d, const double *s, double *omega, 
         size_t best = 0;
         for (size_t i = 1; i < n; i++)
             if (w[i] > w[best]) best = i;
-        w[best] = -INFINITY;
+        w[best] = -HUGE_VAL;
         for (size_t m = 0; m < r; m++) {
             const double *l = omega + m * d * d;
             for (size_t i = 0; i < d; i++) { /* into row = uᵀ Lᵀ */

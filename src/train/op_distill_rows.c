@@ -39,7 +39,7 @@ static void project(distill_row *r, float temperature) {
         p[to] += r->teacher[i];
         left += r->teacher[i];
     }
-    r->counts = left;
+    r->counts = (double)left;
     for (size_t i = 0; i < r->n; i++) p[i] = logf(fmaxf(p[i], 1e-30f)) * temperature;
 }
 

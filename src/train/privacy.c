@@ -13,7 +13,7 @@ static double log_add(double x, double y) {
 /* log(exp(x) - exp(y)), x > y. */
 static double log_sub(double x, double y) {
     if (isinf(y)) return x;
-    if (x <= y) return -INFINITY;
+    if (x <= y) return -HUGE_VAL;
     double d = x - y;
     return d > 700 ? x : log(expm1(d)) + y;
 }
@@ -32,7 +32,7 @@ static double log_erfc(double x) {
 static double log_binomial(double n, double k) { return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1); }
 
 static double log_a_whole(double q, double sigma, int alpha) {
-    double sum = -INFINITY;
+    double sum = -HUGE_VAL;
     for (int i = 0; i <= alpha; i++)
         sum = log_add(sum, log_binomial(alpha, i) + i * log(q) + (alpha - i) * log1p(-q) + (double)(i * i - i) / (2 * sigma * sigma));
     return sum;
@@ -40,7 +40,7 @@ static double log_a_whole(double q, double sigma, int alpha) {
 
 /* Two series, whose terms change sign once i is above alpha. */
 static double log_a_fraction(double q, double sigma, double alpha) {
-    double a0 = -INFINITY, a1 = -INFINITY, z0 = sigma * sigma * log(1 / q - 1) + 0.5, coef = 0, s0, s1;
+    double a0 = -HUGE_VAL, a1 = -HUGE_VAL, z0 = sigma * sigma * log(1 / q - 1) + 0.5, coef = 0, s0, s1;
     bool negative = false;
     int i = 0;
     do {
@@ -60,7 +60,7 @@ static double log_a_fraction(double q, double sigma, double alpha) {
 
 static double divergence(double q, double sigma, double alpha) {
     if (q <= 0) return 0;
-    if (!(sigma > 0)) return INFINITY;
+    if (!(sigma > 0)) return HUGE_VAL;
     if (q >= 1) return alpha / (2 * sigma * sigma);
     double whole = floor(alpha);
     return (alpha > whole ? log_a_fraction(q, sigma, alpha) : log_a_whole(q, sigma, (int)whole)) / (alpha - 1);
@@ -70,7 +70,7 @@ enum { ORDERS = 99 + 52 };
 static double order(int i) { return i < 99 ? 1 + (i + 1) / 10.0 : 12 + (i - 99); }
 
 double privacy_epsilon(const privacy_spent *s, double delta) {
-    double best = INFINITY;
+    double best = HUGE_VAL;
     uint64_t steps = 0;
     for (uint64_t k = 0; k < MIN(s->n, (uint64_t)PRIVACY_SPANS); k++) steps += s->spans[k].steps;
     if (steps == 0) return 0;

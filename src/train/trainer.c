@@ -188,7 +188,7 @@ mote_status trainer_step(trainer *t, train_progress *p, mote_error *err) {
     if (t->hooks.grads_done) TRY(t->hooks.grads_done(t->hooks.ctx, err));
     optim_grads_ready(t->optim);
     double length = optim_grad_norm(t->optim), factor = schedule_at(&t->o.schedule, t->at);
-    *p = (train_progress){.steps = t->o.steps, .loss = loss, .grad_norm = length, .rate = factor * optim_rate(t->optim), .eval_loss = NAN};
+    *p = (train_progress){.steps = t->o.steps, .loss = loss, .grad_norm = length, .rate = factor * optim_rate(t->optim), .eval_loss = (double)NAN};
     TRY(guard(t, loss, length, &leave_out, err));
     if (!leave_out) {
         double scale = t->o.clip > 0 ? t->o.clip / (length + 1e-6) : 1;

@@ -185,7 +185,7 @@ static void privacy_is_accounted_for(void **unused) {
     mote_finetune_opts bad[5];
     for (int i = 0; i < 5; i++) bad[i] = o;
     bad[0].dp_noise = -1;
-    bad[1].dp_clip = NAN;
+    bad[1].dp_clip = (double)NAN;
     bad[2].dp_delta = 0.5;
     bad[3].train.batch = 100;
     bad[4].dp_noise = 0, bad[4].dp_epsilon = -3;
@@ -213,7 +213,7 @@ static void mistakes_are_told(void **unused) {
     b.rank = (size_t)1 << 31;
     assert_int_equal(mote_finetune(&b, NULL, &e), MOTE_E_RANGE);
     b = o;
-    b.alpha = NAN;
+    b.alpha = (double)NAN;
     assert_int_equal(mote_finetune(&b, NULL, &e), MOTE_E_RANGE);
     b = o;
     b.gate = 1;

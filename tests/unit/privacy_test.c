@@ -59,7 +59,7 @@ static void spending_only_grows(void **unused) {
     double got = privacy_epsilon(&t, 1e-5);
     assert_true(got <= 3 && got > 2.98);
     assert_int_equal(privacy_find_sigma(&sigma, 1e-9, 1e-5, 1, 1000000, &e), MOTE_E_RANGE);
-    assert_int_equal(privacy_find_sigma(&sigma, NAN, 1e-5, 0.01, 10, &e), MOTE_E_RANGE);
+    assert_int_equal(privacy_find_sigma(&sigma, (double)NAN, 1e-5, 0.01, 10, &e), MOTE_E_RANGE);
 }
 
 static void what_protects_nobody_is_refused(void **unused) {
@@ -68,8 +68,8 @@ static void what_protects_nobody_is_refused(void **unused) {
     assert_int_equal(privacy_check(1, 1, 1e-5, 8, 100, &e), MOTE_OK);
     assert_int_equal(privacy_check(1, 1, 1e-5, 1, 100, &e), MOTE_OK); /* one example at a time is fine */
     assert_int_equal(privacy_check(0, 1, 1e-5, 8, 100, &e), MOTE_E_RANGE);
-    assert_int_equal(privacy_check(NAN, 1, 1e-5, 8, 100, &e), MOTE_E_RANGE);
-    assert_int_equal(privacy_check(1, NAN, 1e-5, 8, 100, &e), MOTE_E_RANGE);
+    assert_int_equal(privacy_check((double)NAN, 1, 1e-5, 8, 100, &e), MOTE_E_RANGE);
+    assert_int_equal(privacy_check(1, (double)NAN, 1e-5, 8, 100, &e), MOTE_E_RANGE);
     assert_int_equal(privacy_check(1, 0, 1e-5, 8, 100, &e), MOTE_E_RANGE);
     assert_int_equal(privacy_check(1, 1, 0.01, 8, 100, &e), MOTE_E_RANGE); /* 1 / N */
     assert_int_equal(privacy_check(1, 1, 0, 8, 100, &e), MOTE_E_RANGE);
