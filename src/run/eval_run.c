@@ -7,7 +7,7 @@
 
 /* Sums of a metric: over items, or over the instructions of all items (ifeval's inst_level). */
 typedef struct tally {
-    double sum, n;
+    double sum, squares, n;
 } tally;
 
 typedef struct evaluation {
@@ -76,9 +76,10 @@ out:
 }
 
 /* ---- items ---- */
-/* v: the mean of n zeros and ones, which are their own squares. */
+/* v: one item's value; or the mean of its n parts, which are zeros and ones and so their own squares. */
 static void add(tally *t, double v, double n) {
     t->sum += v * n;
+    t->squares += n == 1 ? v * v : v * n;
     t->n += n;
 }
 
@@ -200,7 +201,7 @@ static mote_status run_all(evaluation *e, mote_error *err) {
 static void summarize(const evaluation *e, mote_task_result *r) {
     for (size_t k = 0; k < e->n_metrics; k++) {
         const tally *t = &e->tallies[k];
-        double mean = t->n > 0 ? t->sum / t->n : 0, var = t->n > 1 ? (t->sum - t->n * mean * mean) / (t->n - 1) : 0;
+        double mean = t->n > 0 ? t->sum / t->n : 0, var = t->n > 1 ? (t->squares - t->n * mean * mean) / (t->n - 1) : 0;
         r->metrics[k] = (mote_task_metric){e->task->metrics[k], mean, t->n > 0 ? sqrt(fmax(var, 0) / t->n) : 0};
     }
     r->n_metrics = e->n_metrics;
@@ -217,7 +218,8 @@ mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result 
     e.n_fewshot = o->n_fewshot == MOTE_TASK_DEFAULT ? e.task->n_fewshot : o->n_fewshot;
     while (e.n_metrics < MOTE_TASK_METRICS_MAX && e.task->metrics[e.n_metrics]) e.n_metrics++;
     py_seed(&e.draw, o->fewshot_seed);
-    TRYG(st, eval_read_docs(&e.docs, o->file, err));
+    if (e.task->from_text) TRYG(st, eval_needle_docs(&e.docs, s, o->file, s->n_ctx, err));
+    else TRYG(st, eval_read_docs(&e.docs, o->file, err));
     e.examples = e.docs;
     if (o->fewshot_file && e.n_fewshot) TRYG(st, eval_read_docs(&e.examples, o->fewshot_file, err));
     TRYG(st, run_all(&e, err));

@@ -2,6 +2,7 @@
  * Prompts are lm-evaluation-harness's (tasks/NAME/NAME.yaml of version 0.4). */
 #include "run/eval_tasks.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- fields ---- */
@@ -232,6 +233,27 @@ static mote_status ifeval_item(const json_t *doc, arena *a, eval_item *it, mote_
     return same_prompt(it, a, err, STR(""), prompt, STR(""));
 }
 
+/* A prompt and what should come of it. */
+static mote_status text_item(const json_t *doc, arena *a, eval_item *it, mote_error *err) {
+    str prompt;
+    it->n = 1;
+    TRY(text_of(doc, "prompt", &prompt, err));
+    TRY(text_of(doc, "reference", &it->answer, err));
+    return same_prompt(it, a, err, STR(""), prompt, STR(""));
+}
+
+static mote_status extract_item(const json_t *doc, arena *a, eval_item *it, mote_error *err) {
+    str prompt;
+    it->n = 1;
+    TRY(text_of(doc, "prompt", &prompt, err));
+    if (!json_is_object(json_object_get(doc, "expected"))) FAIL(err, MOTE_E_FORMAT, "an item has no object 'expected'");
+    char *text = json_dumps(json_object_get(doc, "expected"), JSON_COMPACT);
+    it->answer = (str){text ? arena_dup(a, str_of(text)) : NULL, text ? strlen(text) : 0};
+    free(text);
+    if (!it->answer.p) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    return same_prompt(it, a, err, STR(""), prompt, STR(""));
+}
+
 /* ---- the table ---- */
 static const char *const gsm8k_stops[] = {"Question:", "</s>", "<|im_end|>", NULL};
 #define BOTH .metrics = {"acc", "acc_norm"}
@@ -248,6 +270,12 @@ static const eval_task tasks[] = {
      .n_fewshot = 5, .metrics = {"exact_match,strict-match", "exact_match,flexible-extract"}, .stops = gsm8k_stops, .max_tokens = 256},
     {.name = "ifeval", .about = "instructions that can be checked (Zhou et al. 2023)", .kind = EVAL_ANSWER, .item = ifeval_item, .judge = eval_judge_ifeval,
      .metrics = {"prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc"}, .max_tokens = 1280},
+    {.name = "text", .about = "generated texts beside references {prompt, reference}: summaries, translations, rewriting", .kind = EVAL_ANSWER, .item = text_item,
+     .judge = eval_judge_text, .metrics = {"chrf", "rouge1", "rouge2", "rougeL", "f1"}, .max_tokens = 256},
+    {.name = "extract", .about = "fields out of texts {prompt, expected: object}: F1 over fields, exact objects, answers that are JSON", .kind = EVAL_ANSWER,
+     .item = extract_item, .judge = eval_judge_extract, .metrics = {"field_f1", "exact", "is_json"}, .max_tokens = 256},
+    {.name = "needle", .about = "a number hidden in a long plain text, asked for at its end", .kind = EVAL_ANSWER, .item = text_item, .judge = eval_judge_needle,
+     .metrics = {"found"}, .max_tokens = 12, .from_text = true},
 };
 
 const eval_task *eval_task_at(size_t i) { return i < COUNT_OF(tasks) ? &tasks[i] : NULL; }

@@ -5,6 +5,8 @@
  *   eval_python.c  what lm-evaluation-harness leaves to Python: its random draw, letters' case, white space
  *   eval_choice.c  log-likelihoods of choices
  *   eval_answer.c  generated answers and how they are judged
+ *   eval_text.c    chrF, ROUGE, F1 over words and over fields
+ *   eval_needle.c  a sentence hidden in a long text
  *   eval_run.c     the loop, means and standard errors */
 #ifndef MOTE_RUN_EVAL_TASKS_H
 #define MOTE_RUN_EVAL_TASKS_H
@@ -42,7 +44,7 @@ typedef struct eval_task {
     eval_judge_fn *judge;
     const char *const *stops; /* of answers; NULL ends */
     size_t max_tokens;
-    bool strip;               /* white space around the answer does not count */
+    bool from_text;           /* the file is a plain text that items are made of */
 } eval_task;
 const eval_task *eval_find_task(const char *name); /* NULL when unknown */
 const eval_task *eval_task_at(size_t i);
@@ -78,8 +80,16 @@ mote_status eval_likelihoods(mote_session *s, const str *prompts, const str *con
 mote_status eval_generate(mote_session *s, str prompt, const char *const *stops, size_t max_tokens, buf *out, size_t *n_tokens,
                           mote_error *err);
 
-/* eval_ifeval.c: the instructions of IFEval (Zhou et al. 2023). */
-eval_judge_fn eval_judge_ifeval, eval_judge_gsm8k;
+eval_judge_fn eval_judge_ifeval, eval_judge_gsm8k, eval_judge_text, eval_judge_extract, eval_judge_needle;
+
+/* eval_text.c: how near a text is to a reference, each from 0 to 1. */
+typedef struct eval_scores {
+    double chrf, rouge1, rouge2, rougeL, f1;
+} eval_scores;
+mote_status eval_text_scores(str got, str want, eval_scores *out, mote_error *err);
+/* eval_needle.c: documents for the task "needle" out of a plain text: a sentence with a number, hidden at five depths of contexts of growing
+ * length up to n_ctx tokens, and the question for it (new reference). */
+mote_status eval_needle_docs(json_t **out, const mote_session *s, const char *path, size_t n_ctx, mote_error *err);
 
 mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result *r, mote_error *err);
 

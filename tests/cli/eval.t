@@ -25,6 +25,15 @@ $ printf '{"question":"1+1?","answer":"#### 2"}\n' > g.jsonl; mote eval -m $MODE
 $ printf '{"prompt":"Say hi.","instruction_id_list":["punctuation:no_comma","no:such"],"kwargs":[{},{}]}\n' > i.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf ifeval=i.jsonl --max-tokens 4
 ! none of the 1 items has the fields of task ifeval; the first: unknown instruction 'no:such'
 ? 1
+$ printf '{"prompt":"The capital of France is","reference":"Paris."}\n' > text.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf -d . text --max-tokens 4 | tail -1
+>~  +f1 +1 +[0-9].*
+$ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo "The river runs through the old town, past the mill and the market, and on to the sea, number $i. It is slow and wide."; done > hay.txt; cat hay.txt hay.txt > hay2.txt; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf needle=hay2.txt -c 512 --log-samples n.jsonl | tail -1
+>~ needle +found +5 .*
+$ wc -l < n.jsonl
+> 5
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf needle=text.jsonl
+! a haystack needs at least 256
+? 1
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf nosuch=g.jsonl
 ! there is no task 'nosuch'
 ? 2

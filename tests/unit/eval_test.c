@@ -146,6 +146,56 @@ static void test_instructions(void **unused) {
     assert_int_equal(eval_sentences(STR("")), 0);
 }
 
+/* chrF as sacrebleu gives it, ROUGE as rouge-score. */
+static void test_texts(void **unused) {
+    static const struct {
+        const char *got, *want;
+        double chrf, rouge1, rouge2, rougeL, f1;
+    } cases[] = {
+        {"The cat sat on the mat.", "A cat sat on a mat today.", 0.40298442604937834, 8.0 / 13, 4.0 / 11, 8.0 / 13, 8.0 / 9},
+        {"completely different", "nothing alike here", 0.12314558265666346, 0, 0, 0, 0},
+        {"same text", "same text", 1, 1, 1, 1, 1},
+        {"Ein Hund läuft über die Straße", "Der Hund läuft schnell über die Straße", 0.6052686910950029, -1, -1, -1, -1},
+        {"", "not empty", 0, 0, 0, 0, 0},
+    };
+    (void)unused;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        eval_scores sc;
+        assert_int_equal(eval_text_scores(str_of(cases[i].got), str_of(cases[i].want), &sc, NULL), MOTE_OK);
+        assert_true(fabs(sc.chrf - (cases[i].chrf)) <= 1e-6);
+        if (cases[i].rouge1 < 0) continue;
+        assert_true(fabs(sc.rouge1 - (cases[i].rouge1)) <= 1e-9);
+        assert_true(fabs(sc.rouge2 - (cases[i].rouge2)) <= 1e-9);
+        assert_true(fabs(sc.rougeL - (cases[i].rougeL)) <= 1e-9);
+        assert_true(fabs(sc.f1 - (cases[i].f1)) <= 1e-9);
+    }
+}
+
+static void test_extraction(void **unused) {
+    static const struct {
+        const char *doc, *answer;
+        double f1, exact, json;
+    } cases[] = {
+        {"{\"expected\":{\"name\":\"Ann\",\"age\":3}}", "Sure: {\"name\":\"ann \",\"age\":3.0}", 1, 0, 1},
+        {"{\"expected\":{\"name\":\"Ann\",\"age\":3}}", "{\"name\":\"Ann\",\"age\":3}", 1, 1, 1},
+        {"{\"expected\":{\"name\":\"Ann\",\"age\":3}}", "{\"name\":\"Ann\",\"age\":4,\"more\":[1,2]}", 2 * 0.25 * 0.5 / 0.75, 0, 1},
+        {"{\"expected\":{\"name\":\"Ann\"}}", "{\"name\": \"br{ace\"", 0, 0, 0},
+        {"{\"expected\":{\"a\":[{\"b\":1}]}}", "no object", 0, 0, 0},
+    };
+    (void)unused;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        json_t *doc;
+        double v[3];
+        assert_int_equal(json_parse(&doc, str_of(cases[i].doc), "test", NULL), MOTE_OK);
+        eval_item it = {.doc = doc};
+        assert_int_equal(eval_judge_extract(&it, str_of(cases[i].answer), v, NULL, NULL), MOTE_OK);
+        assert_true(fabs(v[0] - (cases[i].f1)) <= 1e-9);
+        assert_true(fabs(v[1] - (cases[i].exact)) <= 0);
+        assert_true(fabs(v[2] - (cases[i].json)) <= 0);
+        json_decref(doc);
+    }
+}
+
 static mote_status read_text(const char *ending, const char *text, size_t *n, mote_error *err) {
     char path[64];
     json_t *docs = NULL;
@@ -184,7 +234,7 @@ static void test_files(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_python_draw), cmocka_unit_test(test_python_text), cmocka_unit_test(test_items), cmocka_unit_test(test_gsm8k),
-        cmocka_unit_test(test_instructions), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_extraction), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
