@@ -58,6 +58,18 @@ MOTE_API const char *mote_task_name(size_t i, const char **about);
  * without a template), E_CANCELLED. */
 MOTE_API mote_status mote_task_run(mote_session *s, const mote_task_opts *o, mote_task_result *r, mote_error *err);
 
+/* ---- does a model that was made smaller still behave? ---- */
+typedef struct mote_smoke_result {
+    size_t size;      /* set by the caller */
+    size_t n_answers; /* to questions that come with mote, greedily */
+    size_t n_broken;  /* stopped by logits that are not numbers */
+    size_t n_empty, n_loops, n_ended; /* without a visible letter; turning in a circle; ended by the model itself */
+    size_t n_tokens;
+    bool chat;        /* asked through the model's chat template */
+} mote_smoke_result;
+/* Uses sequence 0. max_tokens: of an answer, at most 512; 0: 160. */
+MOTE_API mote_status mote_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,3 +27,13 @@ mote_status mote_task_run(mote_session *s, const mote_task_opts *o, mote_task_re
     if (st == MOTE_OK) api_result(r, &made, sizeof made);
     return st;
 }
+
+mote_status mote_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err) {
+    API_NEED(s, err);
+    API_NEED(r, err);
+    mote_smoke_result made = {.size = sizeof made};
+    atomic_store(&s->cancel, 0);
+    mote_status st = eval_smoke(s, max_tokens ? max_tokens : 160, &made, err);
+    if (st == MOTE_OK) api_result(r, &made, sizeof made);
+    return st;
+}

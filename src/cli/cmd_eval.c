@@ -12,7 +12,7 @@ struct eval_options {
     const char *data, *samples, *system;
     cli_list fewshot;
     int64_t limit, n_fewshot, seed, max_tokens;
-    bool chat, list, json;
+    bool chat, list, smoke, json;
 };
 
 const cli_option eval_options[] = {
@@ -25,6 +25,7 @@ const cli_option eval_options[] = {
     OPT_FLAG(struct eval_options, chat, "apply-chat-template", NULL, "put prompts through the model's chat template"),
     OPT_STR(struct eval_options, system, "system-instruction", NULL, "TEXT", "with --apply-chat-template: a system message"),
     OPT_STR(struct eval_options, samples, "log-samples", NULL, "FILE", "write one JSON line for each item"),
+    OPT_FLAG(struct eval_options, smoke, "smoke", NULL, "a dozen questions: do answers end, loop, come out empty? Exit code 3 where they are broken"),
     OPT_FLAG(struct eval_options, list, "list", NULL, "list the tasks"),
     OPT_FLAG(struct eval_options, json, "json", NULL, "print JSON"),
     MODEL_OPTIONS(struct eval_options, model),
@@ -35,6 +36,7 @@ const cli_example eval_examples[] = {
     {"mote eval -m model.gguf hellaswag=hellaswag_val.jsonl --limit 1000", "one task, with its standard error"},
     {"mote eval -m model.gguf -d ./tasks arc_easy piqa winogrande", "several, from ./tasks/arc_easy.jsonl …"},
     {"mote eval -m model.gguf gsm8k=test.jsonl --fewshot gsm8k=train.jsonl --log-samples answers.jsonl", "keep the answers to look at"},
+    {"mote eval -m small.gguf --smoke", "after making a model smaller: does it still behave?"},
     {"mote eval -m hf-folder boolq=val.jsonl --activations f32 -ctk f32 -ctv f32", "comparable with lm-evaluation-harness to the item"},
     {0},
 };
@@ -151,13 +153,30 @@ static int run_tasks(const struct eval_options *o, const cli_args *args, loaded 
     return cli_print_json(all);
 }
 
+/* Broken: some logits are no numbers, no answer has a letter, or half of them turn in a circle. */
+static int run_smoke(const struct eval_options *o, loaded *l) {
+    mote_smoke_result r = {.size = sizeof r};
+    mote_error err;
+    if (mote_smoke(l->session, (size_t)o->max_tokens, &r, &err) != MOTE_OK) return cli_fail(&err);
+    bool broken = r.n_broken > 0 || r.n_empty == r.n_answers || 2 * r.n_loops > r.n_answers;
+    if (o->json) {
+        int code = cli_print_json(json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "broken", (int)broken, "answers", (json_int_t)r.n_answers, "ended", (json_int_t)r.n_ended,
+                                            "loops", (json_int_t)r.n_loops, "empty", (json_int_t)r.n_empty, "not_numbers", (json_int_t)r.n_broken, "tokens", (json_int_t)r.n_tokens));
+        return code == CLI_OK && broken ? CLI_GATE : code;
+    }
+    (void)printf("%zu answers%s: %zu ended by themselves, %zu loop, %zu empty, %zu broken off by logits that are no numbers; %zu tokens\n", r.n_answers,
+                 r.chat ? "" : " without a chat template", r.n_ended, r.n_loops, r.n_empty, r.n_broken, r.n_tokens);
+    if (broken) cli_say("this model is broken");
+    return cli_done(broken ? CLI_GATE : CLI_OK);
+}
+
 int cmd_eval(const cli_command *self, int argc, char **argv) {
     struct eval_options o = {.n_fewshot = -1, .seed = 1234, .session = {.ctx = CTX_DEFAULT}};
     cli_args args;
     int code;
     if (!cli_parse(self, &o, &args, 64, argc, argv, &code)) return code;
     if (o.list) return print_tasks();
-    if (args.n == 0) return cli_usage(self, "which tasks? mote eval -m MODEL TASK=FILE (mote eval --list)");
+    if (args.n == 0 && !o.smoke) return cli_usage(self, "which tasks? mote eval -m MODEL TASK=FILE (mote eval --list)");
     loaded l = {0};
     code = load_model(&l, &o.model, NULL, false);
     if (code == CLI_OK) {
@@ -166,7 +185,8 @@ int cmd_eval(const cli_command *self, int argc, char **argv) {
         so.checkpoint_every = 0;
         code = load_session(&l, &o.session, &so, o.model.verbose);
     }
-    if (code == CLI_OK) code = run_tasks(&o, &args, &l);
+    if (code == CLI_OK && o.smoke) code = run_smoke(&o, &l);
+    if (code == CLI_OK && args.n) code = run_tasks(&o, &args, &l);
     load_close(&l);
     return code;
 }

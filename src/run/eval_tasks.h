@@ -7,6 +7,7 @@
  *   eval_answer.c  generated answers and how they are judged
  *   eval_text.c    chrF, ROUGE, F1 over words and over fields
  *   eval_needle.c  a sentence hidden in a long text
+ *   eval_smoke.c   loops, empty answers, answers without end
  *   eval_run.c     the loop, means and standard errors */
 #ifndef MOTE_RUN_EVAL_TASKS_H
 #define MOTE_RUN_EVAL_TASKS_H
@@ -90,6 +91,11 @@ mote_status eval_text_scores(str got, str want, eval_scores *out, mote_error *er
 /* eval_needle.c: documents for the task "needle" out of a plain text: a sentence with a number, hidden at five depths of contexts of growing
  * length up to n_ctx tokens, and the question for it (new reference). */
 mote_status eval_needle_docs(json_t **out, const mote_session *s, const char *path, size_t n_ctx, mote_error *err);
+
+/* eval_smoke.c */
+mote_status eval_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err);
+/* The end of ids is the same few tokens again and again: at most 24, three times or more, 36 tokens at least. */
+bool eval_is_loop(const int32_t *ids, size_t n);
 
 mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result *r, mote_error *err);
 

@@ -40,3 +40,5 @@ $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf nosuch=g.jsonl
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf piqa
 ! no file of items
 ? 2
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf --smoke --max-tokens 48 --json
+>~ \{"broken":false,"answers":12,.*\}

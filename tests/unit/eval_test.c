@@ -231,10 +231,24 @@ static void test_files(void **unused) {
     assert_int_equal(read_text("jsonl", "", &n, &err), MOTE_E_FORMAT);
 }
 
+static void test_loops(void **unused) {
+    int32_t ids[200];
+    (void)unused;
+    for (int i = 0; i < 200; i++) ids[i] = i * 7 % 199;
+    assert_false(eval_is_loop(ids, 200));
+    for (int i = 100; i < 200; i++) ids[i] = i % 5;
+    assert_true(eval_is_loop(ids, 200));
+    assert_false(eval_is_loop(ids, 110));
+    for (int i = 100; i < 200; i++) ids[i] = i % 23;
+    assert_true(eval_is_loop(ids, 200));
+    assert_false(eval_is_loop(ids, 140));
+    assert_false(eval_is_loop(ids, 0));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_python_draw), cmocka_unit_test(test_python_text), cmocka_unit_test(test_items), cmocka_unit_test(test_gsm8k),
-        cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_extraction), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_extraction), cmocka_unit_test(test_loops), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
