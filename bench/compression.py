@@ -195,8 +195,27 @@ def picture(rows):
     return "\n".join(out) + "\n"
 
 
+def report(rows):
+    """A row of ./test --report for each case: its KLD against that of its naive baseline."""
+    found = latest(rows)
+    for c in cases():
+        key = (c["family"], c["technique"], c["variant"])
+        made, base = found.get(key + ("made",)), found.get(key + ("baseline",))
+        healed = found.get(key + ("healed",))
+        item = f"{c['technique']} {c['variant']}"
+        if not made or not base:
+            row = ["no line yet", "-", "SKIP", "-"]
+        else:
+            best = min(float(r["kld"]) for r in (made, healed) if r)
+            row = [f"KLD {best:.4f}", f"{float(base['kld']):.4f}", "ok" if best < float(base["kld"]) else "FAIL",
+                   f"{float(made['speed']):.2f}x Q4_1 file" if made["speed"] else "-"]
+        print("\t".join(["report", "compression", item, *row, f"{int(made['bytes']) / 1e6:.1f} MB" if made else "-"]))
+
+
 def write(check):
     rows = read_rows()
+    if check and os.environ.get("MOTE_REPORT"):
+        report(rows)
     head, _, rest = DOC.read_text(encoding="utf-8").partition("<!-- tables -->\n")
     _, _, tail = rest.partition("<!-- end -->")
     page = f"{head}<!-- tables -->\n{tables(rows)}\n<!-- end -->{tail}"

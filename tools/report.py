@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """report.py BUILD [KIND…]: runs every test program of a build that prints report rows and shows them as a table.
 
-The row format is explained in tests/report.h. Programs with label kern or oracle take part; each is run as
-ctest would run it, with MOTE_REPORT=1 in its environment. One that has no rows of its own gets one with its verdict.
+The row format is explained in tests/report.h. Each program is run as ctest would run it, with MOTE_REPORT=1 in its environment. Of those
+with label kern or oracle, one that has no rows of its own gets one with its verdict; unit and house tests give the rows they have.
 Exit 1 when a row says FAIL or a program fails, 0 otherwise.
 """
 import json
@@ -11,27 +11,30 @@ import subprocess
 import sys
 from collections import Counter
 
-LABELS = {"kern", "oracle"}
+ALWAYS, WITH_ROWS = {"kern", "oracle"}, {"unit", "house"}
 HEAD = ["kind", "item", "measured", "bar", "verdict", "speed", "path"]
 
 
 def programs(build):
-    """(name, command, environment, working directory) of each test that takes part, from ctest's own list."""
+    """(name, command, environment, working directory, whether it always has a row) of each test that takes part, from ctest's own list."""
     listed = json.loads(subprocess.check_output(["ctest", "--show-only=json-v1"], cwd=build))
     for test in listed["tests"]:
         props = {p["name"]: p["value"] for p in test.get("properties", [])}
-        if test.get("command") and LABELS & set(props.get("LABELS", [])):
+        labels = set(props.get("LABELS", []))
+        if test.get("command") and (ALWAYS | WITH_ROWS) & labels:
             env = dict(e.split("=", 1) for e in props.get("ENVIRONMENT", []))
-            yield test["name"], test["command"], env, props.get("WORKING_DIRECTORY", build)
+            yield test["name"], test["command"], env, props.get("WORKING_DIRECTORY", build), bool(ALWAYS & labels)
 
 
-def rows_of(name, command, env, cwd):
+def rows_of(name, command, env, cwd, always):
     """The rows a program printed; a program that fails or is skipped without a row gets one that says so."""
     run = subprocess.run(command, cwd=cwd, env={**os.environ, **env, "MOTE_REPORT": "1"},
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     rows = [line.split("\t")[1:] for line in run.stdout.splitlines() if line.startswith("report\t")]
     rows = [(row + ["-"] * len(HEAD))[:len(HEAD)] for row in rows]
     reason = (run.stdout + run.stderr).strip().splitlines()[-1:] or [""]
+    if run.returncode in (0, 77) and not rows and not always:
+        return rows
     if run.returncode == 77 and not rows:
         rows.append([name.split(".")[0], name, reason[0][:60], "-", "SKIP", "-", "-"])
     elif run.returncode == 0 and not rows:
