@@ -28,6 +28,7 @@ typedef struct stand_in {
 struct origin {
     hf h;
     model_file *sources; /* h.f of the folder; h.f itself is a new one in each run */
+    size_t cap_kv, cap_tensors; /* of its arrays, while h works on another file */
     probe now;
     stand_in *ins;       /* of the tensor being looked at, in the order of first use */
     size_t n_ins, cap_ins;
@@ -83,10 +84,11 @@ static void forget(origin *o) {
 static void end_run(origin *o) {
     if (o->h.f && o->h.f != o->sources) {
         if (o->h.cap_tensors) mem_free(o->h.f->tensors);
-        o->h.f->n_tensors = 0;
+        if (o->h.cap_kv) mem_free(o->h.f->kvs);
+        o->h.f->n_tensors = o->h.f->n_kv = 0;
         model_file_close(&o->h.f);
     }
-    o->h.cap_tensors = 0;
+    o->h.cap_tensors = o->h.cap_kv = 0;
     o->h.f = NULL;
 }
 
@@ -103,6 +105,8 @@ mote_status origin_open(origin **out, const char *dir, mote_error *err) {
         return err_prefix(err, s, "%s", dir);
     }
     o->sources = o->h.f;
+    o->cap_kv = o->h.cap_kv;
+    o->cap_tensors = o->h.cap_tensors;
     o->h.stand_in = stand_in_for;
     o->h.stand_in_ctx = o;
     *out = o;
@@ -153,7 +157,10 @@ void origin_close(origin **po) {
     *po = NULL;
     forget(o);
     mem_free(o->ins);
+    end_run(o);
     o->h.f = o->sources;
+    o->h.cap_kv = o->cap_kv;
+    o->h.cap_tensors = o->cap_tensors;
     hf_drop(&o->h);
     mem_free(o);
 }
@@ -171,7 +178,6 @@ static size_t find_source(const origin *o, str name) {
 static mote_status run_rule(origin *o, const hf_tensor *from, probe p, mote_error *err) {
     end_run(o);
     o->now = p;
-    o->h.cap_kv = 0;
     for (size_t i = 0; i < o->n_ins; i++) o->ins[i].filled = false;
     o->h.f = model_file_new();
     if (!o->h.f) FAIL(err, MOTE_E_MEMORY, "out of memory");

@@ -103,17 +103,16 @@ static mote_status read_mmlu(json_t *all, str text, const char *path, mote_error
         if (!py_strip(row).n) n = 6;
         for (; ok && more && n < 6; n++) {
             ok = csv_field(&row, &f, &more);
-            json_t *v = json_stringn(f.p ? f.p : "", f.n);
-            if (n == 0) ok = ok && json_object_set_new(doc, "question", v) == 0;
-            else if (n < 5) ok = ok && json_array_append_new(choices, v) == 0;
+            if (!ok) break;
+            if (n == 0) ok = json_object_set_new(doc, "question", json_stringn(buf_str(&f).p, f.n)) == 0;
+            else if (n < 5) ok = json_array_append_new(choices, json_stringn(buf_str(&f).p, f.n)) == 0;
             else {
                 int right = f.n != 1 ? -1 : f.p[0] >= 'A' && f.p[0] <= 'D' ? f.p[0] - 'A' : f.p[0] >= '0' && f.p[0] <= '3' ? f.p[0] - '0' : -1;
-                ok = ok && right >= 0 && json_object_set_new(doc, "answer", json_integer(right)) == 0;
-                json_decref(v);
+                ok = right >= 0 && json_object_set_new(doc, "answer", json_integer(right)) == 0;
             }
         }
         ok = ok && n == 6;
-        if (!ok && number == 1 && n == 6) { /* a heading */
+        if (!ok && number == 1 && json_array_size(choices) == 4) { /* a heading */
             json_decref(choices);
             json_decref(doc);
             continue;
