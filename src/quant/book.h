@@ -15,7 +15,8 @@ enum { BOOK_ENTRIES_MAX = 1024, BOOK_TRIALS = 4 };
 typedef struct book {
     int n, dim, n_magnitudes;
     float magnitude[8]; /* that occur, ascending */
-    float level[8 * BOOK_ENTRIES_MAX], square[8 * BOOK_ENTRIES_MAX];
+    _Alignas(64) float level[8 * BOOK_ENTRIES_MAX];
+    _Alignas(64) float square[8 * BOOK_ENTRIES_MAX];
 } book;
 
 /* The inner loops. n is a multiple of 16; arrays are aligned to 64 bytes. */
