@@ -55,7 +55,10 @@ def losses(run):
 
 
 def whole_run():
+    """Returns its report and how long it took."""
+    began = time.monotonic()
     p = train("whole.gguf", "--steps", "120", "--save-every", "40", "--json", "--sample", "8")
+    seconds = time.monotonic() - began
     report = json.loads(p.stdout)
     check(report["loss"] < 1.4 and report["eval_loss"] < 1.4, f"the loss falls from {losses('whole.gguf.run')[1]:.2f} to {report['loss']:.3f}, below 1.4 "
           f"(held out {report['eval_loss']:.3f})")
@@ -66,7 +69,7 @@ def whole_run():
     p = subprocess.run([MOTE, "perplexity", "-m", "whole.gguf", "-f", "data.txt", "-c", "64", "--chunks", "8"], capture_output=True, text=True)
     ours = float(p.stdout.split("PPL =")[1].split()[0])
     peer(ours)
-    return report
+    return report, seconds
 
 
 def peer(ours):
@@ -89,14 +92,14 @@ def peer(ours):
     check(abs(theirs / ours - 1) < 2e-3, f"llama.cpp loads it and gives the same perplexity: {theirs} and {ours}")
 
 
-def killed_again_and_again():
+def killed_again_and_again(seconds):
     """Every run is killed a little later than its beginning; the last one is let go to its end."""
     killed = 0
     for i in range(40):
         p = subprocess.Popen([MOTE, "train", "-f", "data.txt", "-o", "killed.gguf", *SHAPE, "--steps", "120", "--save-every", "7", "-q"],
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            p.wait(timeout=0.15 + 0.05 * i)
+            p.wait(timeout=0.15 + max(0.05, seconds / 20) * i)
         except subprocess.TimeoutExpired:
             p.send_signal(signal.SIGKILL)
             p.wait()
@@ -176,8 +179,8 @@ def main():
     try:
         os.chdir(top)
         data("data.txt")
-        report = whole_run()
-        killed_again_and_again()
+        report, seconds = whole_run()
+        killed_again_and_again(seconds)
         stopped()
         recipe_and_more()
         two_processes()
