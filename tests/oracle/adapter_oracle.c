@@ -12,7 +12,6 @@
 #include "oracle_util.h"
 #include "report.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,22 +186,12 @@ out:
 }
 
 int main(int argc, char **argv) {
-    char root[4096], command[128];
-    bool report = report_wanted(argc, argv);
-    int failed = 0, ran = 0;
-    DIR *d = opendir(oracle_path(root, "train"));
-    if (!d || !mkdtemp(scratch)) {
-        printf("FAIL: no folder %s\n", root);
+    char command[128];
+    if (!mkdtemp(scratch)) {
+        printf("FAIL: no folder %s\n", scratch);
         return 1;
     }
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.' || !oracle_wanted(e->d_name, argc, argv)) continue;
-        ran++;
-        failed += !test_one(e->d_name, report);
-    }
-    closedir(d);
+    int code = oracle_train_folders(argc, argv, test_one);
     (void)snprintf(command, sizeof command, "rm -rf %s", scratch);
-    if (system(command) != 0) failed++;
-    printf("%d of %d folders pass\n", ran - failed, ran);
-    return failed || !ran;
+    return system(command) != 0 || code;
 }

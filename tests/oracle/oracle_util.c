@@ -1,6 +1,7 @@
 #include "oracle_util.h"
 #include "report.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,6 +37,25 @@ bool oracle_wanted(const char *name, int argc, char **argv) {
         if (strncmp(name, argv[i], strlen(argv[i])) == 0) return true;
     }
     return !any;
+}
+
+int oracle_train_folders(int argc, char **argv, bool (*test)(const char *name, bool report)) {
+    char root[4096];
+    bool report = report_wanted(argc, argv);
+    int failed = 0, ran = 0;
+    DIR *d = opendir(oracle_path(root, "train"));
+    if (!d) {
+        printf("FAIL: no folder %s\n", root);
+        return 1;
+    }
+    for (struct dirent *e; (e = readdir(d));) {
+        if (e->d_name[0] == '.' || !oracle_wanted(e->d_name, argc, argv)) continue;
+        ran++;
+        failed += !test(e->d_name, report);
+    }
+    closedir(d);
+    printf("%d of %d folders pass\n", ran - failed, ran);
+    return failed || !ran;
 }
 
 json_t *oracle_json(const char *name) {

@@ -8,7 +8,6 @@
 #include "report.h"
 #include "train/trainer.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -122,21 +121,6 @@ out:
     return ok;
 }
 
-int main(int argc, char **argv) {
-    char root[4096];
-    bool report = report_wanted(argc, argv);
-    int failed = 0, ran = 0;
-    DIR *d = opendir(oracle_path(root, "train"));
-    if (!d) {
-        printf("FAIL: no folder %s\n", root);
-        return 1;
-    }
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.' || !oracle_wanted(e->d_name, argc, argv)) continue;
-        ran++;
-        failed += !(test_one(e->d_name, false, report) & test_one(e->d_name, true, report));
-    }
-    closedir(d);
-    printf("%d of %d folders pass\n", ran - failed, ran);
-    return failed || !ran;
-}
+static bool test_both(const char *name, bool report) { return test_one(name, false, report) & test_one(name, true, report); }
+
+int main(int argc, char **argv) { return oracle_train_folders(argc, argv, test_both); }

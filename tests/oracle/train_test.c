@@ -13,7 +13,6 @@
 #include <math.h>
 #include <unistd.h>
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -183,21 +182,4 @@ static bool test_one(const char *name, bool report) {
     return ok;
 }
 
-int main(int argc, char **argv) {
-    char root[4096];
-    bool report = report_wanted(argc, argv);
-    int failed = 0, ran = 0;
-    DIR *d = opendir(oracle_path(root, "train"));
-    if (!d) {
-        printf("FAIL: no folder %s\n", root);
-        return 1;
-    }
-    for (struct dirent *e; (e = readdir(d));) {
-        if (e->d_name[0] == '.' || !oracle_wanted(e->d_name, argc, argv)) continue;
-        ran++;
-        failed += !test_one(e->d_name, report);
-    }
-    closedir(d);
-    printf("%d of %d folders pass\n", ran - failed, ran);
-    return failed || !ran;
-}
+int main(int argc, char **argv) { return oracle_train_folders(argc, argv, test_one); }

@@ -14,30 +14,10 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote_adapter_XXXXXX";
+#include "folder.h"
+#include "ok.h"
+
 enum { LEN = 20 };
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
-
-static const char *in_folder(const char *name) {
-    static char path[4][300];
-    static int turn;
-    turn = (turn + 1) % 4;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void put_text(const char *name, const char *text) {
-    FILE *f = fopen(in_folder(name), "wb");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
 
 static void fill(rng *r, float *x, size_t n, float by) {
     for (size_t i = 0; i < n; i++) x[i] = by * (float)(rng_double(r) - 0.5);

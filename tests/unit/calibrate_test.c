@@ -13,12 +13,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "ok.h"
 
 static char folder[] = "/tmp/mote_calibrate_XXXXXX";
 static char source[64], target[64], text[64], empty[64], nan_model[64];

@@ -15,16 +15,11 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "ok.h"
+
 static char folder[] = "/tmp/mote_distil_XXXXXX";
 static char student[256], teacher[256], other[256], text[256], out[256], again[256], cache[256];
 static const char *files[] = {text};
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
 
 static mote_distill_options options(const char *to) {
     return (mote_distill_options){.settings = {.steps = 6, .n_ctx = 32, .batch = 4, .micro_batch = 2, .lr = 3e-3, .seed = 3, .precision = "f32", .n_threads = 1, .dir = ""},

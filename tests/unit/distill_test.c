@@ -14,14 +14,9 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#include "distill_figures.h"
+#include "ok.h"
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "distill_figures.h"
 
 enum { N = 6, COLS = 5, COLS_T = 7, VOCAB = 11, VOCAB_T = 13, INSIDE_N = 7 };
 static const int32_t targets[N] = {3, -1, 0, 10, 5, 7};

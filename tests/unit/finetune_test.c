@@ -15,29 +15,8 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote_finetune_XXXXXX";
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
-
-static const char *in_folder(const char *name) {
-    static char path[128][300];
-    static int turn;
-    turn = (turn + 1) % 128;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
-
-static void put_text(const char *name, const char *text) {
-    FILE *f = fopen(in_folder(name), "wb");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-}
+#include "folder.h"
+#include "ok.h"
 
 #define CHAT(q, a) "{\"messages\":[{\"role\":\"user\",\"content\":\"" q "\"},{\"role\":\"assistant\",\"content\":\"" a "\"}]}\n"
 #define PAIR(q, y, n) "{\"prompt\":\"" q "\",\"chosen\":\"" y "\",\"rejected\":\"" n "\"}\n"

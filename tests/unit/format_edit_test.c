@@ -11,14 +11,9 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote_edit_XXXXXX", source[64], result[64];
+#include "ok.h"
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+static char folder[] = "/tmp/mote_edit_XXXXXX", source[64], result[64];
 
 static const uint64_t ne_a[] = {64, 2}, ne_c[] = {3};
 

@@ -10,22 +10,8 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote_hf_XXXXXX";
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
-
-static const char *in_folder(const char *name) {
-    static char path[2][300];
-    static int turn;
-    turn = !turn;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
+#include "folder.h"
+#include "ok.h"
 
 static void put(const char *name, const char *text) {
     FILE *f = fopen(in_folder(name), "wb");

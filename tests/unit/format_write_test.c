@@ -8,19 +8,14 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "ok.h"
+
 static char folder[] = "/tmp/mote_format_XXXXXX";
 
 static const char *in_folder(char out[256], const char *name) {
     (void)snprintf(out, 256, "%s/%s", folder, name);
     return out;
 }
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
 
 static void write_small(const char *path, uint32_t align, uint32_t no, uint32_t count, uint32_t total,
                         const char *tensor) {

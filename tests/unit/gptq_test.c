@@ -12,12 +12,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "ok.h"
 
 enum { COLS = 256, ROWS = 24, TOKENS = 600 };
 static const struct kern_table *kern;

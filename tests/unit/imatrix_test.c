@@ -12,13 +12,9 @@
 
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote-imatrix-XXXXXX";
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) != MOTE_OK) fail_msg("line %d: %s", __LINE__, e_.message);                      \
-    } while (0)
+#include "ok.h"
 
+static char folder[] = "/tmp/mote-imatrix-XXXXXX";
 static const char *at(char out[256], const char *name) {
     (void)snprintf(out, 256, "%s/%s", folder, name);
     return out;

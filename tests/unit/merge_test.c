@@ -11,22 +11,8 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote_merge_XXXXXX";
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
-
-static const char *in_folder(const char *name) {
-    static char path[64][300];
-    static int turn;
-    turn = (turn + 1) % 64;
-    (void)snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
-}
+#include "folder.h"
+#include "ok.h"
 
 static float *matrix(const char *path, const char *name, size_t *n) {
     model_file *f;

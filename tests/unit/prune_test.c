@@ -11,12 +11,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "ok.h"
 
 static char dir[] = "/tmp/mote_prune_XXXXXX", source[64], result[64];
 static char text[6000];

@@ -17,12 +17,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "ok.h"
 
 enum { N = 24 };
 static char folder[] = "/tmp/mote_qat_XXXXXX";

@@ -11,6 +11,8 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "ok.h"
+
 #define LAYERS 8
 static char folder[] = "/tmp/mote_quantize_XXXXXX";
 
@@ -18,13 +20,6 @@ static const char *path_of(char out[256], const char *name) {
     (void)snprintf(out, 256, "%s/%s", folder, name);
     return out;
 }
-
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
 
 static void put(gguf_writer *w, const char *kind, int layer, uint64_t columns, uint64_t rows) {
     char name[64];

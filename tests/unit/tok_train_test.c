@@ -10,12 +10,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        mote_error e_ = {0};                                                                       \
-        if ((call) == MOTE_OK) break;                                                              \
-        fail_msg("line %d: %s", __LINE__, e_.message);                                             \
-    } while (0)
+#include "ok.h"
 
 static const char *const no_special[] = {"<|end|>"};
 
