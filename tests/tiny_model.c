@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 
-enum { EMBD = 64, HEADS = 2, KV_HEADS = 1, FF = 128, LAYERS = 2, WIDER = 4 };
+enum { EMBD = 64, HEADS = 2, KV_HEADS = 1, FF = 128, LAYERS = 2, WIDEST = 4 };
+
+static unsigned times(const tiny_opts *o) { return o->times ? o->times : 1; }
 
 static mote_status put_array(gguf_writer *w, const char *key, kv_type elem, const void *elems,
                              const str *strings, size_t n, mote_error *err) {
@@ -77,8 +79,8 @@ static mote_status put_metadata(gguf_writer *w, const tiny_opts *o, mote_error *
     TRY(gguf_put_str(w, "general.name", STR("tiny"), err));
     TRY(gguf_put_u32(w, "llama.block_count", LAYERS, err));
     TRY(gguf_put_u32(w, "llama.context_length", TINY_CTX, err));
-    TRY(gguf_put_u32(w, "llama.embedding_length", o->wide ? WIDER * EMBD : EMBD, err));
-    TRY(gguf_put_u32(w, "llama.feed_forward_length", o->wide ? WIDER * FF : FF, err));
+    TRY(gguf_put_u32(w, "llama.embedding_length", times(o) * EMBD, err));
+    TRY(gguf_put_u32(w, "llama.feed_forward_length", times(o) * FF, err));
     TRY(gguf_put_u32(w, "llama.attention.head_count", HEADS, err));
     TRY(gguf_put_u32(w, "llama.attention.head_count_kv", KV_HEADS, err));
     TRY(gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err));
@@ -92,7 +94,7 @@ typedef struct shape {
     uint64_t cols, rows; /* rows 0: a vector */
 } shape;
 
-static size_t shapes(shape *s, uint64_t vocab, bool wide) {
+static size_t shapes(shape *s, uint64_t vocab, unsigned wider) {
     static const struct {
         const char *name;
         uint64_t cols, rows;
@@ -115,17 +117,17 @@ static size_t shapes(shape *s, uint64_t vocab, bool wide) {
         }
     s[n++] = (shape){"output_norm.weight", EMBD, 0};
     s[n++] = (shape){"output.weight", EMBD, vocab};
-    for (size_t i = 0; wide && i < n; i++) {
-        s[i].cols *= WIDER;
-        if (s[i].rows != vocab) s[i].rows *= WIDER;
+    for (size_t i = 0; i < n; i++) {
+        s[i].cols *= wider;
+        if (s[i].rows != vocab) s[i].rows *= wider;
     }
     return n;
 }
 
 static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rng *r, bool nan,
                              mote_error *err) {
-    float row[WIDER * FF];
-    unsigned char packed[WIDER * FF * 4];
+    float row[WIDEST * FF];
+    unsigned char packed[WIDEST * FF * 4];
     size_t bytes;
     for (uint64_t i = 0; i < s->cols; i++) {
         double u = rng_double(r) + rng_double(r) + rng_double(r) - 1.5; /* nearly normal, deviation 0.5 */
@@ -142,7 +144,7 @@ static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rn
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err) {
     gguf_writer *w = NULL;
     shape s[32];
-    size_t n = shapes(s, vocab_of(o), o->wide);
+    size_t n = shapes(s, vocab_of(o), times(o));
     rng r;
     mote_status st = MOTE_OK;
     rng_seed(&r, o->seed, 11);

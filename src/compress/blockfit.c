@@ -42,9 +42,9 @@ static inline level level_of(const fit *f, float scale, float off, float w) {
     level l = {.scale = scale};
     l.t = (w - off) * (fabsf(scale) > 1e-30f ? 1 / scale : 0);
     int place = quant_grid_place(g, l.t);
-    l.lv = g->table ? (float)g->table[place] : (float)(g->lo + place);
+    l.lv = quant_grid_level(g, place);
     l.value = quant_grid_value(g, scale, off, place);
-    l.inside = l.t >= (float)g->lo - 0.5f && l.t <= (float)g->hi + 0.5f;
+    l.inside = quant_grid_inside(g, l.t);
     return l;
 }
 

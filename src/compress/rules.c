@@ -284,7 +284,7 @@ static quant_type fallback(quant_type q, uint64_t columns) {
     case QUANT_IQ1_S: case QUANT_IQ1_M: case QUANT_IQ2_XXS: case QUANT_IQ2_XS: case QUANT_IQ2_S:
     case QUANT_IQ3_XXS: case QUANT_IQ3_S: case QUANT_IQ4_XS: case QUANT_NVFP4: other = QUANT_IQ4_NL; break;
     case QUANT_Q1_0: case QUANT_Q2_0: case QUANT_Q2_K: case QUANT_Q3_K: case QUANT_TQ1_0:
-    case QUANT_TQ2_0: other = QUANT_Q4_0; break;
+    case QUANT_TQ2_0: case QUANT_TQ1_192: case QUANT_Q2_96: case QUANT_Q3_96: case QUANT_Q4_96: other = QUANT_Q4_0; break;
     case QUANT_Q4_K: other = QUANT_Q5_0; break;
     case QUANT_Q5_K: other = QUANT_Q5_1; break;
     case QUANT_Q6_K: other = QUANT_Q8_0; break;

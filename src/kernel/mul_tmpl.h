@@ -21,7 +21,7 @@ enum { PREFETCH_BYTES = 4096 };
 
 /* What the compiler must know to make a kernel of its own. */
 typedef struct shape {
-    int bits, scales, offset, shift;
+    int bits, scales, offset, span;
 } shape;
 
 /* k-groups j (lo) and j + 4 (hi) of a block, as bytes; p: the strip's first lane in the block's planes. */
@@ -35,6 +35,9 @@ typedef struct shape {
         } else if ((s).bits == BITS_1) {                                                                      \
             lo = TAKE(vi_load(p), 2, j, 1);                                                                   \
             hi = TAKE(vi_load(p), 2, (j) + 4, 1);                                                             \
+        } else if ((s).bits == BITS_2X) {                                                                     \
+            lo = TAKE(vi_load(p), 6, 2 * (j), 1);                                                             \
+            hi = TAKE(vi_load((p) + 64), 6, 2 * (j), 1);                                                      \
         } else if ((s).bits == BITS_2 || (s).bits == BITS_3) {                                                \
             lo = TAKE(vi_load(p), 3, 2 * (j), 0);                                                             \
             hi = TAKE(vi_load((p) + 64), 3, 2 * (j), 0);                                                      \
@@ -68,7 +71,7 @@ INLINE scales scales_at(const shape s, const unsigned char *group, size_t row, s
     scales r;
     r.s[1] = r.m[0] = r.m[1] = vf_zero();
     if (s.scales == SCALES_F16) {
-        r.s[0] = vf_f16(group + (j >> s.shift) * 32 + 2 * row);
+        r.s[0] = vf_f16(group + (j >= (size_t)s.span ? 32 : 0) + 2 * row);
         return r;
     }
     if (s.scales == SCALES_E8M0) {
@@ -115,8 +118,9 @@ INLINE vi as_weight(const shape s, vi w) {
 }
 /* What the sums start from: minus the offset times the sum of the activations, given minus that sum. */
 INLINE vi start(const shape s, const int32_t *n) {
-    if (s.offset == KERN_NO_OFFSET || (VI_SIGNED && is_wide(s))) return vi_zero();
-    return vi_sll(vi_bcast(n), s.offset & 31);
+    if (s.offset == 0 || (VI_SIGNED && is_wide(s))) return vi_zero();
+    const vi v = vi_bcast(n);
+    return s.offset == 3 ? vi_add(vi_sll(v, 1), v) : vi_sll(v, __builtin_ctz((unsigned)s.offset));
 }
 
 /* One token's d, ds and (formats with a scale per 16) ds of the halves of a block. */
@@ -161,7 +165,7 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
     do {                                                                                                      \
         const size_t level_bytes = kern_level_bytes((unsigned)(s).bits);                                      \
         const size_t scale_bytes = kern_group_scale_bytes((unsigned)(s).scales);                              \
-        const size_t in_group = kern_group_blocks((unsigned)(s).scales, (unsigned)(s).shift);                 \
+        const size_t in_group = kern_group_blocks((unsigned)(s).scales, (unsigned)(s).span);                 \
         const unsigned char *group = (panel), *p;                                                             \
         for (size_t b = 0; b < (nb); group += scale_bytes + in_group * level_bytes) {                         \
             p = group + scale_bytes + 4 * (lane);                                                             \
@@ -235,7 +239,7 @@ typedef struct strips {
     size_t lane[TILE_STRIPS], panel_at[TILE_STRIPS]; /* strip l: the lane in its panel, and where that is from `panel` */
     const unsigned char *next, *next_end; /* the strips after these, fetched in so many lines a step */
     size_t lines;
-    int offset; /* vi_sll_by's */
+    int offset; /* log2 of the levels' offset, or of the power of two below 3 */
 } strips;
 
 /* steps: how many blocks all tokens together meet. */
@@ -376,7 +380,7 @@ INLINE void unpack_strip(const strips *of, const shape s, int l, wide_block *out
 enum { K_BLOCKS = 12, Y_TILES = 4, LONG_BLOCKS = 36 };
 
 /* to += nb blocks of unpacked strips times n tokens of a tile from t on. */
-INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const bool wide, const wide_block *w,
+INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const bool wide, const bool three, const wide_block *w,
                          const kern_acts_block *x, size_t nb, tile_sums to, size_t t, const int n) {
     const bool has_offset = !has_min && !(VI_SIGNED && wide);
     const int offset = of->offset;
@@ -393,7 +397,11 @@ INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const
             if (half == 0 || by_16)
                 UNROLL for (int i = 0; i < n; i++) {
                     vi from = vi_zero();
-                    if (has_offset) from = vi_sll_by(vi_bcast(by_16 ? &x->n16[half][i] : &x->n[i]), offset);
+                    if (has_offset) {
+                        const vi sum_q = vi_bcast(by_16 ? &x->n16[half][i] : &x->n[i]);
+                        from = vi_sll_by(sum_q, offset);
+                        if (three) from = vi_add(from, sum_q);
+                    }
                     UNROLL for (int l = 0; l < TILE_STRIPS; l++) sum[l][i] = from;
                 }
             UNROLL for (int g = 4 * half; g < 4 * half + 4; g++)
@@ -423,7 +431,7 @@ INLINE void strips_times(strips *of, const bool by_16, const bool has_min, const
     UNROLL for (int i = 0; i < n; i++) UNROLL for (int l = 0; l < TILE_STRIPS; l++) to[l][t + (size_t)i] = y[l][i];
 }
 
-INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bool wide) {
+INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bool wide, const bool three) {
     enum { PLAIN = TILE_TOKENS, BY_16 = TILE_TOKENS_16 };
     const size_t most = by_16 ? BY_16 : PLAIN, nb = p->a->k / KERN_BLOCK, n_x = p->a->n_x;
     const size_t step = nb > LONG_BLOCKS ? K_BLOCKS : nb;
@@ -440,7 +448,7 @@ INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bo
             for (size_t i = 0; i < n_tiles; i++) {
                 const kern_acts_block *x = tiles + i * nb + b;
                 const size_t n_here = MIN((size_t)KERN_TILE, n_x - first - i * KERN_TILE);
-#define AT_ONCE(t, n) strips_times(p, by_16, has_min, wide, w, x, n_blocks, sums[i], t, n)
+#define AT_ONCE(t, n) strips_times(p, by_16, has_min, wide, three, w, x, n_blocks, sums[i], t, n)
                 FOR_TOKENS(n_here, most, t, AT_ONCE)
 #undef AT_ONCE
             }
@@ -451,17 +459,18 @@ INLINE void all_tokens(strips *p, const bool by_16, const bool has_min, const bo
 
 /* The matrix kernels, common to all formats. */
 #define NOINLINE static __attribute__((noinline))
-NOINLINE void tokens_plain(strips *p) { all_tokens(p, false, false, false); }
-NOINLINE void tokens_wide(strips *p) { all_tokens(p, false, false, true); }
-NOINLINE void tokens_min(strips *p) { all_tokens(p, false, true, false); }
-NOINLINE void tokens_16(strips *p) { all_tokens(p, true, false, false); }
-NOINLINE void tokens_16_wide(strips *p) { all_tokens(p, true, false, true); }
-NOINLINE void tokens_16_min(strips *p) { all_tokens(p, true, true, false); }
+NOINLINE void tokens_plain(strips *p) { all_tokens(p, false, false, false, false); }
+NOINLINE void tokens_three(strips *p) { all_tokens(p, false, false, false, true); }
+NOINLINE void tokens_wide(strips *p) { all_tokens(p, false, false, true, false); }
+NOINLINE void tokens_min(strips *p) { all_tokens(p, false, true, false, false); }
+NOINLINE void tokens_16(strips *p) { all_tokens(p, true, false, false, false); }
+NOINLINE void tokens_16_wide(strips *p) { all_tokens(p, true, false, true, false); }
+NOINLINE void tokens_16_min(strips *p) { all_tokens(p, true, true, false, false); }
 
 INLINE void tiles_unpacked(const kern_mul *a, const shape s) {
     const bool wide = is_wide(s);
     strips p;
-    p.offset = s.offset;
+    p.offset = s.offset ? 31 - __builtin_clz((unsigned)s.offset) : 0;
     for (size_t r = 0; r < a->n_rows; r += TILE_STRIPS * VL) {
         strips_begin(&p, a, r);
         next_begin(&p, (a->n_x + TILE_TOKENS - 1) / TILE_TOKENS * (a->k / KERN_BLOCK));
@@ -473,6 +482,7 @@ INLINE void tiles_unpacked(const kern_mul *a, const shape s) {
         } else {
             if (kern_scales_min((unsigned)s.scales)) tokens_min(&p);
             else if (wide) tokens_wide(&p);
+            else if (s.offset == 3) tokens_three(&p);
             else tokens_plain(&p);
         }
     }
@@ -489,26 +499,30 @@ INLINE void multiply(const kern_mul *a, const shape s) {
     else tiles_unpacked(a, s);
 }
 
-#define MUL(name, bits, scales, offset, shift)                                                                \
-    static void NAME(mul_##name)(const kern_mul *a) { multiply(a, (shape){bits, scales, offset, shift}); }
-MUL(q4_0, BITS_4, SCALES_F16, 3, 0)
-MUL(q4_1, BITS_4, SCALES_F16_MIN, KERN_NO_OFFSET, 0)
-MUL(q5_0, BITS_5, SCALES_F16, 4, 0)
-MUL(q5_1, BITS_5, SCALES_F16_MIN, KERN_NO_OFFSET, 0)
-MUL(q8_0, BITS_8, SCALES_F16, 7, 0)
-MUL(q2_k, BITS_2, SCALES_K_MIN16, KERN_NO_OFFSET, 0)
-MUL(q3_k, BITS_3, SCALES_K_16, 2, 0)
-MUL(q4_k, BITS_4, SCALES_K_MIN, KERN_NO_OFFSET, 0)
-MUL(q5_k, BITS_5, SCALES_K_MIN, KERN_NO_OFFSET, 0)
-MUL(q6_k, BITS_6, SCALES_K_16, 5, 0)
-MUL(iq4_nl, BITS_4T, SCALES_F16, 7, 0)
-MUL(mxfp4, BITS_4T, SCALES_E8M0, 7, 0)
-MUL(nvfp4, BITS_4T, SCALES_F16_16, 7, 0)
-MUL(levels_k, BITS_4T, SCALES_K, 7, 0)
-MUL(levels_k16, BITS_4T, SCALES_K_16, 7, 0)
-MUL(tq, BITS_2, SCALES_F16, 0, 3)
-MUL(q1_0, BITS_1, SCALES_F16, 0, 2)
-MUL(q2_0, BITS_2, SCALES_F16, 0, 1)
+#define MUL(name, bits, scales, offset, span)                                                                 \
+    static void NAME(mul_##name)(const kern_mul *a) { multiply(a, (shape){bits, scales, offset, span}); }
+MUL(q4_0, BITS_4, SCALES_F16, 8, 1)
+MUL(q4_1, BITS_4, SCALES_F16_MIN, 0, 1)
+MUL(q5_0, BITS_5, SCALES_F16, 16, 1)
+MUL(q5_1, BITS_5, SCALES_F16_MIN, 0, 1)
+MUL(q8_0, BITS_8, SCALES_F16, 128, 1)
+MUL(q2_k, BITS_2, SCALES_K_MIN16, 0, 1)
+MUL(q3_k, BITS_3, SCALES_K_16, 4, 1)
+MUL(q4_k, BITS_4, SCALES_K_MIN, 0, 1)
+MUL(q5_k, BITS_5, SCALES_K_MIN, 0, 1)
+MUL(q6_k, BITS_6, SCALES_K_16, 32, 1)
+MUL(iq4_nl, BITS_4T, SCALES_F16, 128, 1)
+MUL(mxfp4, BITS_4T, SCALES_E8M0, 128, 1)
+MUL(nvfp4, BITS_4T, SCALES_F16_16, 128, 1)
+MUL(levels_k, BITS_4T, SCALES_K, 128, 1)
+MUL(levels_k16, BITS_4T, SCALES_K_16, 128, 1)
+MUL(tq, BITS_2, SCALES_F16, 1, 8)
+MUL(q1_0, BITS_1, SCALES_F16, 1, 4)
+MUL(q2_0, BITS_2, SCALES_F16, 1, 2)
+MUL(q4_96, BITS_4, SCALES_F16, 8, 3)
+MUL(q3_96, BITS_3, SCALES_F16, 4, 3)
+MUL(q2_96, BITS_2X, SCALES_F16, 3, 3)
+MUL(tq1_192, BITS_2, SCALES_F16, 1, 6)
 #undef MUL
 
 void NAME(kern_init_mul)(kern_table *t) {
@@ -531,4 +545,8 @@ void NAME(kern_init_mul)(kern_table *t) {
     m[QUANT_TQ1_0] = m[QUANT_TQ2_0] = NAME(mul_tq);
     m[QUANT_Q1_0] = NAME(mul_q1_0);
     m[QUANT_Q2_0] = NAME(mul_q2_0);
+    m[QUANT_Q4_96] = NAME(mul_q4_96);
+    m[QUANT_Q3_96] = NAME(mul_q3_96);
+    m[QUANT_Q2_96] = NAME(mul_q2_96);
+    m[QUANT_TQ1_192] = NAME(mul_tq1_192);
 }

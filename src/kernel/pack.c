@@ -6,33 +6,37 @@
 #include <string.h>
 
 static const kern_packing packings[QUANT_TYPE_MAX] = {
-    [QUANT_Q4_0] = {BITS_4, SCALES_F16, 3, 0, 1, NULL, unpack_q4_0, pack_q4_0},
-    [QUANT_Q4_1] = {BITS_4, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_1, pack_q4_1},
-    [QUANT_Q5_0] = {BITS_5, SCALES_F16, 4, 0, 1, NULL, unpack_q5_0, pack_q5_0},
-    [QUANT_Q5_1] = {BITS_5, SCALES_F16_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_1, pack_q5_1},
-    [QUANT_Q8_0] = {BITS_8, SCALES_F16, 7, 0, 1, NULL, unpack_q8_0, pack_q8_0},
-    [QUANT_Q2_K] = {BITS_2, SCALES_K_MIN16, KERN_NO_OFFSET, 0, 1, NULL, unpack_q2_k, pack_q2_k},
-    [QUANT_Q3_K] = {BITS_3, SCALES_K_16, 2, 0, 1, NULL, unpack_q3_k, pack_q3_k},
-    [QUANT_Q4_K] = {BITS_4, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q4_k, pack_q4_k},
-    [QUANT_Q5_K] = {BITS_5, SCALES_K_MIN, KERN_NO_OFFSET, 0, 1, NULL, unpack_q5_k, pack_q5_k},
-    [QUANT_Q6_K] = {BITS_6, SCALES_K_16, 5, 0, 1, NULL, unpack_q6_k, pack_q6_k},
-    [QUANT_IQ4_NL] = {BITS_4T, SCALES_F16, 7, 0, 1, quant_iq4_values, unpack_iq4_nl, pack_q4_0},
-    [QUANT_IQ4_XS] = {BITS_4T, SCALES_K, 7, 0, 1, quant_iq4_values, unpack_iq4_xs, pack_iq4_xs},
-    [QUANT_MXFP4] = {BITS_4T, SCALES_E8M0, 7, 0, 1, quant_e2m1_values, unpack_mxfp4, pack_mxfp4},
-    [QUANT_NVFP4] = {BITS_4T, SCALES_F16_16, 7, 0, 1, quant_e2m1_values, unpack_nvfp4, NULL},
-    [QUANT_IQ2_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xxs, NULL},
-    [QUANT_IQ2_XS] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_xs, NULL},
-    [QUANT_IQ2_S] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq2_levels, unpack_iq2_s, NULL},
-    [QUANT_IQ3_XXS] = {BITS_4T, SCALES_K, 7, 0, 0.25f, unpack_iq3_xxs_levels, unpack_iq3_xxs, NULL},
-    [QUANT_IQ3_S] = {BITS_4T, SCALES_K, 7, 0, 1, unpack_iq3_s_levels, unpack_iq3_s, NULL},
-    [QUANT_IQ1_S] = {BITS_4T, SCALES_K, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_s, NULL},
-    [QUANT_IQ1_M] = {BITS_4T, SCALES_K_16, 7, 0, 0.125f, unpack_iq1_levels, unpack_iq1_m, NULL},
-    [QUANT_TQ1_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq1_0, NULL},
-    [QUANT_TQ2_0] = {BITS_2, SCALES_F16, 0, 3, 1, NULL, unpack_tq2_0, pack_tq2_0},
-    [QUANT_Q1_0] = {BITS_1, SCALES_F16, 0, 2, 1, NULL, unpack_q1_0, pack_q1_0},
-    [QUANT_Q2_0] = {BITS_2, SCALES_F16, 0, 1, 1, NULL, unpack_q2_0, pack_q2_0},
-    [QUANT_Q4_0_24] = {BITS_4, SCALES_F16, 3, 0, 1, NULL, unpack_q4_0_24, NULL},
-    [QUANT_Q8_0_24] = {BITS_8, SCALES_F16, 7, 0, 1, NULL, unpack_q8_0_24, NULL},
+    [QUANT_Q4_0] = {BITS_4, SCALES_F16, 8, 1, 1, NULL, unpack_q4_0, pack_q4_0},
+    [QUANT_Q4_1] = {BITS_4, SCALES_F16_MIN, 0, 1, 1, NULL, unpack_q4_1, pack_q4_1},
+    [QUANT_Q5_0] = {BITS_5, SCALES_F16, 16, 1, 1, NULL, unpack_q5_0, pack_q5_0},
+    [QUANT_Q5_1] = {BITS_5, SCALES_F16_MIN, 0, 1, 1, NULL, unpack_q5_1, pack_q5_1},
+    [QUANT_Q8_0] = {BITS_8, SCALES_F16, 128, 1, 1, NULL, unpack_q8_0, pack_q8_0},
+    [QUANT_Q2_K] = {BITS_2, SCALES_K_MIN16, 0, 1, 1, NULL, unpack_q2_k, pack_q2_k},
+    [QUANT_Q3_K] = {BITS_3, SCALES_K_16, 4, 1, 1, NULL, unpack_q3_k, pack_q3_k},
+    [QUANT_Q4_K] = {BITS_4, SCALES_K_MIN, 0, 1, 1, NULL, unpack_q4_k, pack_q4_k},
+    [QUANT_Q5_K] = {BITS_5, SCALES_K_MIN, 0, 1, 1, NULL, unpack_q5_k, pack_q5_k},
+    [QUANT_Q6_K] = {BITS_6, SCALES_K_16, 32, 1, 1, NULL, unpack_q6_k, pack_q6_k},
+    [QUANT_IQ4_NL] = {BITS_4T, SCALES_F16, 128, 1, 1, quant_iq4_values, unpack_iq4_nl, pack_q4_0},
+    [QUANT_IQ4_XS] = {BITS_4T, SCALES_K, 128, 1, 1, quant_iq4_values, unpack_iq4_xs, pack_iq4_xs},
+    [QUANT_MXFP4] = {BITS_4T, SCALES_E8M0, 128, 1, 1, quant_e2m1_values, unpack_mxfp4, pack_mxfp4},
+    [QUANT_NVFP4] = {BITS_4T, SCALES_F16_16, 128, 1, 1, quant_e2m1_values, unpack_nvfp4, NULL},
+    [QUANT_IQ2_XXS] = {BITS_4T, SCALES_K, 128, 1, 0.125f, unpack_iq2_levels, unpack_iq2_xxs, NULL},
+    [QUANT_IQ2_XS] = {BITS_4T, SCALES_K_16, 128, 1, 0.125f, unpack_iq2_levels, unpack_iq2_xs, NULL},
+    [QUANT_IQ2_S] = {BITS_4T, SCALES_K_16, 128, 1, 0.125f, unpack_iq2_levels, unpack_iq2_s, NULL},
+    [QUANT_IQ3_XXS] = {BITS_4T, SCALES_K, 128, 1, 0.25f, unpack_iq3_xxs_levels, unpack_iq3_xxs, NULL},
+    [QUANT_IQ3_S] = {BITS_4T, SCALES_K, 128, 1, 1, unpack_iq3_s_levels, unpack_iq3_s, NULL},
+    [QUANT_IQ1_S] = {BITS_4T, SCALES_K, 128, 1, 0.125f, unpack_iq1_levels, unpack_iq1_s, NULL},
+    [QUANT_IQ1_M] = {BITS_4T, SCALES_K_16, 128, 1, 0.125f, unpack_iq1_levels, unpack_iq1_m, NULL},
+    [QUANT_TQ1_0] = {BITS_2, SCALES_F16, 1, 8, 1, NULL, unpack_tq1_0, NULL},
+    [QUANT_TQ2_0] = {BITS_2, SCALES_F16, 1, 8, 1, NULL, unpack_tq2_0, pack_tq2_0},
+    [QUANT_Q1_0] = {BITS_1, SCALES_F16, 1, 4, 1, NULL, unpack_q1_0, pack_q1_0},
+    [QUANT_Q2_0] = {BITS_2, SCALES_F16, 1, 2, 1, NULL, unpack_q2_0, pack_q2_0},
+    [QUANT_Q4_96] = {BITS_4, SCALES_F16, 8, 3, 1, NULL, unpack_q4_96, pack_q4_96},
+    [QUANT_Q3_96] = {BITS_3, SCALES_F16, 4, 3, 1, NULL, unpack_q3_96, pack_q3_96},
+    [QUANT_Q2_96] = {BITS_2X, SCALES_F16, 3, 3, 1, NULL, unpack_q2_96, pack_q2_96},
+    [QUANT_TQ1_192] = {BITS_2, SCALES_F16, 1, 6, 1, NULL, unpack_tq1_192, NULL},
+    [QUANT_Q4_0_24] = {BITS_4, SCALES_F16, 8, 1, 1, NULL, unpack_q4_0_24, NULL},
+    [QUANT_Q8_0_24] = {BITS_8, SCALES_F16, 128, 1, 1, NULL, unpack_q8_0_24, NULL},
 };
 
 const kern_packing *kern_packing_of(quant_type t) {
@@ -59,6 +63,7 @@ static void put_levels(uint32_t (*planes)[KERN_PANEL], unsigned bits, const uint
     case BITS_8: memcpy(planes, u, 8 * sizeof *u); return;
     case BITS_1: put_bits(planes[0], u, 8, 1, BIT, 1); return;
     case BITS_2:
+    case BITS_2X:
     case BITS_3:
         for (int h = 0; h < 2; h++) put_bits(planes[h], u + 4 * h, 4, 0, PAIR, 2);
         if (bits == BITS_3) put_bits(planes[2], u, 8, 2, BIT, 1);
@@ -75,10 +80,10 @@ static void put_levels(uint32_t (*planes)[KERN_PANEL], unsigned bits, const uint
 /* The scales of block b; s: the beginning of its group. */
 static void put_scales(unsigned char *s, const kern_packing *p, size_t b, const kern_block *k) {
     enum { HALVES = 2 * KERN_PANEL };
-    b %= kern_group_blocks(p->scales, p->shift);
+    b %= kern_group_blocks(p->scales, p->span);
     switch (p->scales) {
     case SCALES_F16:
-        if (b % ((size_t)1 << p->shift) == 0) memcpy(s + (b >> p->shift) * HALVES, k->d, HALVES);
+        if (b % p->span == 0) memcpy(s + b / p->span * HALVES, k->d, HALVES);
         return;
     case SCALES_F16_MIN:
     case SCALES_F16_16:

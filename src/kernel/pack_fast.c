@@ -98,27 +98,29 @@ INLINE void store_bytes(unsigned char *dst, size_t step, v4 w) {
 /* What differs between them; all else is constant folding. qs: where the levels are, qh: fifth bits, 0 if none. */
 typedef struct simple {
     size_t bytes, columns, qs, qh;
-    unsigned bits, scales, shift;
+    unsigned bits, scales, span;
     uint32_t flip;
 } simple;
 
 INLINE void simple_levels(const simple f, unsigned char *out, row_ptrs rows, size_t at, size_t part) {
     v4 w[8];
     if (f.bits == BITS_1) store(out, bits_to_bytes(word1(rows, at + f.qs + 4 * part)));
-    else if (f.bits == BITS_2)
+    else if (f.bits == BITS_2 || f.bits == BITS_3) {
         for (size_t h = 0; h < 2; h++) store(out + PLANE * h, pairs_to_bytes(word1(rows, at + f.qs + 8 * part + 4 * h)));
+        if (f.bits == BITS_3) store(out + PLANE * 2, bits_to_bytes(word1(rows, at + f.qh + 4 * part)));
+    }
     else if (f.bits == BITS_8) {
         words8(w, rows, at + f.qs);
         for (int g = 0; g < 8; g++) store(out + PLANE * g, w[g] ^ f.flip);
     } else { /* nibbles lie in the file as they do in the planes */
-        words4(w, rows, at + f.qs);
+        words4(w, rows, at + f.qs + 16 * part);
         for (int g = 0; g < 4; g++) store(out + PLANE * g, w[g]);
         if (f.qh) store(out + 4 * PLANE, bits_to_bytes(word1(rows, at + f.qh)));
     }
 }
 
 INLINE void simple_panel(const simple f, unsigned char *out, row_ptrs rows, size_t k) {
-    const size_t parts = f.columns / KERN_BLOCK, per_group = kern_group_blocks(f.scales, f.shift);
+    const size_t parts = f.columns / KERN_BLOCK, per_group = kern_group_blocks(f.scales, f.span);
     unsigned char *s = out;
     for (size_t b = 0; b < k / KERN_BLOCK; b++, out += kern_level_bytes(f.bits)) {
         size_t at = b / parts * f.bytes, in_group = b % per_group;
@@ -144,14 +146,17 @@ INLINE void simple_panel(const simple f, unsigned char *out, row_ptrs rows, size
     void pack_##name(unsigned char *panel, row_ptrs rows, size_t k) {                                        \
         simple_panel((simple){__VA_ARGS__}, panel, rows, k);                                                  \
     }
-SIMPLE(q4_0, 18, 32, 2, 0, BITS_4, SCALES_F16, 0, 0)
-SIMPLE(q4_1, 20, 32, 4, 0, BITS_4, SCALES_F16_MIN, 0, 0)
-SIMPLE(q5_0, 22, 32, 6, 2, BITS_5, SCALES_F16, 0, 0)
-SIMPLE(q5_1, 24, 32, 8, 4, BITS_5, SCALES_F16_MIN, 0, 0)
-SIMPLE(q8_0, 34, 32, 2, 0, BITS_8, SCALES_F16, 0, 0x80808080)
-SIMPLE(mxfp4, 17, 32, 1, 0, BITS_4T, SCALES_E8M0, 0, 0)
-SIMPLE(q1_0, 18, 128, 2, 0, BITS_1, SCALES_F16, 2, 0)
-SIMPLE(q2_0, 18, 64, 2, 0, BITS_2, SCALES_F16, 1, 0)
+SIMPLE(q4_0, 18, 32, 2, 0, BITS_4, SCALES_F16, 1, 0)
+SIMPLE(q4_1, 20, 32, 4, 0, BITS_4, SCALES_F16_MIN, 1, 0)
+SIMPLE(q5_0, 22, 32, 6, 2, BITS_5, SCALES_F16, 1, 0)
+SIMPLE(q5_1, 24, 32, 8, 4, BITS_5, SCALES_F16_MIN, 1, 0)
+SIMPLE(q8_0, 34, 32, 2, 0, BITS_8, SCALES_F16, 1, 0x80808080)
+SIMPLE(mxfp4, 17, 32, 1, 0, BITS_4T, SCALES_E8M0, 1, 0)
+SIMPLE(q1_0, 18, 128, 2, 0, BITS_1, SCALES_F16, 4, 0)
+SIMPLE(q2_0, 18, 64, 2, 0, BITS_2, SCALES_F16, 2, 0)
+SIMPLE(q4_96, 50, 96, 2, 0, BITS_4, SCALES_F16, 3, 0)
+SIMPLE(q3_96, 38, 96, 14, 2, BITS_3, SCALES_F16, 3, 0)
+SIMPLE(q2_96, 26, 96, 2, 0, BITS_2, SCALES_F16, 3, 0)
 
 /* ---- super-blocks of 256 ---- */
 /* SUPER(name, bytes, bits, scales) { … } defines pack_name; the body packs four rows of one super-block: `at` in the

@@ -9,7 +9,8 @@
  *     5 bit   the same, then 1 plane: bit g is the fifth bit of k-group g            320
  *     6 bit   the same, then 2 planes: bits 2j, 2j+1 of plane h belong to k-group 4h + j   384
  *     2 bit   2 planes: bits 2j, 2j+1 of plane h belong to k-group 4h + j            128
- *     3 bit   the same, then 1 plane of third bits                                   192
+ *     2x bit  the same; the level is twice the two bits                              128
+ *     3 bit   as 2 bit, then 1 plane of third bits                                   192
  *     1 bit   1 plane; the level is 0 or 2                                            64
  * "4t" is 4 bit through a table of 16 signed levels (offset 128 once 128 is added to them).
  * Scales stand in front of the levels they belong to: a panel is a sequence of *groups* of some blocks, each
@@ -20,10 +21,10 @@
 
 #include "kernel/kernel.h"
 
-typedef enum kern_bits { BITS_1, BITS_2, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8 } kern_bits;
+typedef enum kern_bits { BITS_1, BITS_2, BITS_2X, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8 } kern_bits;
 
 typedef enum kern_scales {
-    SCALES_F16,     /* 2 << shift blocks: f16[16] for each 1 << shift */
+    SCALES_F16,     /* 2 span blocks: f16[16] for each span of blocks */
     SCALES_F16_MIN, /* 1 block: f16[16] scales, f16[16] mins */
     SCALES_F16_16,  /* 1 block: f16[16] for columns 0..15, f16[16] for 16..31 */
     SCALES_E8M0,    /* 4 blocks: u8[16] exponents e each: 2^(e - 128) */
@@ -42,14 +43,13 @@ typedef struct kern_block {
 
 typedef struct kern_packing {
     uint8_t bits, scales;
-    uint8_t offset_log2; /* levels are offset by 1 << it; KERN_NO_OFFSET for none */
-    uint8_t shift;
+    uint8_t offset;       /* of the levels: 0, 3 or a power of two */
+    uint8_t span;         /* SCALES_F16: blocks that a scale serves, 1 to 8 */
     float d_mul;          /* the f16 d is multiplied by this power of two */
     const int8_t *levels; /* BITS_4T: 16 of them */
     void (*unpack)(const unsigned char *const rows[KERN_PANEL], size_t block, kern_block *out);
     void (*pack)(unsigned char *panel, const unsigned char *const *rows, size_t k); /* a faster way, or NULL */
 } kern_packing;
-enum { KERN_NO_OFFSET = 31 };
 
 /* NULL when the type has no packed form. */
 const kern_packing *kern_packing_of(quant_type t);
@@ -64,13 +64,13 @@ void kern_pack_panel_ref(const kern_packing *p, void *dst, const unsigned char *
 void kern_panel_row(const kern_packing *p, const void *panel, size_t r, size_t k, float *dst);
 
 static inline size_t kern_level_bytes(unsigned bits) {
-    static const uint16_t n[] = {64, 128, 192, 256, 256, 320, 384, 512};
+    static const uint16_t n[] = {64, 128, 128, 192, 256, 256, 320, 384, 512};
     return n[bits];
 }
 /* Blocks of a group, and bytes of its scales. The last group of a panel may have fewer blocks. */
-static inline size_t kern_group_blocks(unsigned scales, unsigned shift) {
+static inline size_t kern_group_blocks(unsigned scales, unsigned span) {
     switch (scales) {
-    case SCALES_F16: return (size_t)2 << shift;
+    case SCALES_F16: return (size_t)2 * span;
     case SCALES_F16_MIN:
     case SCALES_F16_16: return 1;
     case SCALES_E8M0: return 4;
@@ -88,11 +88,11 @@ static inline size_t kern_group_scale_bytes(unsigned scales) {
 }
 /* Where in a panel block b has its levels; its scales are at the beginning of its group. */
 static inline size_t kern_group_at(const kern_packing *p, size_t b) {
-    size_t n = kern_group_blocks(p->scales, p->shift);
+    size_t n = kern_group_blocks(p->scales, p->span);
     return b / n * (kern_group_scale_bytes(p->scales) + n * kern_level_bytes(p->bits));
 }
 static inline size_t kern_levels_at(const kern_packing *p, size_t b) {
-    size_t in_group = b % kern_group_blocks(p->scales, p->shift);
+    size_t in_group = b % kern_group_blocks(p->scales, p->span);
     return kern_group_at(p, b) + kern_group_scale_bytes(p->scales) + in_group * kern_level_bytes(p->bits);
 }
 static inline bool kern_scales_16(unsigned s) {

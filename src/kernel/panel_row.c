@@ -18,6 +18,7 @@ static void levels_of(uint32_t u[8], const unsigned char *row, unsigned bits) {
         switch (bits) {
         case BITS_8: u[g] = plane(row, g); break;
         case BITS_1: u[g] = (plane(row, 0) >> g & bit) << 1; break;
+        case BITS_2X: u[g] = (plane(row, g / 4) >> 2 * (g % 4) & pair) << 1; break;
         case BITS_2:
         case BITS_3: u[g] = plane(row, g / 4) >> 2 * (g % 4) & pair; break;
         default: u[g] = plane(row, g % 4) >> g / 4 * 4 & low; break;
@@ -29,9 +30,9 @@ static void levels_of(uint32_t u[8], const unsigned char *row, unsigned bits) {
 }
 
 void kern_panel_row(const kern_packing *p, const void *panel, size_t r, size_t k, float *dst) {
-    const int offset = p->offset_log2 == KERN_NO_OFFSET ? 0 : 1 << p->offset_log2;
+    const int offset = p->offset;
     const bool has_min = kern_scales_min(p->scales);
-    const size_t per_group = kern_group_blocks(p->scales, p->shift);
+    const size_t per_group = kern_group_blocks(p->scales, p->span);
     for (size_t b = 0; b < k / KERN_BLOCK; b++, dst += KERN_BLOCK) {
         uint32_t words[8];
         uint8_t u[KERN_BLOCK];

@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const kern_split splits[] = {
-    {QUANT_Q8_0, {.bits = BITS_4, .scales = SCALES_F16, .offset_log2 = KERN_NO_OFFSET, .d_mul = 1}, 128, 4},
-    {QUANT_Q6_K, {.bits = BITS_4, .scales = SCALES_K_16, .offset_log2 = KERN_NO_OFFSET, .d_mul = 1}, 32, 2},
+    {QUANT_Q8_0, {.bits = BITS_4, .scales = SCALES_F16, .span = 1, .d_mul = 1}, 128, 4},
+    {QUANT_Q6_K, {.bits = BITS_4, .scales = SCALES_K_16, .span = 1, .d_mul = 1}, 32, 2},
 };
 
 const kern_split *kern_split_of(quant_type t) {
@@ -44,7 +44,7 @@ static void take_levels(uint32_t (*u)[KERN_PANEL], const unsigned char *planes, 
 void kern_split_panel(const kern_split *s, unsigned char *high, unsigned char *rest, const unsigned char *panel,
                       size_t k) {
     const kern_packing *full = kern_packing_of(s->type);
-    size_t nb = kern_acts_blocks(k), in_group = kern_group_blocks(full->scales, full->shift);
+    size_t nb = kern_acts_blocks(k), in_group = kern_group_blocks(full->scales, full->span);
     for (size_t b = 0; b < nb; b++) {
         uint32_t u[8][KERN_PANEL], h[4][KERN_PANEL];
         if (b % in_group == 0)

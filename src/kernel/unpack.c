@@ -167,18 +167,29 @@ UNPACK(nvfp4) {
     out->m = quant_f32_to_f16(quant_ue4m3_half(b->d[half + 1]));
 }
 
-UNPACK(tq1_0) {
+/* Trit k of a byte that holds five: 0, 1 or 2. */
+static uint8_t trit(uint8_t packed, size_t k) {
     static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    return (uint8_t)((uint8_t)(packed * pow3[k]) * 3 >> 8);
+}
+
+UNPACK(tq1_0) {
     const tq1_0_block *b = (const tq1_0_block *)row + block / 8;
     uint8_t t[32];
     for (size_t i = 0; i < 32; i++) {
         size_t j = block % 8 * 32 + i; /* 160 trits in qs[0..31], 80 in qs[32..47], 16 in qh */
-        uint8_t packed, k;
-        if (j < 160) packed = b->qs[j % 32], k = (uint8_t)(j / 32);
-        else if (j < 240) packed = b->qs[32 + j % 16], k = (uint8_t)((j - 160) / 16);
-        else packed = b->qh[j % 4], k = (uint8_t)((j - 240) / 4);
-        t[i] = (uint8_t)((uint8_t)(packed * pow3[k]) * 3 >> 8);
+        if (j < 160) t[i] = trit(b->qs[j % 32], j / 32);
+        else if (j < 240) t[i] = trit(b->qs[32 + j % 16], (j - 160) / 16);
+        else t[i] = trit(b->qh[j % 4], (j - 240) / 4);
     }
+    for (int g = 0; g < 8; g++) out->u[g] = word(t, g);
+    out->d = b->d;
+}
+
+UNPACK(tq1_192) {
+    const tq1_192_block *b = (const tq1_192_block *)row + block / 6;
+    uint8_t t[32];
+    for (size_t i = 0; i < 32; i++) t[i] = trit(b->qs[(block % 6 * 32 + i) % 39], (block % 6 * 32 + i) / 39);
     for (int g = 0; g < 8; g++) out->u[g] = word(t, g);
     out->d = b->d;
 }
@@ -197,12 +208,36 @@ UNPACK(q1_0) {
     out->d = b->d;
 }
 
+/* Pairs of bits: a byte holds the four columns of a k-group. */
+static void pairs(uint32_t u[8], const uint8_t *qs) {
+    for (int g = 0; g < 8; g++) {
+        uint32_t q = qs[g];
+        u[g] = (q & 3) | (q >> 2 & 3) << 8 | (q >> 4 & 3) << 16 | q >> 6 << 24;
+    }
+}
+
 UNPACK(q2_0) {
     const q2_0_block *b = (const q2_0_block *)row + block / 2;
-    const uint8_t *qs = b->qs + block % 2 * 8;
-    for (int g = 0; g < 8; g++) { /* a byte holds the four columns of a k-group */
-        uint32_t q = qs[g];
-        out->u[g] = (q & 3) | (q >> 2 & 3) << 8 | (q >> 4 & 3) << 16 | q >> 6 << 24;
-    }
+    pairs(out->u, b->qs + block % 2 * 8);
+    out->d = b->d;
+}
+
+/* Groups of 96: three blocks each. */
+UNPACK(q4_96) {
+    const q4_96_block *b = (const q4_96_block *)row + block / 3;
+    nibbles(out->u, b->qs + block % 3 * 16);
+    out->d = b->d;
+}
+
+UNPACK(q3_96) {
+    const q3_96_block *b = (const q3_96_block *)row + block / 3;
+    pairs(out->u, b->qs + block % 3 * 8);
+    for (int g = 0; g < 8; g++) out->u[g] |= spread(word(b->qh + block % 3 * 4, 0) >> 4 * g) << 2;
+    out->d = b->d;
+}
+
+UNPACK(q2_96) {
+    const q2_96_block *b = (const q2_96_block *)row + block / 3;
+    pairs(out->u, b->qs + block % 3 * 8);
     out->d = b->d;
 }

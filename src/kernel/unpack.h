@@ -31,6 +31,10 @@ UNPACKER(tq1_0);
 UNPACKER(tq2_0);
 UNPACKER(q1_0);
 UNPACKER(q2_0);
+UNPACKER(q4_96);
+UNPACKER(q3_96);
+UNPACKER(q2_96);
+UNPACKER(tq1_192);
 UNPACKER(q4_0_24);
 UNPACKER(q8_0_24);
 #undef UNPACKER
@@ -52,6 +56,9 @@ PACKER(mxfp4);
 PACKER(tq2_0);
 PACKER(q1_0);
 PACKER(q2_0);
+PACKER(q4_96);
+PACKER(q3_96);
+PACKER(q2_96);
 #undef PACKER
 
 /* A block of one row; what a format does not have stays 0. */

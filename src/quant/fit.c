@@ -86,6 +86,10 @@ static inline int nearest_of(const fit_range *r, float t) {
 
 /* The four levels nearest to t. */
 static inline v4f quantized(const fit_range *r, v4f t) {
+    if (r->odd) {
+        const v4f two = all(2), one = all(1);
+        return nearest((t - one) / two, all((float)(r->lo - 1) / 2), all((float)(r->hi - 1) / 2)) * two + one;
+    }
     if (!r->table) return nearest(t, all((float)r->lo), all((float)r->hi));
     v4f q;
     for (int k = 0; k < 4; k++) q[k] = (float)r->table[nearest_of(r, t[k])];
@@ -171,6 +175,10 @@ void fit_levels(uint8_t *q, const float *x, int n, float off, float d, int lo, i
 }
 
 void fit_nearest(uint8_t *q, const float *x, int n, float d, const fit_range *r) {
+    if (r->odd) {
+        fit_levels(q, x, n, -d, 2 * d, (r->lo - 1) / 2, (r->hi - 1) / 2);
+        return;
+    }
     if (!r->table) {
         fit_levels(q, x, n, 0, d, r->lo, r->hi);
         return;

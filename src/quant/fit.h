@@ -37,6 +37,7 @@ typedef struct fit_range {
     float least, most;
     const int8_t *table;
     const uint8_t *places; /* by fit_use_table */
+    bool odd;              /* every other integer of lo..hi alone, both odd */
 } fit_range;
 /* Makes r->table usable; places live as long as r. Levels lie within -127..127. */
 #define FIT_PLACES 512

@@ -43,7 +43,7 @@ static void decode_nvfp4(float *y, const void *x, size_t n) {
 /* E2M1 in ascending order, and the codes of the places; both zeros become +0. */
 static const int8_t ascending[16] = {-12, -8, -6, -4, -3, -2, -1, 0, 0, 1, 2, 3, 4, 6, 8, 12};
 static const uint8_t code[16] = {15, 14, 13, 12, 11, 10, 9, 0, 0, 1, 2, 3, 4, 5, 6, 7};
-static const fit_range levels = {-12, 12, 0, 0, 0, ascending, NULL};
+static const fit_range levels = {.lo = -12, .hi = 12, .table = ascending};
 
 /* Whichever of the scales first..last errs least; value: of a scale's code. */
 static int best_scale(const float *x, const float *w, int n, const fit_range *range, float unit, int first,

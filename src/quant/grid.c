@@ -7,24 +7,28 @@
 static const int8_t e2m1[16] = {-12, -8, -6, -4, -3, -2, -1, 0, 0, 1, 2, 3, 4, 6, 8, 12};
 static const uint8_t e2m1_code[16] = {15, 14, 13, 12, 11, 10, 9, 0, 0, 1, 2, 3, 4, 5, 6, 7};
 
-/*                                 block group   lo   hi  table              zero   outer  minimum */
+/*                                 block group   lo   hi step table              zero   outer  minimum */
 static const quant_grid grids[] = {
-    {QUANT_Q4_0,   32,  32,   -8,   7, NULL, true, true, false},
-    {QUANT_Q4_1,   32,  32,    0,  15, NULL, false, true, true},
-    {QUANT_Q5_0,   32,  32,  -16,  15, NULL, true, true, false},
-    {QUANT_Q5_1,   32,  32,    0,  31, NULL, false, true, true},
-    {QUANT_Q8_0,   32,  32, -127, 127, NULL, true, true, false},
-    {QUANT_Q2_K,  256,  16,    0,   3, NULL, false, true, true},
-    {QUANT_Q3_K,  256,  16,   -4,   3, NULL, true, true, false},
-    {QUANT_Q4_K,  256,  32,    0,  15, NULL, false, true, true},
-    {QUANT_Q5_K,  256,  32,    0,  31, NULL, false, true, true},
-    {QUANT_Q6_K,  256,  16,  -32,  31, NULL, true, true, false},
-    {QUANT_IQ4_NL, 32,  32, -127, 113, quant_iq4_values, false, true, false},
-    {QUANT_IQ4_XS, 256, 32, -127, 113, quant_iq4_values, false, true, false},
-    {QUANT_TQ2_0, 256, 256,   -1,   1, NULL, true, true, false},
-    {QUANT_Q2_0,   64,  64,   -1,   2, NULL, true, true, false},
-    {QUANT_MXFP4,  32,  32,  -12,  12, e2m1, true, false, false},
-    {QUANT_NVFP4,  64,  16,  -12,  12, e2m1, true, false, false},
+    {QUANT_Q4_0,   32,  32,   -8,   7, 1, NULL, true, true, false},
+    {QUANT_Q4_1,   32,  32,    0,  15, 1, NULL, false, true, true},
+    {QUANT_Q5_0,   32,  32,  -16,  15, 1, NULL, true, true, false},
+    {QUANT_Q5_1,   32,  32,    0,  31, 1, NULL, false, true, true},
+    {QUANT_Q8_0,   32,  32, -127, 127, 1, NULL, true, true, false},
+    {QUANT_Q2_K,  256,  16,    0,   3, 1, NULL, false, true, true},
+    {QUANT_Q3_K,  256,  16,   -4,   3, 1, NULL, true, true, false},
+    {QUANT_Q4_K,  256,  32,    0,  15, 1, NULL, false, true, true},
+    {QUANT_Q5_K,  256,  32,    0,  31, 1, NULL, false, true, true},
+    {QUANT_Q6_K,  256,  16,  -32,  31, 1, NULL, true, true, false},
+    {QUANT_IQ4_NL, 32,  32, -127, 113, 1, quant_iq4_values, false, true, false},
+    {QUANT_IQ4_XS, 256, 32, -127, 113, 1, quant_iq4_values, false, true, false},
+    {QUANT_TQ2_0, 256, 256,   -1,   1, 1, NULL, true, true, false},
+    {QUANT_Q2_0,   64,  64,   -1,   2, 1, NULL, true, true, false},
+    {QUANT_Q4_96,  96,  96,   -8,   7, 1, NULL, true, true, false},
+    {QUANT_Q3_96,  96,  96,   -4,   3, 1, NULL, true, true, false},
+    {QUANT_Q2_96,  96,  96,   -3,   3, 2, NULL, false, true, false},
+    {QUANT_TQ1_192, 192, 192, -1,   1, 1, NULL, true, true, false},
+    {QUANT_MXFP4,  32,  32,  -12,  12, 1, e2m1, true, false, false},
+    {QUANT_NVFP4,  64,  16,  -12,  12, 1, e2m1, true, false, false},
 };
 
 const quant_grid *quant_grid_of(int type) {
@@ -39,7 +43,7 @@ int quant_grid_place(const quant_grid *g, float t) {
     if (!g->table) {
         t = t > (float)g->lo ? t : (float)g->lo;
         t = t < (float)g->hi ? t : (float)g->hi;
-        return (int)lrintf(t) - g->lo;
+        return g->step == 1 ? (int)lrintf(t) - g->lo : (int)lrintf((t - (float)g->lo) / (float)g->step);
     }
     int p = 0;
     while (p < 15 && 2 * t > (float)(g->table[p] + g->table[p + 1])) p++;
@@ -139,7 +143,11 @@ static spot spot_of(quant_type t, int j) {
                       (uint8_t)(2 * s), 2};
     case QUANT_IQ4_XS: return (spot){(uint8_t)(8 + j / 32 * 16 + half), nibble, 4, 0, 0, 0};
     case QUANT_TQ2_0: return (spot){wide, pair, 2, 0, 0, 0};
-    case QUANT_Q2_0: return (spot){(uint8_t)(2 + j / 4), (uint8_t)(j % 4 * 2), 2, 0, 0, 0};
+    case QUANT_Q4_96: return (spot){(uint8_t)(2 + j / 32 * 16 + half), nibble, 4, 0, 0, 0};
+    case QUANT_Q3_96:
+        return (spot){(uint8_t)(14 + j / 4), (uint8_t)(j % 4 * 2), 2, (uint8_t)(2 + j / 8), (uint8_t)(j % 8), 1};
+    case QUANT_Q2_0:
+    case QUANT_Q2_96: return (spot){(uint8_t)(2 + j / 4), (uint8_t)(j % 4 * 2), 2, 0, 0, 0};
     case QUANT_MXFP4: return (spot){(uint8_t)(1 + half), nibble, 4, 0, 0, 0};
     case QUANT_NVFP4: return (spot){(uint8_t)(4 + j / 16 * 8 + j % 8), (uint8_t)(j % 16 / 8 * 4), 4, 0, 0, 0};
     default: return (spot){(uint8_t)(2 + half), nibble, 4, 0, 0, 0}; /* Q4_0, IQ4_NL */
@@ -151,8 +159,21 @@ static void put_bits(uint8_t *p, int shift, int bits, int v) {
     *p = (uint8_t)((*p & ~mask) | (v << shift & mask));
 }
 
+/* Trits: five to a byte. */
+static void put_trits(uint8_t qs[39], const uint8_t *places) {
+    for (int m = 0; m < 39; m++) {
+        int v = 0;
+        for (int j = m; j < 5 * 39; j += 39) v = 3 * v + (j < 192 ? places[j] : 0);
+        qs[m] = (uint8_t)((v * 256 + 242) / 243);
+    }
+}
+
 void quant_grid_put(const quant_grid *g, void *block, const uint8_t *places) {
     uint8_t *p = block;
+    if (g->type == QUANT_TQ1_192) {
+        put_trits(((tq1_192_block *)block)->qs, places);
+        return;
+    }
     for (int j = 0; j < g->block; j++) {
         spot s = spot_of(g->type, j);
         int code = g->table == e2m1 ? e2m1_code[places[j]] : places[j];

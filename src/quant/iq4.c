@@ -31,7 +31,7 @@ static void decode_iq4_xs(float *y, const void *x, size_t n) {
     }
 }
 
-static const fit_range levels = {-127, 113, 12, 0.72f, 1.08f, quant_iq4_values, NULL};
+static const fit_range levels = {.lo = -127, .hi = 113, .tries = 12, .least = 0.72f, .most = 1.08f, .table = quant_iq4_values};
 
 static void encode_iq4_nl(void *dst, const float *src, size_t n, const float *importance) {
     iq4_nl_block *b = dst;

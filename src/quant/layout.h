@@ -70,6 +70,14 @@ BLOCK(q2_0, 18, uint16_t d; uint8_t qs[16];); /* 64 weights: d (q - 1) */
 BLOCK(q4_0_24, 14, uint16_t d; uint8_t at[4]; uint8_t qs[8];); /* d (q - 8) */
 BLOCK(q8_0_24, 22, uint16_t d; uint8_t at[4]; int8_t qs[16];); /* d q */
 
+/* For rows that 256 does not divide, such as 576: groups of 96, three times 32 weights. Nibbles and pairs of 32 weights lie as in q4_0
+ * and q2_0; weight j has its third bit at bit j % 8 of qh[j / 8]. Trits: five to a byte as in tq1_0, weight 39 k + m in digit k
+ * of qs[m]. mote's own. */
+BLOCK(q4_96, 50, uint16_t d; uint8_t qs[48];);                 /* d (q - 8) */
+BLOCK(q3_96, 38, uint16_t d; uint8_t qh[12]; uint8_t qs[24];); /* d (q - 4) */
+BLOCK(q2_96, 26, uint16_t d; uint8_t qs[24];);                 /* d (2 q - 3) */
+BLOCK(tq1_192, 41, uint16_t d; uint8_t qs[39];);               /* d (q - 1) */
+
 #undef BLOCK
 
 /* Scale and min of sub-block j (0..7) of q4_k and q5_k: 4 + 4 whole six-bit values in the low bits of bytes

@@ -35,7 +35,7 @@ static void encode_q1_0(void *dst, const float *src, size_t n, const float *impo
 }
 
 static void encode_q2_0(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-1, 2, 24, 0.3f, 3.0f, NULL, NULL};
+    static const fit_range range = {.lo = -1, .hi = 2, .tries = 24, .least = 0.3f, .most = 3.0f};
     q2_0_block *b = dst;
     for (size_t i = 0; i < n; i += 64, b++) {
         FIT_ALIGNED float x[64], w[64];

@@ -18,7 +18,7 @@ static void decode_q3_k(float *y, const void *x, size_t n) {
 }
 
 static void encode_q3_k(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-4, 3, 12, 0.45f, 1.2f, NULL, NULL};
+    static const fit_range range = {.lo = -4, .hi = 3, .tries = 12, .least = 0.45f, .most = 1.2f};
     q3_k_block *b = dst;
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
         FIT_ALIGNED float x[QUANT_K], w[QUANT_K];

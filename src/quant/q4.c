@@ -24,7 +24,7 @@ static void decode_q4_1(float *y, const void *x, size_t n) {
 }
 
 static void encode_q4_0(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-8, 7, 12, 0.7f, 1.1f, NULL, NULL};
+    static const fit_range range = {.lo = -8, .hi = 7, .tries = 12, .least = 0.7f, .most = 1.1f};
     q4_0_block *b = dst;
     for (size_t i = 0; i < n; i += 32, b++) {
         FIT_ALIGNED float x[32], w[32];

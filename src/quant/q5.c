@@ -36,7 +36,7 @@ static void pack(uint8_t *qs, uint8_t *qh, const uint8_t q[32]) {
 }
 
 static void encode_q5_0(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-16, 15, 10, 0.8f, 1.06f, NULL, NULL};
+    static const fit_range range = {.lo = -16, .hi = 15, .tries = 10, .least = 0.8f, .most = 1.06f};
     q5_0_block *b = dst;
     for (size_t i = 0; i < n; i += 32, b++) {
         FIT_ALIGNED float x[32], w[32];

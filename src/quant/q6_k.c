@@ -18,7 +18,7 @@ static void decode_q6_k(float *y, const void *x, size_t n) {
 }
 
 static void encode_q6_k(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-32, 31, 8, 0.85f, 1.04f, NULL, NULL};
+    static const fit_range range = {.lo = -32, .hi = 31, .tries = 8, .least = 0.85f, .most = 1.04f};
     q6_k_block *b = dst;
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
         FIT_ALIGNED float x[QUANT_K], w[QUANT_K];

@@ -10,7 +10,7 @@ static void decode_q8_0(float *y, const void *x, size_t n) {
 }
 
 static void encode_q8_0(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-127, 127, 4, 0.992f, 1.003f, NULL, NULL};
+    static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.992f, .most = 1.003f};
     q8_0_block *b = dst;
     for (size_t i = 0; i < n; i += 32, b++) {
         FIT_ALIGNED float x[32], w[32];

@@ -58,7 +58,7 @@ static void decode_q4_0_24(float *y, const void *x, size_t n) {
 }
 
 static void encode_q4_0_24(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-8, 7, 12, 0.7f, 1.1f, NULL, NULL};
+    static const fit_range range = {.lo = -8, .hi = 7, .tries = 12, .least = 0.7f, .most = 1.1f};
     q4_0_24_block *b = dst;
     for (size_t i = 0; i < n; i += 32, b++) {
         FIT_ALIGNED float x[KEPT], w[KEPT];
@@ -83,7 +83,7 @@ static void decode_q8_0_24(float *y, const void *x, size_t n) {
 }
 
 static void encode_q8_0_24(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {-127, 127, 4, 0.98f, 1.0f, NULL, NULL};
+    static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.98f, .most = 1.0f};
     q8_0_24_block *b = dst;
     for (size_t i = 0; i < n; i += 32, b++) {
         FIT_ALIGNED float x[KEPT], w[KEPT];

@@ -40,7 +40,7 @@ static void decode_tq2_0(float *y, const void *x, size_t n) {
 
 /* Trits of 256 weights as 0, 1, 2; returns the scale. */
 static uint16_t trits(uint8_t *q, const float *src, const float *importance) {
-    static const fit_range range = {-1, 1, 24, 0.6f, 6.0f, NULL, NULL};
+    static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
     FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
     float unit = fit_load(x, w, src, importance, QUANT_K);
     float d = fit_scale(x, w, QUANT_K, &range);

@@ -38,14 +38,6 @@ static void scales_of(const entry *e, size_t b, float *d, float *m) {
     *m = e->grid->minimum ? e->m0[b] + (e->grid->block == QUANT_GRID_BLOCK ? e->m0[b] : e->d0[b]) * e->by.x[e->n_blocks + b] : 0;
 }
 
-/* The level of w under scale and off: its place, and what it was before rounding. */
-static inline int place_of(const quant_grid *g, float t) {
-    if (g->table) return quant_grid_place(g, t);
-    t = t > (float)g->lo ? t : (float)g->lo; /* NaN: lo */
-    t = t < (float)g->hi ? t : (float)g->hi;
-    return (int)lrintf(t) - g->lo;
-}
-
 static inline float inverse(float scale) { return scale > 1e-30f || scale < -1e-30f ? 1 / scale : 0; }
 
 /* ---- rounding ---- */
@@ -69,7 +61,7 @@ static void round_block(const entry *e, size_t b, bool keep_levels, bool levels)
     for (size_t j = 0; j < n; j += g->group) {
         float scale = s.d * s.a[j / g->group], off = s.m * s.b[j / g->group], inv = inverse(scale);
         for (size_t i = j; i < j + g->group; i++) {
-            places[i] = (uint8_t)place_of(g, (w[i] - off) * inv);
+            places[i] = (uint8_t)quant_grid_place(g, (w[i] - off) * inv);
             y[i] = quant_grid_value(g, scale, off, places[i]);
         }
     }
@@ -137,7 +129,7 @@ static void grads_of_block(const qat *q, const entry *e, size_t b) {
         float a = s.a[j / gr->group], o = s.b[j / gr->group], scale = s.d * a, off = s.m * o, inv = inverse(scale);
         for (size_t i = j; i < j + gr->group; i++) {
             float level = (y[i] - off) * inv, t = (w[i] - off) * inv;
-            bool in = q->o.kind == QAT_WEIGHTS && t >= (float)gr->lo - 0.5f && t <= (float)gr->hi + 0.5f;
+            bool in = q->o.kind == QAT_WEIGHTS && quant_grid_inside(gr, t);
             dd += (double)(g[i] * a * (in ? level - t : level));
             if (in) continue;
             dm += (double)(g[i] * o);

@@ -227,7 +227,7 @@ static void what_cannot_be_is_refused_by_name(void **unused) {
     mote_error e = {0};
     char wide[256];
     (void)snprintf(wide, sizeof wide, "%s/wide.gguf", folder);
-    OK(tiny_model_write(wide, &(tiny_opts){.wide = true, .seed = 4}, &e_));
+    OK(tiny_model_write(wide, &(tiny_opts){.times = 4, .seed = 4}, &e_));
     o.teacher = wide; /* other widths: hidden states through a learned projection */
     o.loss = "kl,hidden=0.5,relation=0.1";
     OK(compress_distill(&o, NULL, &e_));

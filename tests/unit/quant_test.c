@@ -11,7 +11,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
-#define N 1024
+#define N 1536
 
 static void every_half_survives_the_way_to_float_and_back(void **state) {
     (void)state;

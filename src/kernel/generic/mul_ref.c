@@ -11,6 +11,7 @@ static unsigned level_at(const unsigned char *p, unsigned bits, size_t r, size_t
         case BITS_8: return p[64 * g + lane];
         case BITS_1: return (unsigned)(p[lane] >> g & 1) << 1;
         case BITS_2: return p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3;
+        case BITS_2X: return (unsigned)(p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3) << 1;
         case BITS_3: return (p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3) | (p[128 + lane] >> g & 1) << 2;
         default: break;
     }
@@ -34,10 +35,10 @@ void kern_panel_scales_ref(const kern_packing *p, const unsigned char *panel, si
                            float min[2]) {
     const unsigned char *s = panel + kern_group_at(p, b);
     const uint16_t *half = (const uint16_t *)(const void *)s;
-    b %= kern_group_blocks(p->scales, p->shift);
+    b %= kern_group_blocks(p->scales, p->span);
     min[0] = min[1] = 0;
     switch (p->scales) {
-        case SCALES_F16: scale[0] = scale[1] = quant_f16_to_f32(half[(b >> p->shift) * 16 + r]); return;
+        case SCALES_F16: scale[0] = scale[1] = quant_f16_to_f32(half[b / p->span * 16 + r]); return;
         case SCALES_F16_MIN:
             scale[0] = scale[1] = quant_f16_to_f32(half[r]);
             min[0] = min[1] = quant_f16_to_f32(half[16 + r]);
@@ -69,7 +70,7 @@ static float block_product(const kern_packing *p, const unsigned char *panel, si
     uint8_t u[32];
     float scale[2], min[2];
     kern_panel_block_ref(p, panel, b, r, u, scale, min);
-    int offset = p->offset_log2 == KERN_NO_OFFSET ? 0 : 1 << p->offset_log2;
+    int offset = p->offset;
     int sum[2] = {0, 0};
     for (size_t c = 0; c < 32; c++) sum[c / 16] += (u[c] - offset) * x->q[32 * xb + c];
     if (!kern_scales_16(p->scales)) {
