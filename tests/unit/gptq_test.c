@@ -91,10 +91,10 @@ static double output_error(bed *b, const float *w) {
 
 static void levels_are_the_formats_own(void **state) {
     (void)state;
-    float x[512], y[512], z[512];
-    unsigned char bytes[1024], again[1024];
+    float x[768], y[768], z[768];
+    unsigned char bytes[1536], again[1536];
     int n_grids = 0;
-    fill_weights(x, 512, 3);
+    fill_weights(x, 768, 3);
     x[77] = 0.9f;
     for (int t = 0; t < QUANT_TYPE_MAX; t++) {
         const quant_grid *g = quant_grid_of(t);
@@ -103,10 +103,10 @@ static void levels_are_the_formats_own(void **state) {
         n_grids++;
         assert_int_equal(g->block, f->block);
         assert_int_equal(g->block % g->group, 0);
-        f->encode(bytes, x, 512, NULL);
-        f->decode(y, bytes, 512);
+        f->encode(bytes, x, 768, NULL);
+        f->decode(y, bytes, 768);
         memcpy(again, bytes, sizeof bytes);
-        for (size_t b = 0; b < 512 / f->block; b++) {
+        for (size_t b = 0; b < 768 / f->block; b++) {
             quant_grid_scales s;
             uint8_t places[QUANT_GRID_BLOCK];
             quant_grid_read(g, bytes + b * f->bytes, &s);
@@ -243,33 +243,33 @@ static void feedback_agrees_with_the_definition(void **state) {
     bed_close(&b);
 }
 
-static void feedback_beats_nearest(void **state) {
-    (void)state;
-    bed b = bed_open(2, COLS, TOKENS), one = bed_open(1, COLS, TOKENS);
+/* Formats whose blocks divide rows of `cols`, and that an earlier width did not have: more than `but`. */
+static void feedback_beats_nearest_at(size_t cols, size_t but) {
+    bed b = bed_open(2, cols, TOKENS), one = bed_open(1, cols, TOKENS);
     bed_moments(&b, TOKENS);
     bed_moments(&one, TOKENS);
-    float *w = MEM_NEW_N(float, ROWS * COLS), *y = MEM_NEW_N(float, ROWS * COLS);
-    unsigned char *bytes = MEM_NEW_N(unsigned char, ROWS * COLS * 4), *again = MEM_NEW_N(unsigned char, ROWS * COLS * 4);
+    float *w = MEM_NEW_N(float, ROWS * cols), *y = MEM_NEW_N(float, ROWS * cols);
+    unsigned char *bytes = MEM_NEW_N(unsigned char, ROWS * cols * 4), *again = MEM_NEW_N(unsigned char, ROWS * cols * 4);
     assert_true(w && y && bytes && again);
     for (int t = 0; t < QUANT_TYPE_MAX; t++) {
         const quant_format *f = quant_get(t);
-        if (!quant_grid_of(t)) continue;
-        memcpy(w, b.w, ROWS * COLS * sizeof *w);
-        OK(gptq_nearest(w, ROWS, COLS, (quant_type)t, b.h->mean_sq, bytes, b.p, &e_));
+        if (!quant_grid_of(t) || cols % f->block || (but && but % f->block == 0)) continue;
+        memcpy(w, b.w, ROWS * cols * sizeof *w);
+        OK(gptq_nearest(w, ROWS, cols, (quant_type)t, b.h->mean_sq, bytes, b.p, &e_));
         double plain = output_error(&b, w);
         for (int order = 0; order < 2; order++) {
             gptq_opts o = {.type = (quant_type)t, .act_order = order};
-            memcpy(w, b.w, ROWS * COLS * sizeof *w);
+            memcpy(w, b.w, ROWS * cols * sizeof *w);
             OK(gptq_solve(w, ROWS, b.h, &o, bytes, NULL, b.g, b.p, &e_));
-            f->decode(y, bytes, ROWS * COLS);
-            for (size_t i = 0; i < ROWS * COLS; i++) {
+            f->decode(y, bytes, ROWS * cols);
+            for (size_t i = 0; i < ROWS * cols; i++) {
                 if (y[i] != w[i]) fail_msg("%s: weight %zu is written as %g, not %g", f->name, i, (double)y[i], (double)w[i]);
             }
             double fed = output_error(&b, w);
             if (!(fed < 0.8 * plain)) fail_msg("%s: error %g with feedback, %g without", f->name, fed, plain);
-            memcpy(w, b.w, ROWS * COLS * sizeof *w);
+            memcpy(w, b.w, ROWS * cols * sizeof *w);
             OK(gptq_solve(w, ROWS, one.h, &o, again, NULL, one.g, one.p, &e_));
-            assert_memory_equal(bytes, again, ROWS * COLS / f->block * f->bytes);
+            assert_memory_equal(bytes, again, ROWS * cols / f->block * f->bytes);
             if (report && order == 0) {
                 char item[64], got[64], speed[64];
                 (void)snprintf(item, sizeof item, "gptq %s", f->name);
@@ -285,6 +285,12 @@ static void feedback_beats_nearest(void **state) {
     mem_free(again);
     bed_close(&b);
     bed_close(&one);
+}
+
+static void feedback_beats_nearest(void **state) {
+    (void)state;
+    feedback_beats_nearest_at(COLS, 0);
+    feedback_beats_nearest_at(192, COLS);
 }
 
 /* ---- sparsity ---- */
