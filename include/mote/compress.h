@@ -71,6 +71,8 @@ typedef struct mote_quantize_options {
     uint64_t target_bytes;
     double target_bpw;
     const char *calibration;            /* the text's file; NULL: the one that is built in */
+    const char *sensitivity;            /* a file for what is measured, so that a second budget for the same model costs little: read when it is
+                                           of the same weights, matrix and text, else made; NULL: none */
 } mote_quantize_options;
 
 /* Quantizes the model at `in` into the file `out`, which appears only when it is complete (out may be in).

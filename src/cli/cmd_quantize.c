@@ -11,7 +11,7 @@
 struct quantize_options {
     const char *output_type, *embedding_type;
     cli_list tensor_types, include, exclude;
-    const char *imatrix, *method, *target_size;
+    const char *imatrix, *method, *target_size, *sensitivity;
     double target_bpw;
     calibration_flags cal;
     int64_t threads;
@@ -27,6 +27,7 @@ const cli_option quantize_options[] = {
     OPT_LIST(struct quantize_options, exclude, "exclude-weights", NULL, "NAME", "do not use the matrix for tensors whose name contains NAME"),
     OPT_STR(struct quantize_options, target_size, "target-size", NULL, "SIZE", "in place of TYPE: the best mixture of formats in a file of this size (40MB, 1.5GB, 38MiB)"),
     OPT_NUM(struct quantize_options, target_bpw, "target-bpw", NULL, "X", 0, 32, "in place of TYPE: the best mixture at X bits per weight over all tensors"),
+    OPT_STR(struct quantize_options, sensitivity, "sensitivity", NULL, "FILE", "keep here what a budget measures: the next budget for this model costs little"),
     OPT_FLAG(struct quantize_options, pure, "pure", NULL, "one format for all tensors, no mixture"),
     OPT_FLAG(struct quantize_options, leave_output, "leave-output-tensor", NULL, "leave output.weight as it is"),
     OPT_FLAG(struct quantize_options, allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"),
@@ -98,6 +99,7 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
     if (o.method && (o.dry_run || o.imatrix)) return cli_usage(self, "--method goes neither with --dry-run nor with --imatrix (it measures by itself)");
     const bool budget = o.target_size || o.target_bpw > 0;
     if (budget && (o.method || o.pure || (o.target_size && o.target_bpw > 0))) return cli_usage(self, "a budget goes with neither --method nor --pure, and is one of --target-size and --target-bpw");
+    if (o.sensitivity && !budget) return cli_usage(self, "--sensitivity goes with --target-size or --target-bpw");
     if (!o.method && o.cal.text.n > (budget ? 1u : 0u)) return cli_usage(self, "--calibration needs a --method, or (one file) a budget");
     if (o.include.n && o.exclude.n) return cli_usage(self, "--include-weights or --exclude-weights, one of them");
     /* IN OUT TYPE [THREADS], or IN TYPE in a dry run */
@@ -124,7 +126,7 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
             .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads, .progress = on_tensor, .progress_ctx = &p,
             .imatrix = o.imatrix, .include_weights = o.include.v, .n_include_weights = o.include.n, .exclude_weights = o.exclude.v,
             .n_exclude_weights = o.exclude.n, .target_bytes = bytes, .target_bpw = o.target_bpw,
-            .calibration = budget && o.cal.text.n ? o.cal.text.v[0] : NULL};
+            .sensitivity = o.sensitivity, .calibration = budget && o.cal.text.n ? o.cal.text.v[0] : NULL};
         if (o.method) {
             mote_calibrate_options c = {.quantize = q};
             c.quantize.progress = NULL;

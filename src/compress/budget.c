@@ -5,6 +5,7 @@
  * size, and the divergence of the model's predictions from the original's (KLD) on a calibration text is divided by its e_t. Divergences of
  * small errors add up, so the sum over all tensors is made small. The text judged on must be another one. */
 #include "compress/budget.h"
+#include "compress/budget_known.h"
 #include "compress/rules.h"
 #include "model/arch.h"
 #include "run/run.h"
@@ -12,7 +13,7 @@
 
 #include <math.h>
 
-enum { CANDIDATES = 20, SAMPLE_ROWS = 48, TOKENS = 128, NAME_BYTES = 300 };
+enum { CANDIDATES = 20, SAMPLE_ROWS = 48, TOKENS = 128, NAME_BYTES = 300, KEYS_BYTES = 1024 /* of keys that are added */ };
 #define LOGIT_BYTES_MAX ((size_t)96 << 20)
 
 static const quant_type candidates[] = {
@@ -41,16 +42,18 @@ typedef struct search {
     size_t n_open, *first, *chosen;
     budget_point *points;
     uint64_t fixed_bytes, n_weights, overhead;
-    double wanted_bpw;  /* of the open tensors, about */
+    double probe_bpw;   /* about what the open tensors shall have, in two steps, so that budgets share what is measured */
     int32_t *ids, *want;
     size_t n_ids, n_vocab;
     float *base, *logits; /* [n_ids, n_vocab] log-probabilities; logits */
+    bool base_known;
     double *row_kld;      /* [n_ids] */
     float *dense;         /* the largest tensor as f32 */
     float *scratch;       /* 4 rows per thread */
     size_t longest, most_rows;
     mote_tensor_type *overrides;
     char (*patterns)[NAME_BYTES];
+    budget_known known;
 } search;
 
 /* ---- errors of formats ---- */
@@ -171,8 +174,8 @@ static bool needs_importance(quant_type t) {
     return t == QUANT_IQ1_S || t == QUANT_IQ1_M || t == QUANT_IQ2_XXS || t == QUANT_IQ2_XS || t == QUANT_IQ2_S || t == QUANT_IQ3_XXS;
 }
 
-/* Points of x with their errors as costs, and the probe: the candidate nearest to the wanted size. */
-static void measure_formats(search *s, open_tensor *x, double *room) {
+/* Points of x with their errors as costs, and the probe: the candidate nearest to probe_bpw. */
+static mote_status measure_formats(search *s, open_tensor *x, double *room, mote_error *err) {
     const size_t rows = rows_of(x->t), n = MIN(rows, (size_t)SAMPLE_ROWS);
     const uint64_t weights = (uint64_t)rows * x->t->ne[0];
     double nearest = HUGE_VAL;
@@ -182,25 +185,40 @@ static void measure_formats(search *s, open_tensor *x, double *room) {
         if (x->t->ne[0] % f->block || (needs_importance(f->type) && !x->importance)) continue;
         uint64_t bytes = weights / f->block * f->bytes;
         if (bytes > x->t->size) continue;
-        double e = relative_error(s, x, f->type, n, NULL, room), away = fabs(8.0 * f->bytes / f->block - s->wanted_bpw);
+        double e, away = fabs(8.0 * f->bytes / f->block - s->probe_bpw);
+        if (!budget_known_error(&s->known, x->t->name, f->name, &e)) {
+            e = relative_error(s, x, f->type, n, NULL, room);
+            TRY(budget_known_put_error(&s->known, x->t->name, f->name, e, err));
+        }
         x->points[x->n++] = (budget_point){bytes, e, f->type};
         if (away < nearest && e > 0) {
             nearest = away;
             x->probe = f->type;
         }
     }
+    return MOTE_OK;
+}
+
+/* What the probe's error does to the model. */
+static mote_status measure_probe(search *s, open_tensor *x, double *room, mote_error *err) {
+    const char *format = quant_get((int)x->probe)->name;
+    if (budget_known_probe(&s->known, x->t->name, format, &x->probe_err, &x->kld)) return MOTE_OK;
+    if (!s->base_known) TRY(measure_base(s, err));
+    s->base_known = true;
+    x->probe_err = relative_error(s, x, x->probe, rows_of(x->t), s->dense, room);
+    TRY(measure_with(s, x, err));
+    return budget_known_put_probe(&s->known, x->t->name, format, x->probe_err, x->kld, err);
 }
 
 static mote_status measure(search *s, mote_error *err) {
     mote_status st = MOTE_OK;
     double *room = MEM_NEW_N(double, 2 * s->most_rows);
     if (!room) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    TRYG(st, measure_base(s, err));
     for (size_t i = 0; i < s->n_open; i++) {
         open_tensor *x = &s->open[i];
-        measure_formats(s, x, room);
-        x->probe_err = relative_error(s, x, x->probe, rows_of(x->t), s->dense, room);
-        TRYG(st, measure_with(s, x, err));
+        TRYG(st, measure_formats(s, x, room, err));
+        TRYG(st, measure_probe(s, x, room, err));
+        TRYG(st, budget_known_save(&s->known, i + 1 == s->n_open, err));
         double k = x->probe_err > 0 ? x->kld / x->probe_err : 0;
         for (size_t p = 0; p < x->n; p++) x->points[p].cost *= k;
         const mote_quantized_tensor now = {.name = x->t->name.p};
@@ -208,6 +226,7 @@ static mote_status measure(search *s, mote_error *err) {
             FAILG(st, err, MOTE_E_CANCELLED, "cancelled after %zu of %zu tensors", i + 1, s->n_open);
     }
 out:
+    if (st != MOTE_OK) (void)budget_known_save(&s->known, true, NULL);
     mem_free(room);
     return st;
 }
@@ -235,7 +254,8 @@ static mote_status find_open(search *s, mote_error *err) {
     const size_t n = model_file_n_tensors(f);
     rules_choice *c = MEM_NEW_N(rules_choice, 2 * n);
     mote_status st = MOTE_OK;
-    uint64_t file = 0, open = 0;
+    uint64_t open = 0;
+    uint32_t align;
     s->open = MEM_NEW_N(open_tensor, n);
     s->points = MEM_NEW_N(budget_point, n * CANDIDATES);
     s->first = MEM_NEW_N(size_t, 2 * n + 1);
@@ -256,7 +276,6 @@ static mote_status find_open(search *s, mote_error *err) {
         const quant_format *got = quant_get((int)c[i].got);
         weight *w = c[i].got == c[n + i].got ? NULL : weight_of(s->model->m, t->name);
         uint64_t weights = t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
-        file += t->size;
         s->n_weights += weights;
         if (!w) {
             s->fixed_bytes += weights / got->block * got->bytes;
@@ -271,12 +290,15 @@ static mote_status find_open(search *s, mote_error *err) {
         open += weights;
         s->longest = MAX(s->longest, (size_t)t->ne[0]);
     }
-    s->overhead = model_file_bytes(f) > file ? model_file_bytes(f) - file : 0;
-    s->overhead += 2048 + 32 * (uint64_t)n; /* keys that are added, padding */
+    TRYG(st, kv_get_u32(f, "general.alignment", &align, 32, err));
+    s->overhead = gguf_header_bytes(f) + KEYS_BYTES + (uint64_t)align * (n + 1);
+    if (s->importance && s->importance->file) s->overhead += strlen(s->importance->file);
+    if (s->importance && s->importance->dataset) s->overhead += strlen(s->importance->dataset);
     if (s->n_open == 0) FAILG(st, err, MOTE_E_USAGE, "there is no tensor whose format is open");
     uint64_t target = s->o->target_bytes > s->overhead ? s->o->target_bytes - s->overhead : 0;
     if (!s->o->target_bytes) target = (uint64_t)(s->o->target_bpw * (double)s->n_weights / 8);
-    s->wanted_bpw = target > s->fixed_bytes ? 8 * (double)(target - s->fixed_bytes) / (double)open : 2;
+    double bpw = target > s->fixed_bytes ? 8 * (double)(target - s->fixed_bytes) / (double)open : 0;
+    s->probe_bpw = bpw < 3.25 ? 2.6 : 4.5;
 out:
     mem_free(c);
     return st;
@@ -333,6 +355,41 @@ static mote_status prepare(search *s, const char *in, mote_error *err) {
     if (!s->base || !s->dense || !s->scratch) FAIL(err, MOTE_E_MEMORY, "out of memory for a tensor of %zu weights", largest);
     s->logits = s->base + s->n_ids * s->n_vocab;
     return MOTE_OK;
+}
+
+/* ---- what was measured before ---- */
+
+/* Opens it under a hash of all that the figures hang on: weights, what the model is told about itself, importance, the text. */
+static mote_status recall(search *s, mote_error *err) {
+    const model_file *f = s->model->file;
+    char key[SHA256_HEX] = "";
+    if (!s->o->sensitivity) return budget_known_open(&s->known, NULL, key, err);
+    sha256 *h = sha256_new();
+    if (!h) FAIL(err, MOTE_E_MEMORY, "out of memory for a hash");
+    sha256_update(h, "sensitivity 1", 13);
+    for (size_t i = 0; i < model_file_n_kv(f); i++) {
+        const kv *k = model_file_kv(f, i);
+        char text[64];
+        int n = snprintf(text, sizeof text, "%d %lld %.17g", (int)k->type, (long long)k->i, k->f);
+        if (str_starts(k->key, STR("tokenizer.")) || str_starts(k->key, STR("general."))) continue; /* the text is hashed as tokens */
+        sha256_update(h, k->key.p, k->key.n);
+        sha256_update(h, text, (size_t)n);
+    }
+    for (size_t i = 0; i < model_file_n_tensors(f); i++) {
+        const tensor_info *t = model_file_tensor(f, i);
+        sha256_update(h, t->name.p, t->name.n);
+        sha256_update(h, &t->type, sizeof t->type);
+        sha256_update(h, t->data, t->size);
+    }
+    for (size_t i = 0; i < s->n_open; i++) {
+        const open_tensor *x = &s->open[i];
+        sha256_update(h, x->t->name.p, x->t->name.n);
+        if (x->importance) sha256_update(h, x->importance, (size_t)(x->t->ne[0] * x->t->ne[2]) * sizeof(float));
+    }
+    sha256_update(h, s->ids, s->n_ids * sizeof *s->ids);
+    sha256_final(h, key);
+    sha256_free(h);
+    return budget_known_open(&s->known, s->o->sensitivity, key, err);
 }
 
 /* ---- and the choice ---- */
@@ -399,6 +456,7 @@ mote_status budget_quantize(const char *in, const char *out, const mote_quantize
     if (!in || (!out && !o->dry_run)) FAIL(err, MOTE_E_USAGE, "quantize needs the path of a model and one for the result");
     if (!o->target_bytes && !(o->target_bpw > 0 && o->target_bpw <= 32)) FAIL(err, MOTE_E_USAGE, "a budget of %g bits per weight", o->target_bpw);
     TRYG(st, prepare(&s, in, err));
+    TRYG(st, recall(&s, err));
     TRYG(st, measure(&s, err));
     TRYG(st, choose(&s, err));
     state_close(&s.st);
@@ -418,5 +476,6 @@ out:
     mem_free(s.scratch);
     mem_free(s.overrides);
     mem_free(s.patterns);
+    budget_known_close(&s.known);
     return st;
 }

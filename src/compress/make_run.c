@@ -223,16 +223,32 @@ static mote_status read_done(const json_t *done, const char *out, mote_make_stag
     return MOTE_OK;
 }
 
+/* What a command that failed said about it: its last line that begins with "mote" and has a colon. "": it said it elsewhere (on a terminal). */
+static void last_words(const char *log, char *out, size_t cap) {
+    file_map f;
+    *out = 0;
+    if (file_open(&f, log, FILE_READ, NULL) != MOTE_OK) return;
+    str all = {(const char *)f.p, f.n};
+    for (size_t at = 0; at < all.n;) {
+        size_t end = MIN(str_find(all, STR("\n"), at), all.n), colon = str_find(all, STR(": "), at);
+        if (str_starts(str_sub(all, at, end - at), STR("mote")) && colon < end) (void)snprintf(out, cap, "%.*s: ", (int)MIN(end - colon - 2, cap - 4), all.p + colon + 2);
+        at = end + 1;
+    }
+    file_close(&f);
+}
+
 static mote_status run_command(maker *m, const make_args *a, const char *dir, const char *out, mote_error *err) {
     const char *argv[MAKE_ARGS_MAX];
-    char log[MAKE_PATH_MAX + 32];
+    char log[MAKE_PATH_MAX + 32], known[MAKE_PATH_MAX], words[270];
     (void)snprintf(log, sizeof log, "%s/log.txt", dir);
-    for (size_t i = 0; i < a->n; i++) argv[i] = strcmp(a->v[i], OUT) == 0 ? out : a->v[i];
+    TRY(make_sensitivity(m, known, err));
+    for (size_t i = 0; i < a->n; i++) argv[i] = strcmp(a->v[i], OUT) == 0 ? out : strcmp(a->v[i], MAKE_SENSITIVITY) == 0 ? known : a->v[i];
     argv[a->n] = NULL;
     int code = m->o->run(m->o->ctx, argv, a->n, log);
     if (code == 0) return MOTE_OK;
     mote_status st = code == 3 ? MOTE_E_GATE : code == 2 ? MOTE_E_USAGE : code == 4 ? MOTE_E_IO : code == 130 ? MOTE_E_CANCELLED : MOTE_E_FORMAT;
-    FAIL(err, st, "stage '%s' ended with code %d; what it said: %s", a->v[0], code, log);
+    last_words(log, words, sizeof words);
+    FAIL(err, st, "stage '%s' ended with code %d: %s%s", a->v[0], code, words, log);
 }
 
 static json_t *args_json(const make_args *a) {

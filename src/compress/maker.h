@@ -3,8 +3,8 @@
  * Invariants
  *   - WORK/KEY/ holds a stage's output; it counts when WORK/KEY/done.json is there, which is written last.
  *   - A key is made of contents, not of paths or times, so that a moved folder still fits and a changed file does not.
- *   - Plans (types under the byte budget, steps under the time budget) are measured once and kept in WORK/plan.json under the
- *     key of what they were measured on: going on does not change them. */
+ *   - Plans (steps under the time budget) are measured once and kept in WORK/plan.json under the key of what they were measured on: going
+ *     on does not change them. What a byte budget measures lies in WORK/sensitivity-MODEL.json. */
 #ifndef MOTE_COMPRESS_MAKER_H
 #define MOTE_COMPRESS_MAKER_H
 
@@ -59,8 +59,11 @@ mote_status make_stage_of(const maker *m, size_t i, const make_command **command
 size_t make_n_stages(const maker *m);
 
 /* make_plan.c */
-/* "auto": a type, and types of tensors, that fit the byte budget, as arguments. */
+/* "auto": the byte budget as arguments of quantize. */
 mote_status make_plan_types(maker *m, make_args *a, mote_error *err);
+/* The file that stands for MAKE_SENSITIVITY: of the model that goes in now. */
+#define MAKE_SENSITIVITY "{sensitivity}"
+mote_status make_sensitivity(maker *m, char out[MAKE_PATH_MAX], mote_error *err);
 /* Steps that fit the time that is left for stage i, found by trying a few; key: what they are kept under. */
 mote_status make_plan_steps(maker *m, size_t stage, const make_args *a, const char *key, make_args *out, mote_error *err);
 

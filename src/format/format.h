@@ -91,6 +91,8 @@ bool kv_at_num(const kv *k, uint64_t i, double *v);  /* integers convert */
 /* Writing GGUF v3: declare everything, then stream the tensors' bytes in the order of declaration. */
 typedef struct gguf_writer gguf_writer;
 mote_status gguf_writer_open(gguf_writer **out, const char *path, uint32_t alignment, mote_error *err);
+/* What metadata and the table of tensors of f take in a GGUF file, without padding. */
+uint64_t gguf_header_bytes(const model_file *f);
 mote_status gguf_put_kv(gguf_writer *w, const kv *k, mote_error *err); /* copies; replaces an equal key */
 mote_status gguf_put_u32(gguf_writer *w, const char *key, uint32_t v, mote_error *err);
 mote_status gguf_put_f32(gguf_writer *w, const char *key, float v, mote_error *err);

@@ -102,6 +102,26 @@ static mote_status key_slot(gguf_writer *w, str key, buf **slot, mote_error *err
     return MOTE_OK;
 }
 
+uint64_t gguf_header_bytes(const model_file *f) {
+    uint64_t n = 24;
+    for (size_t i = 0; i < model_file_n_kv(f); i++) {
+        const kv *k = model_file_kv(f, i);
+        n += 8 + k->key.n + 4;
+        if (k->type == KV_STRING) n += 8 + k->s.n;
+        else if (k->type != KV_ARRAY) n += kv_scalar_bytes(k->type);
+        else if (k->elem != KV_STRING) n += 12 + k->count * kv_scalar_bytes(k->elem);
+        else {
+            n += 12;
+            for (uint64_t e = 0; e < k->count; e++) n += 8 + k->strings[e].n;
+        }
+    }
+    for (size_t i = 0; i < model_file_n_tensors(f); i++) {
+        const tensor_info *t = model_file_tensor(f, i);
+        n += 8 + t->name.n + 4 + 8 * (uint64_t)t->n_dims + 12;
+    }
+    return n;
+}
+
 mote_status gguf_put_kv(gguf_writer *w, const kv *k, mote_error *err) {
     buf *b = NULL;
     TRY(key_slot(w, k->key, &b, err));

@@ -76,6 +76,11 @@ def budgets_and_gates():
     half = size * 45 // 100
     report = json.loads(run("make", recipe(EVAL + f"target: {half}\nstages: [{{quantize: {{type: auto}}}}]\n"), "--json"))
     assert report["bytes"] <= half, report
+    known = list(pathlib.Path("small.gguf.make").glob("sensitivity-*.json"))
+    assert len(known) == 1, known
+    measured = digest(known[0])
+    report = json.loads(run("make", recipe(EVAL + f"target: {half - size // 20}\nstages: [{{quantize: {{type: auto}}}}]\n"), "--json"))
+    assert report["bytes"] <= half - size // 20 and digest(known[0]) == measured, "a second budget measured again"
 
 
 def faults_are_named():

@@ -83,6 +83,41 @@ static void what_cannot_be_met_is_refused_with_the_least(void **unused) {
     assert_int_equal(budget_quantize(in, out, &o, NULL, NULL, &err), MOTE_E_USAGE);
 }
 
+static void digest(const char *path, char hex[SHA256_HEX]) {
+    mote_error err;
+    if (sha256_file(path, hex, &err) != MOTE_OK) fail_msg("%s", err.message);
+}
+
+static void spend(const char *known, double bpw, char hex[SHA256_HEX]) {
+    mote_error err = {0};
+    const mote_quantize_options o = {.target_bpw = bpw, .n_threads = 1, .sensitivity = known};
+    if (budget_quantize(in, out, &o, NULL, NULL, &err) != MOTE_OK) fail_msg("%s", err.message);
+    digest(out, hex);
+}
+
+/* What is kept changes nothing but the time: the same files with it, without it, and where it is broken; a second budget adds nothing to it. */
+static void what_was_measured_is_kept(void **unused) {
+    (void)unused;
+    char known[300], plain[SHA256_HEX], first[SHA256_HEX], again[SHA256_HEX], kept[SHA256_HEX], later[SHA256_HEX];
+    (void)snprintf(known, sizeof known, "%s/known.json", folder);
+    spend(NULL, 6, plain);
+    spend(known, 5, first);
+    digest(known, kept);
+    spend(known, 6, again);
+    digest(known, later);
+    assert_string_equal(plain, again);
+    assert_string_equal(kept, later);
+    FILE *f = fopen(known, "w");
+    assert_non_null(f);
+    assert_true(fputs("{\"key\": 1, \"tensors\": [", f) > 0);
+    assert_int_equal(fclose(f), 0);
+    spend(known, 5, again);
+    digest(known, later);
+    assert_string_equal(first, again);
+    assert_string_equal(kept, later);
+    (void)unlink(known);
+}
+
 static int setup(void **unused) {
     (void)unused;
     mote_error err;
@@ -104,7 +139,7 @@ int main(void) {
         cmocka_unit_test(dominated_points_leave_the_hull),
         cmocka_unit_test(the_choice_is_as_good_as_any_of_its_size),
         cmocka_unit_test(a_model_becomes_as_large_as_asked),
-        cmocka_unit_test(what_cannot_be_met_is_refused_with_the_least),
+        cmocka_unit_test(what_cannot_be_met_is_refused_with_the_least), cmocka_unit_test(what_was_measured_is_kept),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
