@@ -56,6 +56,7 @@
 #include "mote/template.h"
 #include "mote/tokenizer.h"
 #include "mote/tokens.h"
+#include "mote/train_heads.h"
 #include "mote/train.h"
 #include "mote/version.h"
 

@@ -1,0 +1,65 @@
+/* train_heads.h: further heads for a model that stays as it is: early exits and Medusa heads, trained beside it and written into a file
+ * of their own, which goes with the model's file. */
+#ifndef MOTE_TRAIN_HEADS_H
+#define MOTE_TRAIN_HEADS_H
+
+#include "mote/train.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MOTE_TRAIN_HEADS_MAX 64
+
+/* Zero means the default in brackets. Strings are borrowed for the call. */
+typedef struct mote_train_heads_opts {
+    size_t size; /* sizeof; set by mote_train_heads_opts_fill */
+    mote_train_settings train; /* lr [1e-3], n_ctx [256], batch [4], tokens [3e5, or the data once when they are fewer] */
+    mote_train_callbacks on;
+    const char *model;         /* the base: a GGUF file or a Hugging Face folder, quantized or not; it is not changed */
+    const char *out;           /* the heads file to write */
+    const char *out_type;      /* number format of their matrices: "f16", "q8_0", "f32" … ["f16"] */
+    const char *const *data;   /* text, or JSONL with "text" or chats (of which the assistant's words count) */
+    size_t n_data;
+    double held_out;           /* share of the data's items that is kept to look at [0.01]; below 0: none */
+    const char *exits;         /* early exits behind so many layers, "10,20"; "auto": a third and two thirds of the way; "": none [auto, without medusa] */
+    size_t medusa;             /* heads that look 1, 2, … tokens further ahead than the model's own [3, without exits] */
+    double text;               /* share of the text's own token in what Medusa heads learn, the rest being what the model says there [0]; 1: the text alone */
+    bool bias;                 /* their matrices have a bias */
+    bool untrained;            /* write the heads as they begin: the model's final norm and its own head on each stream (logit lens) */
+    double generate;           /* tokens that the model itself makes up, to learn from in place of the data (which give the beginnings) [0] */
+    double sample_temperature; /* of those [1] */
+} mote_train_heads_opts;
+MOTE_API void mote_train_heads_opts_fill(mote_train_heads_opts *o, size_t size);
+static inline mote_train_heads_opts mote_train_heads_opts_default(void) {
+    mote_train_heads_opts o;
+    mote_train_heads_opts_fill(&o, sizeof o);
+    return o;
+}
+
+typedef struct mote_head_figures { /* on held-out data; NaN: not measured */
+    size_t layer, offset;             /* behind so many layers; 0: the next token, k: k tokens further on */
+    double agree_before, agree;       /* share of places where its likeliest token is the model's own likeliest there */
+    double divergence_before, divergence; /* mean KL from the model's own distribution */
+} mote_head_figures;
+typedef struct mote_train_heads_report {
+    size_t size;
+    uint64_t steps, tokens, resumed_at, skipped;
+    size_t n_trained;                  /* numbers that were trained */
+    double loss;                       /* of the last tenth of the steps; NaN */
+    double seconds, tokens_per_s;
+    uint64_t bytes;                    /* of the file written */
+    size_t n;
+    mote_head_figures heads[MOTE_TRAIN_HEADS_MAX];
+    bool finished;                     /* false in processes but the first */
+} mote_train_heads_report;
+
+/* Trains and writes o->out, which appears only when it is complete. A run that was killed goes on from its last checkpoint when it is called
+ * again with the same options. r may be NULL.
+ * Errors: those of mote_train; E_USAGE and E_RANGE also: an exit that the model has no layer for. Thread: any. */
+MOTE_API mote_status mote_train_heads(const mote_train_heads_opts *o, mote_train_heads_report *r, mote_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,142 @@
+/* heads_net.c: heads beside a frozen net: their parameters, their loss, their file. See heads_run.h. */
+#include "train/heads_run.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define MEDUSA_FADES 0.8 /* a head's weight for each token that it looks further ahead (Cai et al. 2024, §2.3) */
+
+mote_status head_set_exits(size_t *layers, size_t *n, const char *text, size_t n_layer, mote_error *err) {
+    *n = 0;
+    if (strcmp(text, "auto") == 0) {
+        if (n_layer < 2) FAIL(err, MOTE_E_USAGE, "a model of %zu layers has no place for an early exit", n_layer);
+        size_t third = MAX(n_layer / 3, (size_t)1), two = MAX(2 * n_layer / 3, (size_t)1);
+        layers[(*n)++] = third;
+        if (two != third) layers[(*n)++] = two;
+        return MOTE_OK;
+    }
+    while (*text) {
+        const char *end = text;
+        size_t at = 0;
+        for (; *end >= '0' && *end <= '9'; end++) at = MIN(10 * at + (size_t)(*end - '0'), (size_t)1 << 32);
+        if (end == text || (*end && *end != ',') || (*end == ',' && !end[1])) FAIL(err, MOTE_E_USAGE, "exits '%.40s': expected numbers of layers, as 10,20, or auto", text);
+        if (at < 1 || at >= n_layer)
+            FAIL(err, MOTE_E_RANGE, "an exit behind layer %zu: the model has %zu layers, expected 1 to %zu%s", at, n_layer, n_layer - 1,
+                 at == n_layer ? " (behind the last one stands the model's own head)" : "");
+        for (size_t i = 0; i < *n; i++)
+            if (layers[i] == at) FAIL(err, MOTE_E_USAGE, "two exits behind layer %zu", at);
+        if (*n == HEADS_MAX) FAIL(err, MOTE_E_LIMIT, "more than %u heads", HEADS_MAX);
+        size_t place = (*n)++;
+        for (; place > 0 && layers[place - 1] > at; place--) layers[place] = layers[place - 1];
+        layers[place] = at;
+        text = *end ? end + 1 : end;
+    }
+    return MOTE_OK;
+}
+
+/* ---- parameters ---- */
+static size_t padded(size_t n) { return (n + 15) / 16 * 16; }
+
+static void take(var *v, float **room, size_t rows, size_t cols, const float *begins) {
+    *v = (var){.rows = rows, .cols = cols, .x = *room, .wants = true};
+    if (begins) memcpy(v->x, begins, cols * sizeof *begins);
+    *room += padded(rows * cols);
+}
+
+static void begin_head(head_set *h, one_head *o, const param *final, bool bias, float **room) {
+    static const char *const suffixes[] = {"norm.weight", "weight", "bias"};
+    size_t d = net_model(h->n)->hp.n_embd, k = (size_t)(o - h->heads);
+    for (size_t i = 0; i < 3; i++) (void)snprintf(o->names[i], sizeof o->names[i], "head.%zu.%s", k, suffixes[i]);
+    take(&o->norm, room, 1, d, final ? final->v.x : NULL);
+    for (size_t i = 0; !final && i < d; i++) o->norm.x[i] = 1;
+    take(&o->w, room, d, d, NULL);
+    if (bias) take(&o->b, room, 1, d, NULL);
+}
+
+mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, bool bias, mote_error *err) {
+    const hparams *hp = &net_model(base)->hp;
+    const param *final = net_find(base, "output_norm.weight");
+    size_t d = hp->n_embd;
+    *h = (head_set){.n = base, .n_heads = n_layers + medusa};
+    if (h->n_heads == 0) FAIL(err, MOTE_E_USAGE, "no heads: exits, Medusa heads, or both");
+    if (medusa > HEADS_AHEAD_MAX || h->n_heads > HEADS_MAX)
+        FAIL(err, MOTE_E_LIMIT, "%zu exits and %zu Medusa heads: at most %u heads, %u of them Medusa's", n_layers, medusa, HEADS_MAX, HEADS_AHEAD_MAX);
+    if (!hp->causal) FAIL(err, MOTE_E_UNSUPPORTED, "a model that sees the whole text at once says no next token: it has no use for heads");
+    h->values = mem_alloc_aligned(h->n_heads * (padded(d * d) + 2 * padded(d)) * sizeof(float));
+    if (!h->values) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu heads", h->n_heads);
+    memset(h->values, 0, h->n_heads * (padded(d * d) + 2 * padded(d)) * sizeof(float));
+    float *room = h->values;
+    for (size_t k = 0; k < h->n_heads; k++) {
+        one_head *o = &h->heads[k];
+        o->layer = k < n_layers ? layers[k] : hp->n_layer;
+        o->offset = k < n_layers ? 0 : k - n_layers + 1;
+        o->text = k < n_layers ? 0 : text;
+        begin_head(h, o, final, bias, &room);
+    }
+    return MOTE_OK;
+}
+
+void head_set_close(head_set *h) {
+    mem_free_aligned(h->values);
+    h->values = NULL;
+}
+
+size_t head_set_params(head_set *h, train_param *dst, size_t cap) {
+    size_t n = 0;
+    for (size_t k = 0; k < h->n_heads; k++) {
+        one_head *o = &h->heads[k];
+        var *v[3] = {&o->norm, &o->w, &o->b};
+        for (size_t i = 0; i < 3; i++) {
+            if (!v[i]->x) continue;
+            if (n < cap) dst[n] = (train_param){.name = str_of(o->names[i]), .v = v[i], .decay = i == 1, .muon = i == 1};
+            n++;
+        }
+    }
+    return n;
+}
+
+/* ---- the loss ---- */
+static var *head_rows(head_set *h, tape *t, one_head *o, const var *stream) {
+    const hparams *hp = &net_model(h->n)->hp;
+    var *x = tape_const(t, stream->rows, stream->cols, stream->x);
+    var *in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
+    var *y = ad_linear(t, in, &o->w);
+    if (o->b.x) y = ad_add_row(t, y, &o->b);
+    return ad_add(t, in, ad_act(t, ACT_SILU, y));
+}
+
+static var *all_heads(head_set *h, tape *t, const data_batch *b, double sum_weight, var *own, var *const *streams) {
+    heads_rows rows[HEADS_MAX];
+    ad_head head = net_head(h->n);
+    for (size_t k = 0; k < h->n_heads; k++) {
+        one_head *o = &h->heads[k];
+        float by = (float)pow(MEDUSA_FADES, (double)o->offset);
+        rows[k] = (heads_rows){head_rows(h, t, o, streams[o->layer]), o->offset, by, o->text, &h->seen[k]};
+    }
+    return ad_heads(t, own, &head, rows, h->n_heads, &b->seqs, &(ad_targets){.target = b->target, .weights = b->weights, .sum_weight = sum_weight});
+}
+
+var *head_set_loss(head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn) {
+    net_inside in = {.layers = tape_mem(t, (net_model(h->n)->hp.n_layer + 1) * sizeof(var *))};
+    if (!in.layers) return NULL;
+    /* the tape records, so that layers are segments and their insides are given back; no gradient ever gets there */
+    var *own = net_hidden(h->n, t, b->ids, &b->seqs, &in);
+    if (!own) return NULL;
+    if (!learn) tape_pause(t);
+    var *loss = all_heads(h, t, b, sum_weight, own, in.layers);
+    if (!learn) tape_resume(t);
+    return loss;
+}
+
+/* ---- the file ---- */
+mote_status head_set_write(const head_set *h, const char *path, quant_type type, const heads_seen *held, mote_error *err) {
+    const model *m = net_model(h->n);
+    heads_base base = {.n_embd = m->hp.n_embd, .n_layer = m->hp.n_layer, .n_vocab = net_head(h->n).w->rows};
+    heads_value v[HEADS_MAX];
+    TRY(kv_get_str(model_get_file(m), "general.architecture", &base.arch, STR(""), err));
+    for (size_t k = 0; k < h->n_heads; k++) {
+        const one_head *o = &h->heads[k];
+        v[k] = (heads_value){o->layer, o->offset, o->norm.x, o->w.x, o->b.x, held ? (float)held[k].agree : -1};
+    }
+    return heads_write(path, &base, v, h->n_heads, type, err);
+}
