@@ -21,6 +21,13 @@ typedef struct mote_qat_options {
     double scale_lr;                   /* the scales' learning rate, as a multiple of the weights' [10] */
     bool activations;                  /* also round activations to int8, as the engine does */
     const char *type_k, *type_v;       /* also round keys and values as a cache of this type does: "q8_0", "q4_0" … [not] */
+    /* Slots: a run in many short parts that keeps nothing between them but the packed file (`out`) and this file, of about `state_bits` bits a
+     * weight: the weights' places between the levels they are rounded to, and condensed second moments. Where it exists, the student
+     * is `out` and goes on; `student` is then the teacher's default alone. No checkpoints are written. Not exact: see docs/howto/distil.md. */
+    const char *state;                 /* [none: checkpoints, which go on to the bit] */
+    int state_bits;                    /* 4 to 8 [6] */
+    uint64_t slot_steps;               /* end a slot after so many steps … [0: not] */
+    double slot_seconds;               /* … or so many seconds, both files written [0: not] */
 } mote_qat_options;
 
 /* Zero means the default in brackets. Strings are borrowed for the call. */
@@ -60,6 +67,8 @@ typedef struct mote_distill_options {
 } mote_distill_options;
 
 typedef struct mote_distill_report {
+    uint64_t steps_in_all;             /* of the run; more than `steps` where a slot ended before */
+    uint64_t state_bytes;              /* of the state file */
     uint64_t steps, tokens, rows, resumed_at, skipped;
     double loss;                       /* mean of the last tenth of the steps */
     double divergence, ce, agree;      /* on held-out data at the end: mean forward KL from the teacher, cross-entropy, share of equal likeliest tokens; NaN */

@@ -15,6 +15,9 @@ struct distill_options {
     const char *qat, *qat_output, *qat_embedding, *qat_k, *qat_v;
     cli_list data, qat_types;
     int64_t relation_layer, top_k, pool, select_every, ahead, prompt;
+    int64_t slot_steps, qat_state_bits;
+    const char *qat_state;
+    double slot_seconds;
     double held_out, temperature, beta, on_policy, generate, sample_temperature, keep, scale_lr;
     bool align, pure, only_scales, fixed_scales, activations;
 };
@@ -51,6 +54,10 @@ const cli_option distill_options[] = {
     OPT_FLAG(struct distill_options, only_scales, "qat-scales", NULL, "qat: integers stay, scales and norms learn"),
     OPT_FLAG(struct distill_options, fixed_scales, "qat-fixed-scales", NULL, "qat: scales stay, weights learn"),
     OPT_NUM(struct distill_options, scale_lr, "qat-scale-lr", NULL, "X", 0, 1e6, "qat: the scales' learning rate as a multiple of the weights' (0: 10)"),
+    OPT_STR(struct distill_options, qat_state, "state", NULL, "FILE", "qat: keep the output and this small file between slots, and no checkpoints; goes on where both are"),
+    OPT_INT(struct distill_options, qat_state_bits, "state-place-bits", NULL, "N", 0, 8, "qat: bits of the state file for each weight's place in its cell: 4 to 8 (0: 6)"),
+    OPT_INT(struct distill_options, slot_steps, "slot-steps", NULL, "N", 0, 1000000000, "qat: end this slot after N steps (with --state)"),
+    OPT_NUM(struct distill_options, slot_seconds, "slot-seconds", NULL, "X", 0, 1e9, "qat: end this slot after X seconds (with --state)"),
     OPT_FLAG(struct distill_options, activations, "qat-activations", NULL, "qat: round activations to int8, too, as the engine does"),
     OPT_STR(struct distill_options, qat_k, "cache-type-k", "ctk", "TYPE", "qat: round keys as a cache of this type does"),
     OPT_STR(struct distill_options, qat_v, "cache-type-v", "ctv", "TYPE", "qat: round values as a cache of this type does"),
@@ -60,6 +67,7 @@ const cli_option distill_options[] = {
 const cli_example distill_examples[] = {
     {"mote distill --teacher large.gguf -m small.gguf -f text.txt --tokens 2e6 -o out.gguf", "the small one learns the large one's distributions"},
     {"mote distill -m f32.gguf --qat Q4_0 -f text.txt --steps 200 -o q4.gguf", "a model learns to live with 4 bits, taught by itself"},
+    {"mote distill -m f32.gguf --qat Q2_0 -f text.txt --steps 90000 --state q2.state --slot-seconds 1500 -o q2.gguf", "a slot of 25 minutes of a long run; again: the next slot"},
     {"mote distill --teacher t.gguf -m s.gguf -f chats.jsonl --loss jsd --on-policy 0.5 -o out.gguf", "half of the time on what it says itself (GKD)"},
     {"mote distill --teacher t.gguf -m s.gguf -f text.txt --loss hidden@0-0.3,kl@0.3-1 -o out.gguf", "by stages"},
     {"mote distill --teacher t.gguf -f text.txt --tokens 1e6 --write-cache t.kd", "keep the teacher's likeliest tokens, …"},
@@ -74,18 +82,20 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
     const char *out = o->write_cache ? o->write_cache : o->out;
     char took[32], size[32];
     if (o->train.json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:s}", "output", out, "steps",
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:s, s:I, s:I}", "output", out, "steps",
                                         (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "rows", (json_int_t)r->rows, "resumed_at", (json_int_t)r->resumed_at,
                                         "skipped", (json_int_t)r->skipped, "loss", number(r->loss), "divergence", number(r->divergence), "divergence_before",
                                         number(r->divergence_before), "ce", number(r->ce), "agree", number(r->agree), "seconds", r->seconds, "tokens_per_s",
                                         r->tokens_per_s, "machine_share", r->machine_share, "bytes", (json_int_t)r->bytes, "shared_vocab", r->shared_vocab,
                                         "selected", (json_int_t)r->selected, "looked_at", (json_int_t)r->looked_at, "look_tokens", (json_int_t)r->look_tokens,
-                                        "curve", r->curve));
+                                        "curve", r->curve, "steps_in_all", (json_int_t)r->steps_in_all, "state_bytes", (json_int_t)r->state_bytes));
     if (o->write_cache) {
         (void)printf("%s: what the teacher thinks of %" PRIu64 " tokens, %s\n", out, r->cached_tokens, cli_size(size, r->bytes));
         return cli_done(CLI_OK);
     }
     (void)printf("%s: %s, %" PRIu64 " steps, %.1f thousand tokens in %s\n", out, cli_size(size, r->bytes), r->steps, (double)r->tokens * 1e-3, train_duration(took, r->seconds));
+    if (r->state_bytes) (void)printf("state: %s\n", cli_size(size, r->state_bytes));
+    if (r->steps < r->steps_in_all) (void)printf("the slot ended at step %" PRIu64 " of %" PRIu64 "; the same command goes on\n", r->steps, r->steps_in_all);
     if (!isnan(r->divergence)) (void)printf("held out: divergence from the teacher %.4f", r->divergence);
     if (!isnan(r->divergence) && !isnan(r->divergence_before)) (void)printf(" (before: %.4f)", r->divergence_before);
     if (!isnan(r->agree)) (void)printf(", the same likeliest token %.1f %%", 100 * r->agree);
@@ -116,7 +126,8 @@ static int run(const cli_command *self, const struct distill_options *o, const c
         .prompt_tokens = (size_t)o->prompt, .cache = o->cache, .write_cache = o->write_cache, .top_k = (size_t)o->top_k, .select = o->select, .keep = o->keep,
         .select_pool = (size_t)o->pool, .select_every = (uint64_t)o->select_every,
         .qat = {.type = o->qat, .overrides = types, .n_overrides = o->qat_types.n, .output_format = o->qat_output, .token_embedding_format = o->qat_embedding,
-                .pure = o->pure, .only_scales = o->only_scales, .fixed_scales = o->fixed_scales, .scale_lr = o->scale_lr, .activations = o->activations,
+                .pure = o->pure, .only_scales = o->only_scales, .fixed_scales = o->fixed_scales, .scale_lr = o->scale_lr, .activations = o->activations, .state = o->qat_state,
+                .state_bits = (int)o->qat_state_bits, .slot_steps = (uint64_t)o->slot_steps, .slot_seconds = o->slot_seconds,
                 .type_k = o->qat_k, .type_v = o->qat_v}};
     if (!o->write_cache && !student) return cli_usage(self, "the student is missing: -m MODEL");
     if (!o->write_cache && !o->out) return cli_usage(self, "the output is missing: -o FILE.gguf");

@@ -5,6 +5,7 @@
 #include "compress/rules.h"
 #include "format/edit.h"
 #include "train/distil.h"
+#include "train/qat_state.h"
 #include "train/runlog.h"
 #include "train/settings.h"
 
@@ -36,6 +37,10 @@ typedef struct job {
     rules_choice *choice;     /* of QAT */
     ftype type;
     qat *q;
+    qat_state state;          /* path NULL: checkpoints */
+    bool goes_on;             /* from a state: the student is what was written */
+    bool slot_over;
+    uint64_t slot_began_ns;
     distil *d;
     data *text, *held;
     data_source *sources;
@@ -87,6 +92,11 @@ static mote_status check_options(const mote_distill_options *o, mote_error *err)
     if (!(o->on_policy >= 0 && o->on_policy <= 1)) FAIL(err, MOTE_E_USAGE, "a share of %g of the student's own words: expected 0 to 1", o->on_policy);
     if (o->select && !(o->keep >= 0 && o->keep <= 1)) FAIL(err, MOTE_E_USAGE, "keep %g of the examples: expected 0 to 1", o->keep);
     if (o->generate > 0 && o->align) FAIL(err, MOTE_E_USAGE, "what a teacher of another vocabulary makes up is text: generate it with `mote run`, and give it as data");
+    if (o->qat.state && !o->qat.type) FAIL(err, MOTE_E_USAGE, "a state file belongs to quantization-aware training; other runs have checkpoints");
+    if ((o->qat.slot_steps || o->qat.slot_seconds > 0) && !o->qat.state) FAIL(err, MOTE_E_USAGE, "slots need a state file");
+    if (o->qat.state && o->settings.ema > 0) FAIL(err, MOTE_E_USAGE, "moving averages of the weights need checkpoints: no state file beside them");
+    if (o->qat.state && (o->qat.state_bits < 0 || (o->qat.state_bits > 0 && o->qat.state_bits < QAT_STATE_LEAST) || o->qat.state_bits > QAT_STATE_MOST))
+        FAIL(err, MOTE_E_USAGE, "%d bits a weight in the state file: expected %d to %d", o->qat.state_bits, QAT_STATE_LEAST, QAT_STATE_MOST);
     if (o->qat.type && o->out_type) FAIL(err, MOTE_E_USAGE, "quantization-aware training writes its own formats: no output type beside it");
     return MOTE_OK;
 }
@@ -94,14 +104,16 @@ static mote_status check_options(const mote_distill_options *o, mote_error *err)
 static mote_status open_models(job *j, mote_error *err) {
     const mote_distill_options *o = j->o;
     model_opts mo = {.cpu_mask = 0, .log = &j->sink};
-    const char *teacher = o->teacher ? o->teacher : o->cache ? NULL : o->student;
+    const char *teacher = o->teacher ? o->teacher : o->cache ? NULL : o->student, *student = j->goes_on ? o->out : o->student;
+    if (j->goes_on && teacher && !o->teacher && strcmp(o->student, o->out) == 0)
+        FAIL(err, MOTE_E_USAGE, "%s is the packed student: it cannot be its own teacher; name one", o->out);
     if (!o->write_cache) {
-        TRY(model_open(&j->student, o->student, &mo, j->machine.pool, err));
+        TRY(model_open(&j->student, student, &mo, j->machine.pool, err));
         TRY(net_open(&j->net, j->student, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute}, err));
-        TRY(model_file_open(&j->source, o->student, MODEL_FILE_VOCAB, err));
+        TRY(model_file_open(&j->source, student, MODEL_FILE_VOCAB, err));
     }
     if (teacher) {
-        bool own = !o->teacher || (o->student && strcmp(o->teacher, o->student) == 0);
+        bool own = student && strcmp(teacher, student) == 0;
         if (!own || !j->student) TRY(model_open(&j->teacher, teacher, &mo, j->machine.pool, err));
         TRY(net_open(&j->theirs, j->teacher ? j->teacher : j->student, j->machine.pool, &(net_opts){.frozen = true}, err));
     }
@@ -120,6 +132,7 @@ static mote_status open_models(job *j, mote_error *err) {
 static int format_of(void *ctx, size_t i) {
     const job *j = ctx;
     const tensor_info *t = model_file_tensor(model_get_file(j->student), i);
+    if (j->goes_on) return t->n_dims < 2 ? -1 : (int)t->type;
     bool is_float = j->choice[i].got == QUANT_F32 || j->choice[i].got == QUANT_F16 || j->choice[i].got == QUANT_BF16;
     return t->n_dims < 2 || (is_float && j->o->qat.only_scales) ? -1 : (int)j->choice[i].got;
 }
@@ -150,7 +163,7 @@ static mote_status open_qat(job *j, mote_error *err) {
     mote_status s = rules_decide(by, f, j->choice, err);
     rules_close(&by);
     TRY(s);
-    for (size_t i = 0; i < model_file_n_tensors(f); i++)
+    for (size_t i = 0; i < model_file_n_tensors(f) && !j->goes_on; i++)
         if (j->choice[i].why) tell(j, "%.*s: %s in place of %s: %s", STR_ARG(model_file_tensor(f, i)->name), quant_get((int)j->choice[i].got)->name,
                                    quant_get((int)j->choice[i].wanted)->name, j->choice[i].why);
     return qat_open(&j->q, j->net, j->machine.pool, &opts, err);
@@ -240,6 +253,7 @@ static mote_status check_cache(job *j, mote_error *err) {
 
 /* ---- the student's own words ---- */
 static mote_status write_net(job *j, const char *path, bool for_rolling, mote_error *err);
+static bool written_whole(void *ctx, const var *v);
 
 static mote_status roll_student(void *ctx, const distil_rows *prompts, distil_rows *out, mote_error *err) {
     job *j = ctx;
@@ -345,7 +359,22 @@ static mote_status on_updated(void *ctx, uint64_t step, mote_error *err) {
     distil_updated(((job *)ctx)->d);
     return MOTE_OK;
 }
-static bool on_stop(void *ctx) { return cancelled(ctx, 0, 0); }
+static bool on_stop(void *ctx) {
+    job *j = ctx;
+    const mote_qat_options *q = &j->o->qat;
+    if (q->slot_steps && trainer_at(j->t) - j->r->resumed_at >= q->slot_steps) j->slot_over = true;
+    if (q->slot_seconds > 0 && (double)(clock_ns() - j->slot_began_ns) >= 1e9 * q->slot_seconds) j->slot_over = true;
+    return j->slot_over || cancelled(ctx, 0, 0);
+}
+
+/* Both files of a slot, so that whenever the run is killed a pair of them is there. */
+static mote_status on_save(void *ctx, mote_error *err) {
+    job *j = ctx;
+    if (ranks_rank(j->machine.ranks) != 0) return MOTE_OK;
+    TRY(qat_state_write(&j->state, &j->r->state_bytes, err));
+    TRY(write_net(j, j->o->out, false, err));
+    return qat_state_commit(&j->state, err);
+}
 
 static mote_status make_identity(job *j, mote_error *err) {
     const mote_distill_options *o = j->o;
@@ -357,6 +386,10 @@ static mote_status make_identity(job *j, mote_error *err) {
                             "select", o->select ? o->select : "", "qat", o->qat.type ? o->qat.type : "", "only_scales", o->qat.only_scales, "rows",
                             (json_int_t)j->amount.batch, "ctx", (json_int_t)j->amount.n_ctx, "data", j->text ? data_digest(j->text) : o->cache ? o->cache : "");
     if (!own || json_object_update_new(v, own) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    if (o->qat.state) { /* the one is written anew, and both may lie elsewhere in the next slot */
+        (void)json_object_del(v, "student");
+        (void)json_object_del(v, "teacher");
+    }
     j->to.identity = v;
     return MOTE_OK;
 }
@@ -378,7 +411,7 @@ static mote_status open_training(job *j, mote_error *err) {
     TRY(settings_amount(&j->amount, &o->settings, j->student->hp.n_ctx_train, tokens, err));
     TRY(settings_trainer(&j->to, &o->settings, &j->machine, j->amount.steps, j->q ? LR_QAT : LR_FLOAT, 0, err));
     j->to.log = &j->sink;
-    if (*j->dir) j->to.dir = j->dir;
+    if (*j->dir && !o->qat.state) j->to.dir = j->dir;
     if (j->to.eval_every == 0) j->to.eval_every = MAX(j->amount.steps / 20, (uint64_t)1);
     TRY(make_identity(j, err));
     distil_opts d = {.student = j->net, .teacher = j->theirs, .terms = j->terms, .n_terms = j->n_terms, .temperature = (float)o->temperature, .beta = (float)o->beta,
@@ -394,17 +427,32 @@ static mote_status open_training(job *j, mote_error *err) {
     if (!j->params) FAIL(err, MOTE_E_MEMORY, "out of memory");
     n = distil_params(j->d, j->params, n);
     train_source rows = distil_source_rows(j->from);
-    train_hooks hooks = {.ctx = j, .progress = on_progress, .part_done = on_part, .grads_done = on_grads, .updated = on_updated, .eval = j->held ? on_eval : NULL, .stop = on_stop};
-    return trainer_open(&j->t, &j->to, j->params, n, &rows, distil_loss, j->d, &hooks, err);
+    train_hooks hooks = {.ctx = j, .progress = on_progress, .part_done = on_part, .grads_done = on_grads, .updated = on_updated, .eval = j->held ? on_eval : NULL, .save = o->qat.state ? on_save : NULL, .stop = on_stop};
+    TRY(trainer_open(&j->t, &j->to, j->params, n, &rows, distil_loss, j->d, &hooks, err));
+    j->state = (qat_state){.path = o->qat.state, .q = j->q, .t = j->t, .params = j->params, .n_params = n, .bits = o->qat.state_bits ? o->qat.state_bits : QAT_STATE_BITS,
+                           .in_file = written_whole, .ctx = j};
+    return MOTE_OK;
 }
 
 /* ---- writing ---- */
-static mote_status put_param(model_edit *e, const param *p, int type, mote_error *err) {
-    const tensor_info *t = p->info;
+static quant_type stored_type(const tensor_info *t, int type) {
     bool is_float = t->type == QUANT_F32 || t->type == QUANT_F16 || t->type == QUANT_BF16, matrix = t->n_dims > 1 && t->ne[0] % 32 == 0;
     quant_type to = !matrix ? (is_float ? t->type : QUANT_F32) : type >= 0 ? (quant_type)type : is_float ? t->type : QUANT_BF16;
-    if (matrix && t->ne[0] % quant_get((int)to)->block != 0) to = QUANT_F16;
-    return edit_put(e, t->name, to, t->n_dims, t->ne, p->v.x, NULL, err);
+    return matrix && t->ne[0] % quant_get((int)to)->block != 0 ? QUANT_F16 : to;
+}
+
+static mote_status put_param(model_edit *e, const param *p, int type, mote_error *err) {
+    const tensor_info *t = p->info;
+    return edit_put(e, t->name, stored_type(t, type), t->n_dims, t->ne, p->v.x, NULL, err);
+}
+
+static bool written_whole(void *ctx, const var *v) {
+    const job *j = ctx;
+    for (size_t i = 0; i < net_n_params(j->net); i++) {
+        const param *p = net_param(j->net, i);
+        if (&p->v == v) return stored_type(p->info, -1) == QUANT_F32;
+    }
+    return false;
 }
 
 static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *err) {
@@ -439,7 +487,7 @@ static mote_status finish(job *j, mote_error *err) {
         distil_updated(j->d);
     }
     if (ranks_rank(j->machine.ranks) != 0) return MOTE_OK;
-    TRY(write_net(j, o->out, false, err));
+    if (!o->qat.state) TRY(write_net(j, o->out, false, err)); /* else it is there */
     struct stat st;
     if (stat(o->out, &st) == 0) j->r->bytes = (uint64_t)st.st_size;
     j->r->finished = true;
@@ -458,17 +506,24 @@ static mote_status finish(job *j, mote_error *err) {
 static mote_status train(job *j, mote_error *err) {
     distill_seen before;
     TRY(open_training(j, err));
-    TRY(trainer_resume(j->t, &j->r->resumed_at, err));
+    if (j->goes_on) {
+        TRY(qat_state_read(&j->state, err));
+        j->r->resumed_at = trainer_at(j->t);
+    } else TRY(trainer_resume(j->t, &j->r->resumed_at, err));
     distil_updated(j->d);
+    j->r->steps = j->r->resumed_at;
+    j->r->steps_in_all = j->to.steps;
     if (*j->dir && ranks_rank(j->machine.ranks) == 0) TRY(runlog_open(&j->log, j->dir, j->r->resumed_at, err));
     if (j->r->resumed_at == 0) {
         TRY(look(j, trainer_tape(j->t), &before, err));
         j->r->divergence_before = before.divergence;
         if (!isnan(before.divergence)) tell(j, "held out, before: divergence %.4f, cross-entropy %.4f, the same likeliest token %.1f %%", before.divergence, before.ce, 100 * before.agree);
     }
-    TRY(trainer_run(j->t, err));
+    j->slot_began_ns = clock_ns();
+    mote_status ran = trainer_run(j->t, err);
+    if (ran != MOTE_OK && !(ran == MOTE_E_CANCELLED && j->slot_over)) return ran;
     double held;
-    if (j->held && isnan(j->r->ce)) TRY(on_eval(j, trainer_tape(j->t), &held, err)); /* a run that was finished already */
+    if (j->held && isnan(j->r->ce)) TRY(on_eval(j, trainer_tape(j->t), &held, err)); /* a run that was finished already, a slot that ended */
     return finish(j, err);
 }
 
@@ -541,6 +596,7 @@ static mote_status run(job *j, mote_error *err) {
     if (o->select && !distil_select_find(o->select, &kind)) FAIL(err, MOTE_E_USAGE, "choose by '%s': expected loss, diverse, both, active or random", o->select);
     if (o->out_type && !quant_by_name(o->out_type)) FAIL(err, MOTE_E_USAGE, "output type '%s' is not known", o->out_type);
     TRY(distil_terms(j->terms, &j->n_terms, o->loss && *o->loss ? o->loss : "kl", err));
+    j->goes_on = o->qat.state && qat_state_there(o->qat.state);
     TRY(train_machine_open(&j->machine, &o->settings, o->callbacks.progress != NULL, err));
     TRY(open_models(j, err));
     TRY(make_dir(j, err));

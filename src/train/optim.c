@@ -247,7 +247,7 @@ static void adam_step(optim *o, optim_slot *s, uint64_t t, double lr, float grad
     struct adam a = {.o = o, .s = s};
     a.step = (kern_adamw){.by = grad_scale, .keep = (float)(1 - lr * (s->p.decay ? o->o.decay : 0)), .rest1 = (float)(1 - o->o.beta1),
                           .beta2 = (float)o->o.beta2, .rest2 = (float)(1 - o->o.beta2), .bias = (float)sqrt(1 - pow(o->o.beta2, n)),
-                          .eps = (float)o->o.eps, .size = (float)(lr / (1 - pow(o->o.beta1, n)))};
+                          .eps = (float)o->o.eps, .size = (float)(lr / (1 - pow(o->o.beta1, n - (double)s->first_from)))};
     pool_run(o->pool, adam_part, &a);
 }
 
@@ -311,4 +311,110 @@ size_t optim_sections(optim *o, ckpt_section *dst, size_t cap) {
         }
     }
     return n;
+}
+
+/* ---- states in little ---- */
+enum { FACTORED_FROM = 8 /* rows and columns */ };
+
+static bool factored(const optim_slot *s) { return s->rows >= FACTORED_FROM && s->cols >= FACTORED_FROM; }
+
+static void read_second(const optim *o, const optim_slot *s, size_t from, size_t n, float *dst) {
+    if (!s->bits8) {
+        memcpy(dst, (const float *)s->v + from, n * sizeof *dst);
+        return;
+    }
+    const float *max = s->v;
+    const uint8_t *codes = (const uint8_t *)(max + blocks_of(s->n));
+    for (size_t at = 0; at < n; at += OPTIM_BLOCK)
+        optim_decode(&o->up, dst + at, codes + from + at, max[(from + at) / OPTIM_BLOCK], MIN(OPTIM_BLOCK, n - at));
+}
+
+static void write_second(const optim *o, optim_slot *s, size_t from, size_t n, const float *src) {
+    if (!s->bits8) {
+        memcpy((float *)s->v + from, src, n * sizeof *src);
+        return;
+    }
+    float *max = s->v;
+    uint8_t *codes = (uint8_t *)(max + blocks_of(s->n));
+    for (size_t at = 0; at < n; at += OPTIM_BLOCK)
+        max[(from + at) / OPTIM_BLOCK] = optim_encode(&o->up, codes + from + at, src + at, MIN(OPTIM_BLOCK, n - at), true);
+}
+
+/* [all rows] and [matrices, cols] means; chunks are whole blocks, so that 8-bit states can be read. */
+static bool factors_get(const optim *o, const optim_slot *s, unsigned char *dst) {
+    size_t rows = s->p.v->rows, cols = s->cols, n_cols = s->p.n_mats * cols;
+    double *sums = MEM_NEW_N(double, rows + n_cols);
+    float chunk[OPTIM_BLOCK];
+    for (size_t from = 0; sums && from < s->n; from += OPTIM_BLOCK) {
+        size_t n = MIN(OPTIM_BLOCK, s->n - from);
+        read_second(o, s, from, n, chunk);
+        for (size_t i = 0; i < n; i++) {
+            size_t row = (from + i) / cols, col = (from + i) % cols;
+            sums[row] += (double)chunk[i] / (double)cols;
+            sums[rows + row / s->rows * cols + col] += (double)chunk[i] / (double)s->rows;
+        }
+    }
+    for (size_t i = 0; sums && i < rows + n_cols; i++) {
+        float x = (float)sums[i];
+        memcpy(dst + i * sizeof x, &x, sizeof x);
+    }
+    mem_free(sums);
+    return sums != NULL;
+}
+
+static bool factors_set(const optim *o, optim_slot *s, const unsigned char *src) {
+    size_t rows = s->p.v->rows, cols = s->cols, n = rows + s->p.n_mats * cols;
+    float *f = MEM_NEW_N(float, n), chunk[OPTIM_BLOCK];
+    double *mean = MEM_NEW_N(double, s->p.n_mats);
+    bool good = f && mean;
+    if (good) memcpy(f, src, n * sizeof *f);
+    for (size_t i = 0; good && i < n; i++) f[i] = isfinite(f[i]) && f[i] > 0 ? f[i] : 0;
+    for (size_t i = 0; good && i < rows; i++) mean[i / s->rows] += (double)f[i] / (double)s->rows;
+    for (size_t from = 0; good && from < s->n; from += OPTIM_BLOCK) {
+        size_t m = MIN(OPTIM_BLOCK, s->n - from);
+        for (size_t i = 0; i < m; i++) {
+            size_t row = (from + i) / cols, col = (from + i) % cols, mat = row / s->rows;
+            chunk[i] = mean[mat] > 0 ? (float)((double)f[row] * (double)f[rows + mat * cols + col] / mean[mat]) : 0;
+        }
+        write_second(o, s, from, m, chunk);
+    }
+    mem_free(f);
+    mem_free(mean);
+    return good;
+}
+
+size_t optim_condensed(const optim *o, size_t i, unsigned char *dst) {
+    const optim_slot *s = &o->slots[i];
+    if (s->muon) return 0;
+    size_t bytes = factored(s) ? (s->p.v->rows + s->p.n_mats * s->cols) * sizeof(float) : blocks_of(s->n) * sizeof(float) + s->n;
+    if (!dst) return bytes;
+    if (factored(s)) return factors_get(o, s, dst) ? bytes : 0;
+    unsigned char *codes = dst + blocks_of(s->n) * sizeof(float);
+    for (size_t from = 0; from < s->n; from += OPTIM_BLOCK) {
+        float v[OPTIM_BLOCK], max;
+        size_t n = MIN(OPTIM_BLOCK, s->n - from);
+        read_second(o, s, from, n, v);
+        max = optim_encode(&o->up, codes + from, v, n, true);
+        memcpy(dst + from / OPTIM_BLOCK * sizeof max, &max, sizeof max);
+    }
+    return bytes;
+}
+
+bool optim_expand(optim *o, size_t i, uint64_t t, const unsigned char *src, size_t n) {
+    optim_slot *s = &o->slots[i];
+    if (n != optim_condensed(o, i, NULL)) return false;
+    memset(s->m, 0, s->m_bytes);
+    s->first_from = t;
+    if (s->muon) return true;
+    if (s->bits8) zero_codes(o, s);
+    if (factored(s)) return factors_set(o, s, src);
+    const unsigned char *codes = src + blocks_of(s->n) * sizeof(float);
+    for (size_t from = 0; from < s->n; from += OPTIM_BLOCK) {
+        float v[OPTIM_BLOCK], max;
+        size_t m = MIN(OPTIM_BLOCK, s->n - from);
+        memcpy(&max, src + from / OPTIM_BLOCK * sizeof max, sizeof max);
+        optim_decode(&o->up, v, codes + from, isfinite(max) && max > 0 ? max : 0, m);
+        write_second(o, s, from, m, v);
+    }
+    return true;
 }

@@ -56,6 +56,12 @@ void optim_step(optim *o, uint64_t t, double rate, float grad_scale);
 size_t optim_sections(optim *o, ckpt_section *dst, size_t cap);
 /* To be called when values v->x were set from outside (a checkpoint). */
 void optim_values_changed(optim *o);
+/* AdamW's second moments of parameter i (in the order they were given in), in little: of a matrix the means of its rows and columns, whose
+ * product over the mean of all stands for them (Shazeer and Stern 2018, "Adafactor", algorithm 1); else codes of 8 bits. The first moments,
+ * which a dozen steps make anew, are not in it. dst NULL: only the size. 0: there is nothing to be kept (Muon). */
+size_t optim_condensed(const optim *o, size_t i, unsigned char *dst);
+/* Back; the first moments become 0, and count from update t on. False: n is not the size. Numbers that are not finite or below 0 count as 0. */
+bool optim_expand(optim *o, size_t i, uint64_t t, const unsigned char *src, size_t n);
 double optim_rate(const optim *o); /* the peak learning rate */
 size_t optim_state_bytes(const optim *o);
 

@@ -13,6 +13,7 @@ typedef struct optim_slot {
     void *m, *v;          /* NULL v: Muon */
     size_t m_bytes, v_bytes;
     float *s;             /* the trained numbers where they differ from v->x, else NULL */
+    uint64_t first_from;  /* the update from which on m counts */
     bool muon, bits8;
 } optim_slot;
 

@@ -1,47 +1,20 @@
 /* qat.c: weights on the grid of their format while they are trained. See qat.h. */
-#include "train/qat.h"
-
-#include "quant/grid.h"
 #include "train/op_fake.h"
+#include "train/qat_int.h"
 
 #include <math.h>
 #include <string.h>
 
-/* Scales are trained as what they are times: d = d0 (1 + a), m = m0 + u c, with a and c 0 at first, so that a learning rate means the same
- * in every format. u is d0, or m0 in super-blocks. */
-typedef struct entry {
-    param *p;
-    const quant_format *f;
-    const quant_grid *grid;  /* NULL: encoded anew each time */
-    size_t row_bytes, n_blocks;
-    unsigned char *bytes;    /* all blocks; scales are always up to date, levels when `levels` says so */
-    float *latent, *rounded; /* the parameter's own values; what passes use */
-    float *d0, *m0;          /* [n_blocks] */
-    var by;                  /* [1 or 2, n_blocks] a, and c */
-    char name[96];
-} entry;
-
-struct qat {
-    net *n;
-    pool *p;
-    qat_opts o;
-    entry *e;
-    size_t count;
-    bool stale, inside;
-};
-
 enum { FACTOR_LEAST = 64 /* a scale never shrinks to less than a 64th */ };
 
-static void scales_of(const entry *e, size_t b, float *d, float *m) {
+static void scales_of(const qat_entry *e, size_t b, float *d, float *m) {
     float a = fmaxf(1 + e->by.x[b], 1.0f / FACTOR_LEAST);
     *d = e->d0[b] * a;
     *m = e->grid->minimum ? e->m0[b] + (e->grid->block == QUANT_GRID_BLOCK ? e->m0[b] : e->d0[b]) * e->by.x[e->n_blocks + b] : 0;
 }
 
-static inline float inverse(float scale) { return scale > 1e-30f || scale < -1e-30f ? 1 / scale : 0; }
-
 /* ---- rounding ---- */
-static void round_block(const entry *e, size_t b, bool keep_levels, bool levels) {
+static void round_block(const qat_entry *e, size_t b, bool keep_levels, bool levels) {
     const quant_grid *g = e->grid;
     size_t n = g->block;
     unsigned char *block = e->bytes + b * e->f->bytes;
@@ -59,9 +32,9 @@ static void round_block(const entry *e, size_t b, bool keep_levels, bool levels)
     quant_grid_scales s;
     quant_grid_read(g, block, &s);
     for (size_t j = 0; j < n; j += g->group) {
-        float scale = s.d * s.a[j / g->group], off = s.m * s.b[j / g->group], inv = inverse(scale);
+        float scale = s.d * s.a[j / g->group], off = s.m * s.b[j / g->group], inv = qat_inverse(scale);
         for (size_t i = j; i < j + g->group; i++) {
-            places[i] = (uint8_t)quant_grid_place(g, (w[i] - off) * inv);
+            places[i] = (uint8_t)qat_place(g, (w[i] - off) * inv);
             y[i] = quant_grid_value(g, scale, off, places[i]);
         }
     }
@@ -70,10 +43,10 @@ static void round_block(const entry *e, size_t b, bool keep_levels, bool levels)
 
 struct rounding {
     const qat *q;
-    const entry *one; /* NULL: all, without levels */
+    const qat_entry *one; /* NULL: all, without levels */
 };
 
-static void round_entry(const qat *q, const entry *e, bool levels, int ith, int nth) {
+static void round_entry(const qat *q, const qat_entry *e, bool levels, int ith, int nth) {
     size_t from, to, cols = e->p->v.cols;
     if (!e->grid) {
         pool_share(e->p->v.rows, 1, ith, nth, &from, &to);
@@ -117,7 +90,7 @@ void qat_changed(qat *q) { q->stale = true; }
  *   inside the range   dw = g   dd = g a (level - t)   dm = 0
  *   outside            dw = 0   dd = g a level         dm = g b
  *   levels that stay            dd = g a level         dm = g b */
-static void grads_of_block(const qat *q, const entry *e, size_t b) {
+static void grads_of_block(const qat *q, const qat_entry *e, size_t b) {
     const quant_grid *gr = e->grid;
     size_t n = gr->block;
     const float *w = e->latent + b * n, *y = e->rounded + b * n;
@@ -126,7 +99,7 @@ static void grads_of_block(const qat *q, const entry *e, size_t b) {
     quant_grid_read(gr, e->bytes + b * e->f->bytes, &s);
     double dd = 0, dm = 0;
     for (size_t j = 0; j < n; j += gr->group) {
-        float a = s.a[j / gr->group], o = s.b[j / gr->group], scale = s.d * a, off = s.m * o, inv = inverse(scale);
+        float a = s.a[j / gr->group], o = s.b[j / gr->group], scale = s.d * a, off = s.m * o, inv = qat_inverse(scale);
         for (size_t i = j; i < j + gr->group; i++) {
             float level = (y[i] - off) * inv, t = (w[i] - off) * inv;
             bool in = q->o.kind == QAT_WEIGHTS && quant_grid_inside(gr, t);
@@ -144,7 +117,7 @@ static void grads_of_block(const qat *q, const entry *e, size_t b) {
 static void grads_part(void *arg, int ith, int nth) {
     const qat *q = arg;
     for (size_t i = 0; i < q->count; i++) {
-        const entry *e = &q->e[i];
+        const qat_entry *e = &q->e[i];
         size_t from, to;
         if (!e->grid || !e->p->v.g) continue;
         pool_share(e->n_blocks, 1, ith, nth, &from, &to);
@@ -152,11 +125,11 @@ static void grads_part(void *arg, int ith, int nth) {
     }
 }
 
-static bool scales_learn(const qat *q, const entry *e) { return e->grid && e->grid->outer && !q->o.fixed_scales; }
+static bool scales_learn(const qat *q, const qat_entry *e) { return e->grid && e->grid->outer && !q->o.fixed_scales; }
 
 void qat_grads(qat *q) {
     for (size_t i = 0; i < q->count; i++) {
-        entry *e = &q->e[i];
+        qat_entry *e = &q->e[i];
         e->by.g = scales_learn(q, e) && e->p->v.g ? e->by.room : NULL;
     }
     pool_run(q->p, grads_part, q);
@@ -178,7 +151,7 @@ var *qat_head_input(const qat *q, tape *t, var *hidden) { return q->o.acts ? ad_
 
 /* The first blocks: the file's own where they have the format already, else the encoder's. */
 static void first_part(void *arg, int ith, int nth) {
-    const entry *e = arg;
+    const qat_entry *e = arg;
     size_t from, to, cols = e->p->v.cols;
     pool_share(e->p->v.rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
@@ -188,10 +161,10 @@ static void first_part(void *arg, int ith, int nth) {
     }
 }
 
-static mote_status open_entry(qat *q, entry *e, param *p, const quant_format *f, mote_error *err) {
+static mote_status open_entry(qat *q, qat_entry *e, param *p, const quant_format *f, mote_error *err) {
     size_t n = p->v.rows * p->v.cols;
     mote_error why;
-    *e = (entry){.p = p, .f = f, .grid = quant_grid_of(f->type), .latent = p->v.x, .n_blocks = n / f->block};
+    *e = (qat_entry){.p = p, .f = f, .grid = quant_grid_of(f->type), .latent = p->v.x, .n_blocks = n / f->block};
     if (!f->encode || !f->decode) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': %s cannot be written", STR_ARG(p->info->name), f->name);
     if (!e->grid && q->o.kind == QAT_SCALES)
         FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': %s has no scales that could be trained by themselves", STR_ARG(p->info->name), f->name);
@@ -225,7 +198,7 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
     q->o = *o;
     if (!(q->o.scale_lr > 0)) q->o.scale_lr = 10;
     q->stale = true;
-    q->e = MEM_NEW_N(entry, net_n_params(n) ? net_n_params(n) : 1);
+    q->e = MEM_NEW_N(qat_entry, net_n_params(n) ? net_n_params(n) : 1);
     if (!q->e) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     const model_file *f = net_model(n)->file;
     for (size_t i = 0; i < net_n_params(n); i++) {
@@ -253,7 +226,7 @@ void qat_close(qat **q) {
     if ((*q)->o.acts) net_set_linear((*q)->n, NULL, NULL);
     net_set_kv((*q)->n, NULL, NULL);
     for (size_t i = 0; i < (*q)->count; i++) {
-        entry *e = &(*q)->e[i];
+        qat_entry *e = &(*q)->e[i];
         mem_free_aligned(e->bytes);
         mem_free_aligned(e->rounded);
         mem_free_aligned(e->by.x);
@@ -264,7 +237,7 @@ void qat_close(qat **q) {
     *q = NULL;
 }
 
-static entry *entry_of(qat *q, const var *v) {
+static qat_entry *entry_of(qat *q, const var *v) {
     for (size_t i = 0; i < q->count; i++)
         if (&q->e[i].p->v == v) return &q->e[i];
     return NULL;
@@ -278,7 +251,7 @@ size_t qat_params(qat *q, const train_param *all, size_t n, train_param *dst, si
         count++;
     }
     for (size_t i = 0; i < q->count; i++) {
-        entry *e = &q->e[i];
+        qat_entry *e = &q->e[i];
         if (!scales_learn(q, e)) continue;
         if (count < cap) dst[count] = (train_param){.name = str_of(e->name), .v = &e->by, .lr = q->o.scale_lr};
         count++;
@@ -289,7 +262,7 @@ size_t qat_params(qat *q, const train_param *all, size_t n, train_param *dst, si
 size_t qat_n(const qat *q) { return q->count; }
 
 qat_tensor qat_get(qat *q, size_t i) {
-    const entry *e = &q->e[i];
+    const qat_entry *e = &q->e[i];
     freshen(q);
     if (q->o.kind == QAT_WEIGHTS && e->grid) pool_run(q->p, round_part, &(struct rounding){q, e});
     return (qat_tensor){e->p, e->f->type, e->rounded, e->bytes, e->p->v.rows * e->row_bytes};

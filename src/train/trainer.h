@@ -79,6 +79,8 @@ typedef struct train_hooks {
     mote_status (*updated)(void *ctx, uint64_t step, mote_error *err);
     /* Every eval_every steps and at the end: a loss on held-out rows. The tape is free. */
     mote_status (*eval)(void *ctx, tape *t, double *loss, mote_error *err);
+    /* Where a checkpoint is made, with a folder or without: for states of one's own. */
+    mote_status (*save)(void *ctx, mote_error *err);
     /* Polled after each step: true ends the run after a checkpoint with E_CANCELLED (a signal, a time that is up). */
     bool (*stop)(void *ctx);
 } train_hooks;
@@ -124,6 +126,11 @@ mote_status trainer_step(trainer *t, train_progress *p, mote_error *err);
  * E_OUTPUT: the guard; E_CANCELLED: stopped. */
 mote_status trainer_run(trainer *t, mote_error *err);
 uint64_t trainer_at(const trainer *t);
+/* A state in little, in place of a checkpoint, for weights that lie elsewhere (qat_state.h): where the run stands, its identity, the second moments
+ * condensed, and what is given beside them. The file is a checkpoint (ckpt.h). */
+mote_status trainer_save_small(trainer *t, const char *path, const ckpt_section *more, size_t n_more, mote_error *err);
+/* To where that run stood. The values of the parameters must have been set. E_MISMATCH: of another run, by the name of what differs, or of other shapes. */
+mote_status trainer_load_small(trainer *t, const ckpt *c, mote_error *err);
 tape *trainer_tape(trainer *t);
 mote_status trainer_save(trainer *t, mote_error *err);
 /* Exchanges weights and their moving averages (ema > 0); twice: as before. For evaluating and writing the averages. */

@@ -36,6 +36,9 @@ struct trainer {
 
 mote_status trainer_alloc(trainer *t, const train_param *params, mote_error *err);
 void trainer_free(trainer *t);
+/* What a checkpoint says beside its sections (new), and whether one is of this run. */
+json_t *trainer_meta(trainer *t);
+mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err);
 /* Values and states of the last checkpoint; the source stays where it is. */
 mote_status trainer_go_back(trainer *t, mote_error *err);
 

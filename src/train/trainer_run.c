@@ -84,7 +84,7 @@ static mote_status sections(trainer *t, ckpt_section **out, size_t *n, mote_erro
     return MOTE_OK;
 }
 
-static json_t *meta_of(trainer *t) {
+json_t *trainer_meta(trainer *t) {
     json_t *cursor = t->source.cursor ? t->source.cursor(t->source.ctx) : json_null();
     if (!cursor) return NULL;
     return json_pack("{s:i, s:I, s:I, s:I, s:I, s:o, s:O}", "version", 1, "step", (json_int_t)t->at, "updates", (json_int_t)t->updates,
@@ -98,7 +98,7 @@ mote_status trainer_save(trainer *t, mote_error *err) {
     ckpt_section *s;
     size_t n;
     TRY(sections(t, &s, &n, err));
-    json_t *meta = meta_of(t);
+    json_t *meta = trainer_meta(t);
     mote_status st = meta ? ckpt_dir_save(t->dir, t->at, meta, s, n, err) : ERR(err, MOTE_E_MEMORY, "out of memory");
     json_decref(meta);
     mem_free(s);
@@ -109,7 +109,7 @@ mote_status trainer_save(trainer *t, mote_error *err) {
     return st;
 }
 
-static mote_status same_run(const trainer *t, const ckpt *c, mote_error *err) {
+mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
     const json_t *had = json_object_get(ckpt_meta(c), "identity"), *other;
     const char *key;
     union { /* jansson's iterators take no const */
@@ -148,7 +148,7 @@ static mote_status read_newest(trainer *t, struct standing *st, json_t **cursor,
     if (!c) return MOTE_OK;
     ckpt_section *s = NULL;
     size_t n;
-    mote_status r = same_run(t, c, err);
+    mote_status r = trainer_same_run(t, c, err);
     if (r == MOTE_OK) r = sections(t, &s, &n, err);
     if (r == MOTE_OK) r = ckpt_read(c, s, n, err);
     if (r == MOTE_OK) {
@@ -251,7 +251,9 @@ mote_status trainer_run(trainer *t, mote_error *err) {
         }
         if (t->hooks.progress) TRY(t->hooks.progress(t->hooks.ctx, &p, err));
         stopped = stop_wanted(t) && !last;
-        if ((stopped || last || t->at % t->o.save_every == 0) && t->dir) TRY(save_or_warn(t, err));
+        if (!stopped && !last && t->at % t->o.save_every != 0) continue;
+        if (t->dir) TRY(save_or_warn(t, err));
+        if (t->hooks.save) TRY(t->hooks.save(t->hooks.ctx, err));
     }
     if (t->unsaved)
         FAIL(err, MOTE_E_IO, "training went on to step %" PRIu64 ", but not every checkpoint could be written (a full disk?); the last one is of step %" PRIu64,
