@@ -66,6 +66,7 @@ typedef struct hparams {
     float attn_temp_scale;       /* q is multiplied by 1 + scale·log(floor(pos/length) + 1); 0 = none */
     size_t attn_temp_length;
     size_t n_swa;         /* sliding window of windowed layers; 0 = none */
+    size_t linear_window; /* keys that layers of kind ATTN_LINEAR see exactly, the own one included; 0 = none */
     bool parallel;        /* mixer and feed-forward read the same input */
     bool causal;
     pooling pooling;
@@ -88,6 +89,13 @@ typedef struct hparams {
 
 /* ---- layers ---- */
 struct block_ops;
+/* How an attention layer sees what lies before it. A file's ARCH.attention.kind[i] holds these numbers. */
+typedef enum attn_kind {
+    ATTN_SOFTMAX, /* all keys, or a window of them */
+    ATTN_LINEAR,  /* keys behind the window are summed up in a state: linattn.h */
+    ATTN_KINDS
+} attn_kind;
+
 typedef enum qk_norm { QKN_NONE, QKN_HEAD /* each head by itself */, QKN_ALL /* all heads as one row */ } qk_norm;
 
 /* A block's place in its layer: `which` below. */
@@ -98,6 +106,7 @@ typedef struct layer {
     /* attention geometry */
     size_t n_head, n_head_kv, dim_k, dim_v, n_ff;
     bool swa;         /* only a window of keys */
+    attn_kind kind;
     bool rope;        /* false: no positional rotation in this layer */
     /* what it is made of; NULL = nothing there. Two mixers run side by side on the same input and are summed. */
     const struct block_ops *mixer[2], *ffn;
@@ -237,6 +246,11 @@ typedef struct block_ops {
 extern const block_ops block_attn, block_mla, block_ffn, block_moe, block_gdn, block_kda;
 extern const block_ops block_mamba, block_mamba2, block_plamo2, block_shortconv;
 extern const block_ops block_rwkv7_time, block_rwkv7_channel;
+
+/* Keys that a layer's softmax sees at most, the own one included; 0: all. */
+static inline size_t layer_window(const model *m, const layer *l) {
+    return l->kind == ATTN_LINEAR ? m->hp.linear_window : l->swa ? m->hp.n_swa : 0;
+}
 
 /* Helpers for blocks. */
 /* An output through a MAT slot with its ".scale" and ".bias". */

@@ -1,7 +1,7 @@
 /* block_attn.c: multi-head attention with grouped queries (GQA/MQA), in all the variants of the dense families:
  * separate or fused q/k/v, biases, query/key norms before or after rotation, gated output, clamps, sinks, ALiBi,
- * windows, temperature over positions. Source: Vaswani et al. 2017, §3.2; Ainslie et al. 2023 for GQA. */
-#include "model/arch.h"
+ * windows, temperature over positions, and linear attention behind a window (linattn.h). Source: Vaswani et al. 2017, §3.2; Ainslie et al. 2023 for GQA. */
+#include "model/linattn.h"
 
 #include <math.h>
 #include <string.h>
@@ -66,14 +66,15 @@ static mote_status attn_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(bind_vec(l, R_ATTN_SINKS, l->n_head, false, err));
     TRY(bind_vec(l, R_ATTN_SUB_NORM, o_width(l), false, err));
     l->wide_scores = has_large_keys(m, l);
-    l->kv_index = m->n_kv++;
+    if (l->kind != ATTN_LINEAR || m->hp.linear_window) l->kv_index = m->n_kv++;
     if (m->arch->attn_unscaled) l->slots[R_ATTN_QKV].scale = NULL;
     if (m->arch->attn_out_unbiased) l->slots[R_ATTN_OUT].bias = NULL;
-    return make_slopes(m, l, which, err);
+    return l->kind == ATTN_LINEAR ? linattn_bind(m, l, which, err) : make_slopes(m, l, which, err);
 }
 
 static size_t attn_mem(const model *m, const layer *l, size_t n) {
-    return n * (fused_rows(m, l) + q_width(l) + o_width(l)) + 8 * 16;
+    size_t more = l->kind == ATTN_LINEAR ? n * l->n_head + linattn_mem(l, n) : 0;
+    return n * (fused_rows(m, l) + q_width(l) + o_width(l)) + more + 8 * 16;
 }
 
 struct qkv {
@@ -123,6 +124,7 @@ static void finish_row(const fwd *f, const layer *l, const kv_layer *cache, cons
         size_t g = h - l->n_head;
         float *k = b->k + row * b->ld_k + g * l->dim_k;
         finish_head(f, l, row, R_ATTN_K_NORM, g, l->n_head_kv, k);
+        if (!cache) continue;
         kv_put_k(&f->t, cache, g, (size_t)f->pos[row], k);
         kv_put_v(&f->t, cache, g, (size_t)f->pos[row], b->v + row * b->ld_v + g * l->dim_v);
     }
@@ -189,11 +191,11 @@ static void apply_gate(fwd *f, const layer *l, const struct qkv *b, float *out) 
     team_barrier(&f->t);
 }
 
-static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_q, float *out) {
+static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_q, float *out, float *lse) {
     const hparams *h = &f->m->hp;
     attn_opts o = {.n_head = l->n_head, .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k),
-                   .softcap = h->attn_softcap, .window = l->swa ? h->n_swa : 0, .causal = h->causal, .wide_scores = l->wide_scores,
-                   .sinks = l->slots[R_ATTN_SINKS].vec, .alibi = l->priv[which]};
+                   .softcap = h->attn_softcap, .window = layer_window(f->m, l), .causal = h->causal, .wide_scores = l->wide_scores,
+                   .sinks = l->slots[R_ATTN_SINKS].vec, .alibi = l->kind == ATTN_LINEAR ? NULL : l->priv[which]};
     attn_seg segs[ATTN_SEGS];
     size_t row = 0;
     for (size_t i = 0; i < f->b->n_segs;) {
@@ -201,7 +203,7 @@ static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_
         for (; n < ATTN_SEGS && i < f->b->n_segs; n++, i++) {
             const model_seg *g = &f->b->segs[i];
             segs[n] = (attn_seg){.kv = fwd_kv(f, l, g->seq), .q = q + row * ld_q, .ld_q = ld_q, .out = out + row * o_width(l),
-                                 .ld_out = o_width(l), .n_q = g->n, .pos0 = g->pos0, .kv_len = g->pos0 + g->n};
+                                 .ld_out = o_width(l), .n_q = g->n, .pos0 = g->pos0, .kv_len = g->pos0 + g->n, .lse = lse ? lse + row * l->n_head : NULL};
             row += g->n;
         }
         op_attention(&f->t, &o, segs, n);
@@ -218,7 +220,7 @@ static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in,
     fwd_share(f, n * heads, &from, &to);
     for (size_t i = 0; i < f->b->n_segs; i++) { /* this thread's heads of this segment's rows */
         const model_seg *g = &f->b->segs[i];
-        const kv_layer *cache = fwd_kv(f, l, g->seq);
+        const kv_layer *cache = l->kv_index == SIZE_MAX ? NULL : fwd_kv(f, l, g->seq);
         for (size_t r = row; r < row + g->n; r++) {
             size_t a = r * heads, z = a + heads;
             if (z > from && a < to) finish_row(f, l, cache, &b, r, MAX(a, from) - a, MIN(z, to) - a);
@@ -227,7 +229,11 @@ static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in,
     }
     team_barrier(&f->t);
     if (f->m->arch->attn_gate) pack_queries(f, l, &b, packed);
-    attend(f, l, which, f->m->arch->attn_gate ? packed : b.q, f->m->arch->attn_gate ? q_width(l) : b.ld_q, out);
+    const float *q = f->m->arch->attn_gate ? packed : b.q;
+    size_t ld_q = f->m->arch->attn_gate ? q_width(l) : b.ld_q;
+    float *lse = l->kind == ATTN_LINEAR && l->kv_index != SIZE_MAX ? bump_f32(&f->mem, n * l->n_head) : NULL;
+    if (l->kv_index != SIZE_MAX) attend(f, l, which, q, ld_q, out, lse);
+    if (l->kind == ATTN_LINEAR) linattn_forward(f, l, which, &(linattn_in){q, b.k, b.v, ld_q, b.ld_k, b.ld_v, lse, out});
     if (f->m->arch->attn_gate) apply_gate(f, l, &b, out);
     linear_in oin = {.x = out, .ld = o_width(l), .norm = layer_norm_of(f->m, l, R_ATTN_SUB_NORM)};
     linear_out o = slot_sink(&l->slots[R_ATTN_OUT], sk);

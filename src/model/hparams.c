@@ -242,6 +242,20 @@ static mote_status read_layers(model *m, mote_error *err) {
     return MOTE_OK;
 }
 
+/* Which layers see their past in another way than by softmax. The list also lies in the file as a tensor: programs that do
+ * not know the key refuse a file for a tensor that they do not know, where they would run it as something else. */
+static mote_status read_kinds(model *m, mote_error *err) {
+    hparams *h = &m->hp;
+    if (!hp_has(m, "attention.kind")) return MOTE_OK;
+    for (size_t il = 0; il < h->n_layer; il++) {
+        size_t kind;
+        TRY(hp_layer_u32(m, "attention.kind", il, &kind, ATTN_SOFTMAX, err));
+        TRY(in_range(kind, 0, ATTN_KINDS - 1, "attention.kind", m, err));
+        m->layers[il].kind = (attn_kind)kind;
+    }
+    TRY(hp_u32(m, "attention.linear.window", &h->linear_window, 0, err));
+    return in_range(h->linear_window, 0, CTX_MAX, "attention.linear.window", m, err);
+}
 
 mote_status hparams_read(model *m, mote_error *err) {
     hparams *h = &m->hp;
@@ -281,5 +295,6 @@ mote_status hparams_read(model *m, mote_error *err) {
     h->n_swa = v;
     TRY(read_experts(m, err));
     TRY(read_special(m, err));
-    return a->setup ? a->setup(m, err) : MOTE_OK;
+    if (a->setup) TRY(a->setup(m, err));
+    return read_kinds(m, err);
 }

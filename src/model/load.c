@@ -47,6 +47,7 @@ static mote_status bind_globals(model *m, mote_error *err) {
     if (m->slots[R_TOKEN_TYPES].info) TRY(bind_model_mat(m, R_TOKEN_TYPES, h->n_embd, m->slots[R_TOKEN_TYPES].mat->rows, true, err));
     /* a classifier's head (Qwen3 rerankers carry one): read by the embedding functions */
     m->slots[R_CLS].used = m->slots[R_CLS_OUT].used = true;
+    if (hp_has(m, "attention.kind")) TRY(bind_model_vec(m, R_ATTN_KINDS, h->n_layer, true, err));
     size_t half = h->rope_all.n_rot / 2;
     TRY(bind_model_vec(m, R_ROPE_FREQS, half, false, err));
     TRY(bind_model_vec(m, R_ROPE_LONG, half, false, err));
@@ -62,6 +63,8 @@ static mote_status bind_layers(model *m, mote_error *err) {
         layer *l = &m->layers[il];
         static const role norms[] = {R_ATTN_NORM, R_ATTN_NORM_2, R_ATTN_POST_NORM, R_ATTN_OUT_NORM, R_FFN_NORM, R_FFN_POST_NORM, R_LAYER_OUT_NORM};
         for (size_t i = 0; i < COUNT_OF(norms); i++) TRY(bind_vec(l, norms[i], h->n_embd, false, err));
+        if (l->kind != ATTN_SOFTMAX && l->mixer[0] != &block_attn && l->mixer[1] != &block_attn)
+            FAIL(err, MOTE_E_FORMAT, "key '%s.attention.kind' is for attention, and layer %zu has none", m->arch->name, il);
         if (l->swa && h->n_swa == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu is windowed, but key '%s.attention.sliding_window' is missing", il, m->arch->name);
         const block_ops *blocks[PLACES] = {l->mixer[0], l->mixer[1], l->ffn};
         for (int which = 0; which < PLACES; which++) {
@@ -161,7 +164,7 @@ static void fill_info(model *m) {
             if (l->state_bytes[w]) i->recurrent = true;
             if (l->mixer[w] && l->mixer[w] != &block_attn) i->can_shift = false;
         }
-        if (l->swa && l->kv_index != SIZE_MAX) i->windowed = true;
+        if (layer_window(m, l) && l->kv_index != SIZE_MAX) i->windowed = true;
     }
     if (i->recurrent || i->windowed || m->slots[R_POSITION_EMBD].info || !i->causal) i->can_shift = false;
 }

@@ -11,8 +11,9 @@ static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 /* Positions a layer's cache holds: all, or for a windowed layer the window and the batch that is being added. */
 static size_t layer_cap(const model *m, const layer *l, const state_opts *o) {
     size_t all = round_up(o->n_ctx, KV_BLOCK);
-    if (!l->swa || m->hp.n_swa == 0) return all;
-    return MIN(all, round_up(m->hp.n_swa + o->n_batch, KV_BLOCK) + KV_BLOCK);
+    size_t window = layer_window(m, l);
+    if (window == 0) return all;
+    return MIN(all, round_up(window + o->n_batch, KV_BLOCK) + KV_BLOCK);
 }
 
 static bool layer_is_ring(const state *s, const kv_layer *c) { return c->cap < round_up(s->opts.n_ctx, KV_BLOCK); }

@@ -15,12 +15,12 @@ static void add_weight(const state *s, const weight *w, double tokens, model_wor
 }
 
 /* Keys that the queries at pos0 … pos0 + n - 1 see, all counted, and how many different ones. */
-static void visible(const hparams *h, const layer *l, size_t pos0, size_t n, double *pairs, double *different) {
-    size_t window = l->swa ? h->n_swa : 0, first = window && pos0 + 1 > window ? pos0 + 1 - window : 0;
+static void visible(const model *m, const layer *l, size_t pos0, size_t n, double *pairs, double *different) {
+    size_t window = layer_window(m, l), first = window && pos0 + 1 > window ? pos0 + 1 - window : 0;
     *pairs = 0;
     *different = (double)(pos0 + n - first);
     for (size_t i = 0; i < n; i++) {
-        size_t all = h->causal ? pos0 + i + 1 : pos0 + n;
+        size_t all = m->hp.causal ? pos0 + i + 1 : pos0 + n;
         *pairs += (double)(window ? MIN(all, window) : all);
     }
 }
@@ -36,7 +36,7 @@ void model_pass_work(const state *s, size_t n_seq, size_t n, size_t pos0, model_
         if (l->kv_index == SIZE_MAX) continue;
         const kv_layer *c = &s->seqs[0].kv[l->kv_index];
         double pairs, different;
-        visible(&m->hp, l, pos0, n, &pairs, &different);
+        visible(m, l, pos0, n, &pairs, &different);
         out->cache_bytes += seqs * different * (double)((kv_k_bytes(c) + kv_v_bytes(c)) / c->cap);
         out->float_ops += 2 * seqs * pairs * (double)(l->n_head * (c->dim_k + c->dim_v));
     }

@@ -282,6 +282,9 @@ static void finish(const team *t, const plan *p, const unit *u, const running *r
         }
         float scale = sum != 0.0f ? keep / sum : 0.0f; /* no key visible: zeros */
         t->kern->scale(dst, r->out + i * p->dim_v, scale, p->dim_v);
+        if (!u->seg->lse) continue;
+        float top = p->o->sinks ? fmaxf(r->max[i], p->o->sinks[head]) : r->max[i];
+        u->seg->lse[(u->q0 + i / p->group) * p->o->n_head + head] = top + logf(sum);
     }
 }
 

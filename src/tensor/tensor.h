@@ -262,6 +262,7 @@ typedef struct attn_seg {
     size_t ld_out;
     size_t n_q, pos0;
     size_t kv_len;  /* non-causal: attend to positions 0 … kv_len-1; causal: ignored */
+    float *lse;     /* [n_q, n_head] the logarithm of each softmax's denominator is written there, or NULL */
 } attn_seg;
 typedef struct attn_opts {
     size_t n_head;       /* query heads; head h reads KV head h / (n_head / n_head_kv) */

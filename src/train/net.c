@@ -145,7 +145,7 @@ static mote_status bind_slots(net *n, mote_error *err) {
 /* Tensors that no slot holds, or that the graph takes as numbers (rotation factors, scales, what experts are chosen by), are
  * constants. */
 static void freeze_constants(net *n) {
-    static const role constant[] = {R_ROPE_FREQS, R_ROPE_LONG, R_ROPE_SHORT, R_CLS, R_CLS_OUT, R_FFN_ACT};
+    static const role constant[] = {R_ROPE_FREQS, R_ROPE_LONG, R_ROPE_SHORT, R_CLS, R_CLS_OUT, R_FFN_ACT, R_ATTN_KINDS};
     for (size_t i = 0; i < n->n_params; i++) n->params[i].trained = n->params[i].v.wants = false;
     if (n->o.frozen) return;
     for (int r = 0; r < R_COUNT; r++)

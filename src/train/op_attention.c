@@ -31,6 +31,7 @@ struct attending {
     ad_attn o;
     const ad_seqs *s;
     float *lse;                     /* [n, n_head] log of the sum of exponentials */
+    var *lse_out;                   /* the same as a result, or NULL */
     float *gq, *gk, *gv, *gsink;
     float *hk, *hv;                 /* of each query head by itself: [n, n_head · dim_k], [n, n_head · dim_v] */
     bool fresh_q, fresh_k, fresh_v, fresh_sink;
@@ -218,6 +219,11 @@ static void zero_rows(float *x, size_t ld, size_t rows, size_t cols) {
     for (size_t i = 0; i < rows; i++) memset(x + i * ld, 0, cols * sizeof *x);
 }
 
+/* The gradient of a row's log-sum-exp: it goes to the scores by their probabilities, as if dy · y were less by it. */
+static float lse_slope(const struct attending *a, size_t i, size_t h) {
+    return a->lse_out && a->lse_out->g ? a->lse_out->g[i * a->o.n_head + h] : 0;
+}
+
 static void back_block(const struct attending *a, const struct room *r, const piece *u, size_t h, size_t i, size_t m) {
     const kern_gemm *g = a->g;
     const ad_attn *o = &a->o;
@@ -225,7 +231,7 @@ static void back_block(const struct attending *a, const struct room *r, const pi
     const float *q = a->q->x + i * ldq + h * dk, *dy = a->y->g + i * ldy + h * dv;
     const size_t lo = (first_seen(a, i, u->start) - u->start) / KEYS * KEYS, hi = last_seen(a, i + m - 1, u->end) - u->start;
     float own[QUERIES];
-    for (size_t e = 0; e < m; e++) own[e] = a->kern->dot(dy + e * ldy, a->y->x + (i + e) * ldy + h * dv, dv);
+    for (size_t e = 0; e < m; e++) own[e] = a->kern->dot(dy + e * ldy, a->y->x + (i + e) * ldy + h * dv, dv) - lse_slope(a, i + e, h);
     g->pack(r->q, g->rows, up(dk, g->step) * g->rows, q, ldq, m, dk);
     g->pack(r->dy, g->rows, up(dv, g->step) * g->rows, dy, ldy, m, dv);
     if (a->hk) g->pack_across(r->qc, g->cols, words * g->cols, q, ldq, dk, m);
@@ -278,7 +284,7 @@ static void sinks_back(const struct attending *a) {
     for (size_t i = 0; i < a->s->n; i++)
         for (size_t h = 0; h < o->n_head; h++) {
             const float *y = a->y->x + i * a->y->cols + h * o->dim_v, *dy = a->y->g + i * a->y->cols + h * o->dim_v;
-            a->gsink[h] -= expf(o->sinks->x[h] - a->lse[i * o->n_head + h]) * a->kern->dot(dy, y, o->dim_v);
+            a->gsink[h] -= expf(o->sinks->x[h] - a->lse[i * o->n_head + h]) * (a->kern->dot(dy, y, o->dim_v) - lse_slope(a, i, h));
         }
 }
 
@@ -344,8 +350,10 @@ var *ad_attention(tape *t, var *q, var *k, var *v, const ad_attn *o, const ad_se
     assert(q->cols == o->n_head * o->dim_k && k->cols == o->n_head_kv * o->dim_k && v->cols == o->n_head_kv * o->dim_v);
     struct attending a = {.kern = tape_kern(t), .g = tape_panels(t), .q = q, .k = k, .v = v, .o = *o, .s = s};
     a.y = tape_var(t, q->rows, o->n_head * o->dim_v, q->wants || k->wants || v->wants || (o->sinks && o->sinks->wants));
-    a.lse = tape_mem(t, q->rows * o->n_head * sizeof(float));
+    a.lse_out = o->lse ? tape_var(t, q->rows, o->n_head, q->wants || k->wants) : NULL;
+    a.lse = a.lse_out ? a.lse_out->x : tape_mem(t, q->rows * o->n_head * sizeof(float));
     if (!a.y || !a.lse) return NULL;
+    if (o->lse) *o->lse = a.lse_out;
     const tape_spot spot = tape_mark(t);
     const bool done = visit_all(t, &a, PIECE, false);
     tape_release(t, spot);

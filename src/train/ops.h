@@ -64,10 +64,22 @@ typedef struct ad_attn {
     bool causal;
     const float *alibi;     /* [n_head] or NULL */
     var *sinks;             /* [1, n_head] logits that take a share of the softmax, or NULL */
+    var **lse;              /* [n, n_head] logarithms of the softmax's denominators come out there, or NULL */
 } ad_attn;
 /* q[n, n_head · dim_k], k[n, n_head_kv · dim_k], v[n, n_head_kv · dim_v] -> [n, n_head · dim_v]. Blockwise: never n × n.
  * Source: Dao et al. 2022 (FlashAttention), algorithms 1 and 4. */
 var *ad_attention(tape *t, var *q, var *k, var *v, const ad_attn *o, const ad_seqs *s);
+
+/* ---- op_linattn.c ---- */
+/* Linear attention over the keys that have left a window (model/linattn.h): exponents eq[n, n_head · m], ek[n, n_head_kv · m] of features
+ * φ(e) = [exp(e), exp(-e)], v[n, n_head_kv · dim_v] -> y = N / Z [n, n_head · dim_v] and lz = log Z [n, n_head] with
+ * [N_i, Z_i] = Σ_{j ≤ i - window} φ(eq_i)·φ(ek_j) [v_j, 1]. Where there is no key yet, y is 0 and lz -1e9. Keys' exponents are kept within
+ * ± clamp, and have no gradient beyond. */
+typedef struct ad_linattn_shape {
+    size_t n_head, n_head_kv, dim_v, window;
+    float clamp;
+} ad_linattn_shape;
+var *ad_linattn(tape *t, var *eq, var *ek, var *v, const ad_linattn_shape *o, const ad_seqs *s, var **lz);
 
 /* ---- op_conv.c ---- */
 /* Causal depthwise convolution over each sequence: y[i, c] = Σ_j x[i - width + 1 + j, c] w[c, j] (+ b[c]). w: [cols, width]. */

@@ -39,6 +39,7 @@ static const ad_attn attn_full = {.n_head = 4, .n_head_kv = 2, .dim_k = 8, .dim_
 static const ad_attn attn_odd = {.n_head = 3, .n_head_kv = 1, .dim_k = 8, .dim_v = 8, .scale = 0.4f, .softcap = 2, .window = 5, .causal = true};
 static const float slopes[] = {0.5f, 0.25f, 0.1f};
 static const ad_attn attn_alibi = {.n_head = 3, .n_head_kv = 3, .dim_k = 8, .dim_v = 8, .scale = 0.4f, .alibi = slopes};
+static const ad_linattn_shape linear_all = {4, 2, 6, 0, 30}, linear_far = {3, 1, 16, 5, 30};
 static const ad_ssd_shape ssd = {.n_head = 4, .dim = 5, .n_group = 2, .n_state = 7};
 
 static var *attend(tape *t, var *const *x, const void *arg) { return ad_attention(t, x[0], x[1], x[2], arg, &seqs); }
@@ -46,6 +47,20 @@ static var *attend_sinks(tape *t, var *const *x, const void *arg) {
     ad_attn o = *(const ad_attn *)arg;
     o.sinks = x[3];
     return ad_attention(t, x[0], x[1], x[2], &o, &seqs);
+}
+/* Rows and the logarithms of their denominators side by side. */
+static var *attend_lse(tape *t, var *const *x, const void *arg) {
+    ad_attn o = *(const ad_attn *)arg;
+    var *two[2];
+    o.lse = &two[1];
+    if (o.n_head == 4) o.sinks = x[3];
+    two[0] = ad_attention(t, x[0], x[1], x[2], &o, &seqs);
+    return two[0] ? ad_join(t, two, 2) : NULL;
+}
+static var *attend_linearly(tape *t, var *const *x, const void *arg) {
+    var *two[2];
+    two[0] = ad_linattn(t, x[0], x[1], x[2], arg, &seqs, &two[1]);
+    return two[0] ? ad_join(t, (var *[]){two[0], ad_softcap(t, two[1], 30)}, 2) : NULL;
 }
 static var *act(tape *t, var *const *x, const void *arg) { return ad_act(t, *(const act_fn *)arg, x[0]); }
 static var *act_mul(tape *t, var *const *x, const void *arg) { return ad_act_mul(t, *(const act_fn *)arg, x[0], x[1]); }
@@ -155,6 +170,10 @@ static const grad_case cases[] = {
     {.name = "attention, window and cap", .fn = attend, .arg = &attn_odd, .n = 3, .in = {IN(N, 24), IN(N, 8), IN(N, 8)}},
     {.name = "attention, alibi, all seen", .fn = attend, .arg = &attn_alibi, .n = 3, .in = {IN(N, 24), IN(N, 24), IN(N, 24)}},
     {.name = "attention with sinks", .fn = attend_sinks, .arg = &attn_full, .n = 4, .in = {IN(N, 32), IN(N, 16), IN(N, 12), IN(1, 4)}},
+    {.name = "attention and its logarithms, with sinks", .fn = attend_lse, .arg = &attn_full, .n = 4, .in = {IN(N, 32), IN(N, 16), IN(N, 12), IN(1, 4)}},
+    {.name = "attention and its logarithms, window and cap", .fn = attend_lse, .arg = &attn_odd, .n = 3, .in = {IN(N, 24), IN(N, 8), IN(N, 8)}},
+    {.name = "linear attention", .fn = attend_linearly, .arg = &linear_all, .n = 3, .in = {IN(N, 28), IN(N, 14), IN(N, 12)}},
+    {.name = "linear attention behind a window", .fn = attend_linearly, .arg = &linear_far, .n = 3, .in = {IN(N, 21), IN(N, 7), IN(N, 16)}},
     {.name = "convolution", .fn = f_conv, .n = 3, .in = {IN(N, 40), IN(40, 4), IN(1, 40)}},
     {.name = "mamba-2", .fn = f_ssd, .n = 6, .in = {IN(N, 20), IN(N, 4), {.rows = 1, .cols = 4, .scale = 0.3f, .offset = -1}, IN(N, 14), IN(N, 14), IN(1, 4)}, .bar = 3e-3},
     {.name = "experts, softmax, normed", .fn = experts, .arg = &softmax_norm, .n = 3, .in = {IN(8, 5), IN(8, 9), IN(5, 9)}, .step = 1e-3f, .bar = 5e-3},
