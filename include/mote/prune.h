@@ -52,6 +52,12 @@ typedef struct mote_prune_opts {
      * with as small a cache for them. */
     size_t window, n_window;
     const char *window_layers;
+    /* Attention in layers `linear_layers`, or in the n_linear that miss far keys least (or random with depth_by), becomes linear behind an
+     * exact window of linear_window keys (the default 64; 0: all of it): memory that does not grow with the context. Each head gets
+     * linear_features exponents (0: one for each of its dimensions), trained for linear_steps steps (the default 200; 0: as they begin)
+     * to give what the softmax gave. Such files are mote's own. */
+    const char *linear_layers;
+    size_t n_linear, linear_window, linear_features, linear_steps;
     /* A dense feed-forward becomes this many experts, all alike, of which two are used:
      * a start for training (Komatsuzaki et al. 2023, sparse upcycling), the same logits until then. */
     size_t upcycle;

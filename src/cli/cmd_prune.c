@@ -9,7 +9,8 @@
 #include <string.h>
 
 struct prune_options {
-    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers;
+    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers;
+    int64_t linear_count, linear_window, linear_features, linear_steps;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio;
     bool repair, json;
@@ -38,6 +39,11 @@ const cli_option prune_options[] = {
     OPT_INT(S, window, "window", NULL, "N", 0, 1 << 24, "attention sees N keys in the layers of --window-layers"),
     OPT_STR(S, window_layers, "window-layers", NULL, "LIST", "those layers (default: all but the first and the last)"),
     OPT_INT(S, window_count, "window-count", NULL, "N", 0, 4096, "the N layers that miss the other keys least (--depth-by random: any)"),
+    OPT_STR(S, linear_layers, "linear-layers", NULL, "LIST", "linear attention in those layers: memory that does not grow with the context"),
+    OPT_INT(S, linear_count, "linear-count", NULL, "N", 0, 4096, "or in the N layers that miss far keys least (--depth-by random: any)"),
+    OPT_INT(S, linear_window, "linear-window", NULL, "N", 0, 1 << 24, "behind N keys that are seen exactly (default 64)"),
+    OPT_INT(S, linear_features, "linear-features", NULL, "N", 0, 1024, "N exponents, that is 2 N features, a head (default: its dimensions)"),
+    OPT_INT(S, linear_steps, "linear-steps", NULL, "N", 0, 1 << 24, "train the feature maps for N steps (default 200)"),
     OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
     OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
     OPT_INT(S, share_rank, "share-rank", NULL, "N", 0, 4096, "rank of what each layer adds to the shared tensors (default 32)"),
@@ -55,6 +61,7 @@ const cli_example prune_examples[] = {
     {"mote prune --ratio 0.25 --repair -f text.txt in.gguf out.gguf", "a quarter smaller: neurons go, the weights behind them make up for it"},
     {"mote prune --params 100M --axes ff,layers -f text.txt in.gguf out.gguf", "at most 100 million parameters, from both"},
     {"mote prune --merge-kv 1 -f text.txt in.gguf out.gguf", "to multi-query attention: a KV cache of one head"},
+    {"mote prune --linear-count 10 -f text.txt in.gguf out.gguf", "linear attention in the ten layers that miss far keys least"},
     {"mote prune --share 10-11,14-15 --share-rank 64 -f text.txt in.gguf out.gguf", "two blocks serve four layers, each with an addition of its own"},
     {"mote prune --vocab 16000 -f text.txt in.gguf out.gguf", "a tokenizer and embeddings of 16000 tokens"},
     {0},
@@ -89,7 +96,7 @@ static int print_report(const struct prune_options *o, const mote_prune_report *
 }
 
 int cmd_prune(const cli_command *self, int argc, char **argv) {
-    struct prune_options o = {0};
+    struct prune_options o = {.linear_window = 64, .linear_steps = 200};
     cli_args args;
     int code;
     mote_error err;
@@ -109,6 +116,8 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.width_by = o.width_by, q.repair = o.repair, q.ratio = o.ratio, q.axes = o.axes, q.divisor = (size_t)o.divisor;
     q.n_merge_kv = (size_t)o.merge_kv, q.merge_by = o.merge_by, q.n_vocab = (size_t)o.vocab, q.vocab_by = o.vocab_by;
     q.window = (size_t)o.window, q.window_layers = o.window_layers, q.n_window = (size_t)o.window_count, q.upcycle = (size_t)o.upcycle;
+    q.linear_layers = o.linear_layers, q.n_linear = (size_t)o.linear_count, q.linear_window = (size_t)o.linear_window;
+    q.linear_features = (size_t)o.linear_features, q.linear_steps = (size_t)o.linear_steps;
     q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;
     q.progress = on_progress, q.progress_ctx = &p;

@@ -4,9 +4,9 @@
 #include <math.h>
 
 /* Each layer's cost: how much the text's likelihood changes when that layer alone is windowed. The caches were sized before, for all keys. */
-static mote_status choose_windows(prune *p, uint32_t *marked, mote_error *err) {
+mote_status prune_choose_windows(prune *p, size_t window, size_t k, uint32_t *marked, mote_error *err) {
     model *m = p->m;
-    size_t n = m->hp.n_layer, was = m->hp.n_swa, k = p->o->n_window;
+    size_t n = m->hp.n_layer, was = m->hp.n_swa;
     bool any = p->o->depth_by && strcmp(p->o->depth_by, "random") == 0;
     double *score, nll, whole = 0;
     uint32_t *keep;
@@ -22,7 +22,7 @@ static mote_status choose_windows(prune *p, uint32_t *marked, mote_error *err) {
         score[il] = rng_double(&r);
         if (any || l->swa) continue;
         l->swa = true;
-        m->hp.n_swa = p->o->window;
+        m->hp.n_swa = window;
         mote_status s = prune_nll(p, &nll, err);
         l->swa = false;
         m->hp.n_swa = was;
@@ -35,6 +35,30 @@ static mote_status choose_windows(prune *p, uint32_t *marked, mote_error *err) {
     return MOTE_OK;
 }
 
+mote_status prune_put_kinds(prune *p, const uint32_t *marked, attn_kind kind, mote_error *err) {
+    size_t n = p->m->hp.n_layer;
+    uint32_t *list;
+    float *copy;
+    char key[160];
+    TRY(prune_alloc(p, n, sizeof *list, &list, err));
+    TRY(prune_alloc(p, n, sizeof *copy, &copy, err));
+    for (size_t il = 0; il < n; il++) copy[il] = (float)(list[il] = (uint32_t)(marked[il] ? kind : p->m->layers[il].kind));
+    const kv k = {.key = str_of(prune_key(p, "attention.kind", key)), .type = KV_ARRAY, .elem = KV_U32, .count = n, .elems = (const unsigned char *)list};
+    TRY(edit_set_kv(p->edit, &k, err));
+    return edit_put(p->edit, STR("attention_kinds"), QUANT_F32, 1, (uint64_t[]){n}, copy, NULL, err);
+}
+
+const char *prune_layer_names(prune *p, const uint32_t *marked) {
+    buf names;
+    size_t n = 0;
+    buf_init(&names, 8192);
+    for (size_t il = 0; il < p->m->hp.n_layer; il++)
+        if (marked[il]) buf_printf(&names, "%s%zu", n++ ? ", " : "", il);
+    const char *text = arena_dup(&p->mem, buf_str(&names));
+    buf_free(&names);
+    return text ? text : "";
+}
+
 mote_status prune_window_layers(prune *p, mote_error *err) {
     size_t n = p->m->hp.n_layer, count = 0;
     uint32_t *marked;
@@ -43,7 +67,7 @@ mote_status prune_window_layers(prune *p, mote_error *err) {
     TRY(prune_alloc(p, n, sizeof *marked, &marked, err));
     TRY(prune_alloc(p, n, sizeof *swa, &swa, err));
     if (p->o->window_layers) TRY(prune_parse_layers(p->o->window_layers, marked, n, &count, err));
-    else if (p->o->n_window) TRY(choose_windows(p, marked, err));
+    else if (p->o->n_window) TRY(prune_choose_windows(p, p->o->window, p->o->n_window, marked, err));
     for (size_t il = 0; il < n; il++) {
         if (!p->o->window_layers && !p->o->n_window) marked[il] = il > 0 && il + 1 < n;
         swa[il] = marked[il] != 0 || p->m->layers[il].swa;
@@ -56,14 +80,11 @@ mote_status prune_window_layers(prune *p, mote_error *err) {
     const kv list = {.key = str_of(prune_key(p, "attention.sliding_window_pattern", key)), .type = KV_ARRAY, .elem = KV_BOOL, .count = n, .elems = swa};
     TRY(edit_set_kv(p->edit, &list, err));
     size_t windows = 0;
-    buf names;
-    buf_init(&names, 4096);
     for (size_t il = 0; il < n; il++) {
-        if (swa[il]) buf_printf(&names, "%s%zu", windows ? ", " : "", il);
+        marked[il] = swa[il];
         windows += swa[il];
     }
-    prune_say(p, "attention: %zu of %zu layers see %zu keys: %s", windows, n, p->o->window, names.p ? names.p : "");
-    buf_free(&names);
+    prune_say(p, "attention: %zu of %zu layers see %zu keys: %s", windows, n, p->o->window, prune_layer_names(p, marked));
     (void)json_object_set_new(p->json, "window", json_integer((json_int_t)p->o->window));
     return MOTE_OK;
 }

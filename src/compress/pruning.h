@@ -120,7 +120,14 @@ mote_status prune_merge_kv(prune *p, mote_error *err); /* prune_merge.c */
 mote_status prune_vocab(prune *p, mote_error *err);   /* prune_vocab.c */
 mote_status prune_share(prune *p, mote_error *err);   /* prune_share.c */
 mote_status prune_window_layers(prune *p, mote_error *err); /* prune_swap.c */
+mote_status prune_linear(prune *p, mote_error *err);  /* prune_linear.c */
 mote_status prune_upcycle(prune *p, mote_error *err); /* prune_swap.c */
+/* Marks the k layers that miss keys behind `window` least; with depth_by random, any. */
+mote_status prune_choose_windows(prune *p, size_t window, size_t k, uint32_t *marked, mote_error *err);
+/* Marked layers are of this kind, the others what they were: metadata and the tensor that goes with them. */
+mote_status prune_put_kinds(prune *p, const uint32_t *marked, attn_kind kind, mote_error *err);
+/* "3, 7, 8"; lives as long as the step. */
+const char *prune_layer_names(prune *p, const uint32_t *marked);
 /* "20,21" or "4-7,9" into marked[n]: 1 for the first range, 2 for the second, …. */
 mote_status prune_parse_layers(const char *text, uint32_t *marked, size_t n, size_t *count, mote_error *err);
 

@@ -60,6 +60,13 @@ typedef struct net_inside {
     size_t from, until; /* run layers [from, until) alone; until 0: all. With from > 0, `x` is the stream that enters */
     var *x;
 } net_inside;
+/* A linear layer's attention by itself: q, k (turned) and v, heads side by side -> [n, n_head · dim_v]. maps: q[n_head · m, dim_k] and
+ * k[n_head_kv · m, dim_k] with biases [1, heads · m] or NULL, gain[1, n_head]; o->window: the exact part (model/linattn.h). */
+typedef struct net_maps {
+    var *q, *q_bias, *k, *k_bias, *gain;
+    size_t m;
+} net_maps;
+var *net_attend_linearly(tape *t, const net_maps *maps, var *const qkv[3], const ad_attn *o, const ad_seqs *s);
 /* ids[s->n] -> the final norm's output [n, n_embd]. inside may be NULL. */
 var *net_hidden(net *n, tape *t, const int32_t *ids, const ad_seqs *s, net_inside *inside);
 /* The head: weights (tied or not), scale, softcap. */

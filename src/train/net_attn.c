@@ -57,31 +57,44 @@ static void project(const net_pass *p, size_t il, var *x, var *out[3]) {
     out[2] = ad_cols(p->t, all, q + k, v);
 }
 
-/* Exponents of the feature maps, head by head: W_h x_h + b_h. */
-static var *exponents(const net_pass *p, size_t il, role r, size_t heads, var *x) {
-    const size_t dim = net_layer(p, il)->dim_k, m = (size_t)net_layer(p, il)->slots[r].ne[1];
-    var *w = net_main(p, il, r), *b = net_bias(p, il, r), **each = tape_mem(p->t, heads * sizeof *each);
+/* Exponents of a feature map of heads of `dim`, head by head: W_h x_h + b_h. */
+static var *exponents(tape *t, var *w, var *b, size_t heads, size_t m, var *x) {
+    if (!x) return NULL;
+    const size_t dim = x->cols / heads;
+    var **each = tape_mem(t, heads * sizeof *each);
     if (!each) return NULL;
-    for (size_t h = 0; h < heads; h++) each[h] = ad_linear(p->t, ad_cols(p->t, x, h * dim, dim), tape_view(p->t, w, h * m * dim, m, dim));
-    var *e = ad_join(p->t, each, heads);
-    return b ? ad_add_row(p->t, e, tape_view(p->t, b, 0, 1, heads * m)) : e;
+    for (size_t h = 0; h < heads; h++) each[h] = ad_linear(t, ad_cols(t, x, h * dim, dim), tape_view(t, w, h * m * dim, m, dim));
+    var *e = ad_join(t, each, heads);
+    return b ? ad_add_row(t, e, tape_view(t, b, 0, 1, heads * m)) : e;
 }
 
-/* Softmax over the window and features behind it: the mirror of src/model/linattn.c. */
-static var *attend_linearly(const net_pass *p, size_t il, var *const qkv[3], ad_attn *o) {
-    const layer *l = net_layer(p, il);
-    tape *t = p->t;
-    size_t rows = p->s->n * l->n_head;
-    var *lz, *lse, *gain = net_main(p, il, R_ATTN_MAP_GAIN);
-    const ad_linattn_shape shape = {l->n_head, l->n_head_kv, l->dim_v, o->window, LINATTN_CLAMP};
-    var *far = ad_linattn(t, exponents(p, il, R_ATTN_Q_MAP, l->n_head, qkv[0]), exponents(p, il, R_ATTN_K_MAP, l->n_head_kv, qkv[1]), qkv[2], &shape, p->s, &lz);
+var *net_attend_linearly(tape *t, const net_maps *f, var *const qkv[3], const ad_attn *o, const ad_seqs *s) {
+    const size_t rows = s->n * o->n_head;
+    const ad_linattn_shape shape = {o->n_head, o->n_head_kv, o->dim_v, o->window, LINATTN_CLAMP};
+    ad_attn exact = *o;
+    var *lz, *lse;
+    var *far = ad_linattn(t, exponents(t, f->q, f->q_bias, o->n_head, f->m, qkv[0]), exponents(t, f->k, f->k_bias, o->n_head_kv, f->m, qkv[1]), qkv[2], &shape, s, &lz);
     if (!far || o->window == 0) return far;
-    o->lse = &lse;
-    var *near = ad_attention(t, qkv[0], qkv[1], qkv[2], o, p->s);
+    exact.lse = &lse;
+    var *near = ad_attention(t, qkv[0], qkv[1], qkv[2], &exact, s);
     if (!near) return NULL;
-    var *share = ad_act(t, ACT_SIGMOID, ad_add_scaled(t, lse, ad_add_row(t, lz, tape_view(t, gain, 0, 1, l->n_head)), -1));
-    var *apart = tape_view(t, ad_add_scaled(t, near, far, -1), 0, rows, l->dim_v);
-    return ad_add(t, far, tape_view(t, ad_mul_col(t, apart, tape_view(t, share, 0, rows, 1)), 0, p->s->n, l->n_head * l->dim_v));
+    var *share = ad_act(t, ACT_SIGMOID, ad_add_scaled(t, lse, ad_add_row(t, lz, tape_view(t, f->gain, 0, 1, o->n_head)), -1));
+    var *apart = tape_view(t, ad_add_scaled(t, near, far, -1), 0, rows, o->dim_v);
+    return ad_add(t, far, tape_view(t, ad_mul_col(t, apart, tape_view(t, share, 0, rows, 1)), 0, s->n, o->n_head * o->dim_v));
+}
+
+/* Over the window, or all keys; where the layer is linear, with what lies behind the window. */
+static var *attend(const net_pass *p, size_t il, var *const qkv[3]) {
+    const layer *l = net_layer(p, il);
+    const hparams *h = &p->n->m->hp;
+    bool linear = l->kind == ATTN_LINEAR;
+    ad_attn o = {.n_head = l->n_head, .n_head_kv = l->n_head_kv, .dim_k = l->dim_k, .dim_v = l->dim_v,
+                 .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k), .softcap = h->attn_softcap,
+                 .window = layer_window(p->n->m, l), .causal = true,
+                 .alibi = linear ? NULL : l->priv[l->mixer[0] == &block_attn ? PLACE_MIXER : PLACE_MIXER_2], .sinks = net_main(p, il, R_ATTN_SINKS)};
+    const net_maps maps = {net_main(p, il, R_ATTN_Q_MAP), net_bias(p, il, R_ATTN_Q_MAP), net_main(p, il, R_ATTN_K_MAP), net_bias(p, il, R_ATTN_K_MAP),
+                           net_main(p, il, R_ATTN_MAP_GAIN), (size_t)l->slots[R_ATTN_K_MAP].ne[1]};
+    return linear ? net_attend_linearly(p->t, &maps, qkv, &o, p->s) : ad_attention(p->t, qkv[0], qkv[1], qkv[2], &o, p->s);
 }
 
 var *net_attention(const net_pass *p, size_t il, var *x) {
@@ -101,11 +114,7 @@ var *net_attention(const net_pass *p, size_t il, var *x) {
     if (p->inside && p->inside->q) p->inside->q[il] = qkv[0];
     if (p->inside && p->inside->k) p->inside->k[il] = qkv[1];
     if (p->inside && p->inside->v) p->inside->v[il] = qkv[2];
-    ad_attn o = {.n_head = l->n_head, .n_head_kv = l->n_head_kv, .dim_k = l->dim_k, .dim_v = l->dim_v,
-                 .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k), .softcap = h->attn_softcap,
-                 .window = layer_window(p->n->m, l), .causal = true, .alibi = l->kind == ATTN_LINEAR ? NULL : l->priv[l->mixer[0] == &block_attn ? PLACE_MIXER : PLACE_MIXER_2],
-                 .sinks = net_main(p, il, R_ATTN_SINKS)};
-    var *y = l->kind == ATTN_LINEAR ? attend_linearly(p, il, qkv, &o) : ad_attention(p->t, qkv[0], qkv[1], qkv[2], &o, p->s);
+    var *y = attend(p, il, qkv);
     if (gated) y = ad_mul(p->t, y, ad_act(p->t, ACT_SIGMOID, gate));
     return net_apply(p, il, R_ATTN_OUT, net_norm(p, il, R_ATTN_SUB_NORM, y, y ? y->cols : 0, h->norm));
 }

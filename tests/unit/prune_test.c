@@ -506,6 +506,40 @@ static void windows_hide_what_lies_behind(void **st) {
     assert_int_equal(pruned(&(mote_prune_opts){.window = 4, .n_window = 3}, &r, NULL), MOTE_E_RANGE);
 }
 
+/* The error a step reports. */
+static double reported(const mote_prune_opts *o, const char *what) {
+    mote_prune_report r = {.size = sizeof r};
+    OK(pruned(o, &r, &e_));
+    json_t *j = json_loads(r.json, 0, NULL);
+    double v = json_number_value(json_object_get(json_array_get(json_object_get(j, "steps"), 0), what));
+    json_decref(j);
+    compress_prune_report_free(&r);
+    return v;
+}
+
+static void maps_learn_what_the_softmax_gave(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    mote_prune_opts o = {.linear_layers = "1", .linear_window = 4, .linear_features = 16, .linear_steps = 40, .n_tokens = 256};
+    double before = reported(&o, "error_before"), after = reported(&o, "error");
+    if (!(after < 0.5 * before)) fail_msg("the error was %g and is %g", before, after);
+    o.linear_steps = 0;
+    assert_true(fabs(reported(&o, "error") - before) < 1e-9);
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_int_equal(model_file_find_tensor(f, "blk.1.attn_q_map")->ne[1], 16);
+    assert_null(model_file_find_tensor(f, "blk.0.attn_q_map"));
+    model_file_close(&f);
+    o.linear_window = 16; /* ten tokens lie in the window */
+    prune_ok_same(&o);
+    assert_true(difference(source, result) < 1e-12);
+    mote_prune_report r = {.size = sizeof r};
+    o.linear_layers = NULL, o.n_linear = 3;
+    assert_int_equal(pruned(&o, &r, NULL), MOTE_E_RANGE);
+    o.linear_layers = "1", o.linear_features = 5000;
+    assert_int_equal(pruned(&o, &r, NULL), MOTE_E_RANGE);
+}
+
 static void equal_experts_are_the_dense_model(void **st) {
     (void)st;
     tiny(QUANT_Q8_0);
@@ -612,6 +646,7 @@ int main(void) {
         cmocka_unit_test(layers_share_a_block_and_add_to_it),
         cmocka_unit_test(shared_files_that_lie_are_refused),
         cmocka_unit_test(windows_hide_what_lies_behind),
+        cmocka_unit_test(maps_learn_what_the_softmax_gave),
         cmocka_unit_test(equal_experts_are_the_dense_model),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),
