@@ -443,7 +443,7 @@ static void check_attention(const attn_case *c) {
         bool fast = turn < 3;
         double bar = fast && kern.bf16 ? 3e-5 : 1e-11; /* bf16: 8 bits of queries, keys, values and weights */
         size_t scratch = attn_scratch_bytes(n_q, c->n_head, c->n_head_kv, c->dim_k, c->dim_v, c->len, threads);
-        attn_call call = {&o, {&kv, q, ld_q, out, ld_out, n_q, pos0, c->len}};
+        attn_call call = {&o, {&kv, q, ld_q, out, ld_out, n_q, pos0, c->len, NULL}};
         on_team(threads, fast, scratch, call_attention, &call);
         double e = nmse(out, want, n_q * ld_out);
         if (!(e < bar)) print_error("%s: NMSE %g\n", c->name, e);
@@ -452,7 +452,7 @@ static void check_attention(const attn_case *c) {
         assert_memory_equal(first, out, n_q * ld_out * sizeof *out);
         for (size_t at = 0, n = 1; at < n_q; at += n, n = n % 5 + 1) { /* a few queries at a time */
             n = MIN(n, n_q - at);
-            call.seg = (attn_seg){&kv, q + at * ld_q, ld_q, out, ld_out, n, pos0 + at, c->len};
+            call.seg = (attn_seg){&kv, q + at * ld_q, ld_q, out, ld_out, n, pos0 + at, c->len, NULL};
             on_team(threads, fast, scratch, call_attention, &call);
             if (memcmp(first + at * ld_out, out, n * ld_out * sizeof *out) != 0)
                 print_error("%s: query %zu of %zu differs from the batch\n", c->name, at, n_q);
