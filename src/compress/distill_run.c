@@ -192,50 +192,14 @@ static mote_status rows_file(job *j, char path[520], mote_error *err) {
     return MOTE_OK;
 }
 
-/* What the teacher made up is kept with the run, so that a run that goes on has the same rows. */
-static mote_status load_rows(job *j, const char *path, bool *found, mote_error *err) {
-    ckpt *c;
-    *found = access(path, R_OK) == 0;
-    if (!*found) return MOTE_OK;
-    TRY(ckpt_open(&c, path, err));
-    str ids = ckpt_find(c, "ids"), counts = ckpt_find(c, "counts"), start = ckpt_find(c, "start");
-    mote_status s = MOTE_OK;
-    const size_t *at = (const size_t *)(const void *)start.p;
-    size_t n = start.n / sizeof *at;
-    bool good = ids.p && counts.p && n > 1 && ids.n / 4 == at[n - 1] && counts.n == at[n - 1];
-    if (!good) s = ERR(err, MOTE_E_FORMAT, "%s is not what this run made up; remove it", path);
-    for (size_t i = 0; good && i + 1 < n && s == MOTE_OK; i++) {
-        if (at[i] > at[i + 1] || at[i + 1] > at[n - 1]) s = ERR(err, MOTE_E_FORMAT, "%s is damaged; remove it", path);
-        else s = distil_rows_add(&j->rows, (const int32_t *)(const void *)ids.p + at[i], (const bool *)counts.p + at[i], at[i + 1] - at[i], err);
-    }
-    ckpt_close(&c);
-    return s;
-}
-
-static mote_status make_rows(job *j, size_t n_ctx, const char *path, mote_error *err) {
+static mote_status make_rows(job *j, size_t n_ctx, mote_error *err) {
     const mote_distill_options *o = j->o;
-    distil_rows prompts = {0};
-    mote_status s = MOTE_OK;
-    size_t prompt = o->prompt_tokens ? o->prompt_tokens : MAX(n_ctx / 4, (size_t)1);
-    size_t want = (size_t)ceil(o->generate / (double)MAX(n_ctx - prompt, (size_t)1));
-    while (prompts.n < want) {
-        data_step_info info;
-        TRYG(s, data_step(j->text, 8, 0, 1, &info, err));
-        TRYG(s, distil_prompts(&prompts, &info.mine, prompt, err));
-    }
-    tell(j, "the teacher goes on with %zu beginnings", prompts.n);
-    distil_roll roll = {.path = o->teacher ? o->teacher : o->student, .n_ctx = n_ctx, .temperature = (float)(o->sample_temperature > 0 ? o->sample_temperature : 1),
-                        .seed = o->settings.seed + 17, .n_threads = o->settings.n_threads, .stop = cancelled, .ctx = j};
-    TRYG(s, distil_roll_out(&roll, &prompts, &j->rows, err));
-    size_t n = j->rows.start[j->rows.n];
-    ckpt_section sections[3] = {{"ids", j->rows.ids, n * sizeof(int32_t)}, {"counts", j->rows.counts, n}, {"start", j->rows.start, (j->rows.n + 1) * sizeof(size_t)}};
-    json_t *meta = json_object();
-    s = path && meta ? ckpt_write(path, meta, sections, 3, err) : MOTE_OK;
-    json_decref(meta);
-    tell(j, "%zu sequences, %zu tokens", j->rows.n, n);
-out:
-    distil_rows_free(&prompts);
-    return s;
+    char path[520];
+    TRY(rows_file(j, path, err));
+    distil_made made = {.from = j->text, .model = o->teacher ? o->teacher : o->student, .tokens = o->generate, .n_ctx = n_ctx, .prompt = o->prompt_tokens,
+                        .temperature = (float)o->sample_temperature, .seed = o->settings.seed + 17, .n_threads = o->settings.n_threads, .stop = cancelled, .ctx = j,
+                        .log = &j->sink};
+    return distil_make_rows(&j->rows, &made, path, err);
 }
 
 static mote_status check_cache(job *j, mote_error *err) {
@@ -605,13 +569,7 @@ static mote_status run(job *j, mote_error *err) {
         TRY(distil_cache_open(&j->cache, o->cache, err));
         TRY(check_cache(j, err));
     } else TRY(open_data(j, o->settings.n_ctx ? o->settings.n_ctx : 512, err));
-    if (o->generate > 0) {
-        char path[520];
-        bool found = false;
-        TRY(rows_file(j, path, err));
-        TRY(load_rows(j, path, &found, err));
-        if (!found) TRY(make_rows(j, o->settings.n_ctx ? o->settings.n_ctx : 512, path, err));
-    }
+    if (o->generate > 0) TRY(make_rows(j, o->settings.n_ctx ? o->settings.n_ctx : 512, err));
     if (j->net) j->flops = settings_flops(j->net, o->settings.n_ctx ? o->settings.n_ctx : 512) + (j->theirs ? settings_flops(j->theirs, 512) / 3 : 0);
     return o->write_cache ? write_cache(j, err) : train(j, err);
 }

@@ -105,7 +105,7 @@ mote_status distil_rows_read(distil_rows *r, const distil_cache *c, mote_error *
 
 /* ---- where the rows of a step come from ---- */
 typedef struct distil_source_opts {
-    distil *d;
+    distil *d;                  /* is told of progress and of the rows' likeliest tokens; NULL: nobody is */
     data *data;                 /* text; NULL: `rows` alone */
     size_t rows_per_step, rows_per_part, n_ctx;
     const distil_rows *rows;    /* made up, or of a cache: shuffled anew in each epoch */
@@ -143,6 +143,21 @@ typedef struct distil_roll {
 } distil_roll;
 /* Continues every prompt; what is made up counts. Sequences that end themselves are shorter. */
 mote_status distil_roll_out(const distil_roll *o, const distil_rows *prompts, distil_rows *out, mote_error *err);
+/* ---- text that a model makes up (distil_made.c) ---- */
+typedef struct distil_made {
+    data *from;            /* gives the beginnings; its cursor moves */
+    const char *model;     /* path of its file */
+    double tokens;         /* about so many in all */
+    size_t n_ctx, prompt;  /* of a sequence; of its beginning at most [n_ctx / 4] */
+    float temperature;     /* [1] */
+    uint64_t seed;
+    int n_threads;
+    bool (*stop)(void *ctx, size_t done, size_t total);
+    void *ctx;
+    const log_sink *log;
+} distil_made;
+/* What the file `keep` holds when it is there: what an earlier run made up. Else it is made up, and kept there. */
+mote_status distil_make_rows(distil_rows *out, const distil_made *o, const char *keep, mote_error *err);
 
 /* ---- fewer examples (distil_select.c) ---- */
 typedef enum distil_select_kind {

@@ -181,7 +181,7 @@ out:
 
 static mote_status source_step(void *ctx, double progress, int rank, int world, train_step_rows *out, mote_error *err) {
     distil_source *s = ctx;
-    distil_at(s->o.d, progress);
+    if (s->o.d) distil_at(s->o.d, progress);
     if (s->o.before) TRY(s->o.before(s->o.before_ctx, s->step, err));
     rng r;
     rng_seed(&r, s->o.seed + s->step++, 99);
@@ -239,7 +239,7 @@ static mote_status put_sequence(distil_source *s, size_t at, uint32_t which, siz
 
 static mote_status source_part(void *ctx, size_t i, data_batch *out, mote_error *err) {
     distil_source *s = ctx;
-    distil_set_top(s->o.d, NULL);
+    if (s->o.d) distil_set_top(s->o.d, NULL);
     if (!s->from_rows) return s->text.part(s->text.ctx, i, out, err);
     size_t first = s->row_at[i * s->o.rows_per_part], end = MIN((i + 1) * s->o.rows_per_part, s->n_rows), last = s->row_at[end], n = 0;
     size_t k = s->o.cache && !s->from_said ? distil_cache_about(s->o.cache)->k : 0;

@@ -1,6 +1,7 @@
 /* heads_run.c: a run of `mote heads`, from its options to its file. See heads_run.h. */
 #include "train/heads_run.h"
 
+#include "train/distil.h"
 #include "train/runlog.h"
 #include "train/settings.h"
 
@@ -30,6 +31,8 @@ typedef struct job {
     quant_type type;
     train_amount amount;
     train_data of;
+    distil_rows rows;       /* that the model made up */
+    distil_source *made;
     trainer_opts to;
     train_param params[3 * HEADS_MAX];
     size_t n_params;
@@ -58,6 +61,7 @@ static mote_status check(job *j, mote_error *err) {
     if (!o->n_data && !o->untrained) FAIL(err, MOTE_E_USAGE, "no data: at least one file of text or JSONL is needed");
     if (!f || !f->encode) FAIL(err, MOTE_E_USAGE, "'%.40s' is no number format that can be written", o->out_type);
     if (!(o->text >= 0 && o->text <= 1)) FAIL(err, MOTE_E_USAGE, "a share of %g of the text's own tokens: expected 0 to 1", o->text);
+    if (!(o->generate >= 0 && o->sample_temperature >= 0)) FAIL(err, MOTE_E_USAGE, "%g tokens to make up at temperature %g: expected numbers from 0 on", o->generate, o->sample_temperature);
     if (!(o->held_out < 1)) FAIL(err, MOTE_E_USAGE, "%g of the data held out: expected a share below 1", o->held_out);
     j->type = f->type;
     return MOTE_OK;
@@ -220,7 +224,7 @@ static mote_status plan(job *j, mote_error *err) {
     TRY(settings_amount(&j->amount, &s, known, 1, err)); /* the rows' length */
     if (!j->o->n_data) return MOTE_OK;
     TRY(open_data(j, j->amount.n_ctx, err));
-    double tokens = (double)data_get_stats(j->learn, SIZE_MAX).bytes / BYTES_A_TOKEN;
+    double tokens = j->o->generate > 0 ? j->o->generate : (double)data_get_stats(j->learn, SIZE_MAX).bytes / BYTES_A_TOKEN;
     if (!s.steps && !(s.tokens > 0) && !(s.epochs > 0)) s.tokens = fmin(TOKENS, tokens);
     TRY(settings_amount(&j->amount, &s, known, tokens, err));
     TRY(settings_trainer(&j->to, &s, &j->mc, j->amount.steps, LR, 0, err));
@@ -230,12 +234,35 @@ static mote_status plan(job *j, mote_error *err) {
     return MOTE_OK;
 }
 
+static bool cancelled(void *ctx, size_t done, size_t total) {
+    (void)done;
+    (void)total;
+    return on_stop(ctx);
+}
+
+/* What the model goes on to say, in place of the text. */
+static mote_status open_made(job *j, train_source *rows, mote_error *err) {
+    const mote_train_heads_opts *o = j->o;
+    char path[520];
+    if (!*j->dir) FAIL(err, MOTE_E_USAGE, "what the model makes up is kept in the run's folder: it needs one");
+    (void)snprintf(path, sizeof path, "%s/generated", j->dir);
+    distil_made made = {.from = j->learn, .model = o->model, .tokens = o->generate, .n_ctx = j->amount.n_ctx, .temperature = (float)o->sample_temperature,
+                        .seed = o->train.seed + 17, .n_threads = o->train.n_threads, .stop = cancelled, .ctx = j, .log = &j->log};
+    TRY(distil_make_rows(&j->rows, &made, path, err));
+    distil_source_opts so = {.rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch, .n_ctx = j->amount.n_ctx, .rows = &j->rows,
+                             .seed = o->train.seed + 5};
+    TRY(distil_source_open(&j->made, &so, err));
+    *rows = distil_source_rows(j->made);
+    return MOTE_OK;
+}
+
 static mote_status open_trainer(job *j, mote_error *err) {
     TRY(make_dir(j, err));
     if (*j->dir) j->to.dir = j->dir;
     TRY(make_identity(j, err));
     j->of = (train_data){.d = j->learn, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch};
     train_source rows = trainer_data_source(&j->of);
+    if (j->o->generate > 0) TRY(open_made(j, &rows, err));
     train_hooks hooks = {.ctx = j, .progress = on_progress, .eval = j->held ? on_eval : NULL, .stop = on_stop};
     return trainer_open(&j->t, &j->to, j->params, j->n_params, &rows, on_loss, j, &hooks, err);
 }
@@ -296,6 +323,8 @@ static void close_all(job *j) {
     runlog_close(&j->runlog);
     trainer_close(&j->t);
     head_set_close(&j->set);
+    distil_source_close(&j->made);
+    distil_rows_free(&j->rows);
     data_close(&j->learn);
     data_close(&j->held);
     mem_free(j->sources);

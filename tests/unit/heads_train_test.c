@@ -237,6 +237,15 @@ static char *bytes(const char *path, size_t *n) {
     return p;
 }
 
+static void assert_same_file(const char *a, const char *b) {
+    size_t n, m;
+    char *x = bytes(a, &n), *y = bytes(b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
 static bool stop_at_17(void *ctx) { return ++*(int *)ctx == 17; }
 
 static void a_stopped_run_ends_the_same(void **unused) {
@@ -245,7 +254,6 @@ static void a_stopped_run_ends_the_same(void **unused) {
     mote_train_heads_report r = {.size = sizeof r};
     mote_error e = {0};
     int polled = 0;
-    size_t n, m;
     o.train.dir = NULL;
     o.train.steps = 25;
     OK(mote_train_heads(&o, NULL, &e_));
@@ -256,14 +264,33 @@ static void a_stopped_run_ends_the_same(void **unused) {
     o.train.n_threads = 3;
     OK(mote_train_heads(&o, &r, &e_));
     assert_int_equal(r.resumed_at, 17);
-    char *x = bytes(in_folder("whole.gguf"), &n), *y = bytes(in_folder("parts.gguf"), &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
+    assert_same_file(in_folder("whole.gguf"), in_folder("parts.gguf"));
     o.medusa = 1;
     assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "heads"));
+}
+
+/* On what the model itself goes on to say; made up once, and there again for the run that goes on. */
+static void the_models_own_words(void **unused) {
+    (void)unused;
+    mote_train_heads_opts o = base(in_folder("own.gguf"));
+    mote_train_heads_report r = {.size = sizeof r};
+    mote_error e = {0};
+    int polled = 10; /* stops at step 7, or before when it is asked meanwhile */
+    o.train.dir = NULL;
+    o.train.steps = 12;
+    o.train.n_ctx = 32;
+    o.generate = 600;
+    OK(mote_train_heads(&o, NULL, &e_));
+    assert_int_equal(access(in_folder("own.gguf.run/generated"), R_OK), 0);
+    o.out = in_folder("own2.gguf");
+    o.on = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_17};
+    assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_CANCELLED);
+    OK(mote_train_heads(&o, &r, &e_));
+    assert_true(r.finished && r.steps == 12);
+    assert_same_file(in_folder("own.gguf"), in_folder("own2.gguf"));
+    o.train.dir = "";
+    assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_USAGE);
 }
 
 static void mistakes_are_told(void **unused) {
@@ -313,6 +340,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(heads_learn),
         cmocka_unit_test(the_file_is_what_was_said),
         cmocka_unit_test(a_stopped_run_ends_the_same),
+        cmocka_unit_test(the_models_own_words),
         cmocka_unit_test(mistakes_are_told),
     };
     char command[200], text[12000] = "";
