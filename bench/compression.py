@@ -13,9 +13,10 @@ Cases are lists in bench/compression/*.json:
      "baseline": {"name": "round to nearest", "make": ["{mote} quantize --pure {teacher} {out} Q4_0"]},
      "make": ["{mote} quantize --method gptq {teacher} {out} Q4_0"],
      "heal": {"tokens": 32768, "make": ["{mote} distill … -m {made} -o {out}"]},
-     "options": "--exit-threshold 0.9"}        further arguments of perplexity and bench, if any
+     "options": "--heads {tmp}/heads.gguf --exit-threshold 0.9"}        further arguments of perplexity and bench, if any
 {teacher} is the float32 expansion of the Q4_1 file, against which everything is compared; {source} that file itself; {train} a folder
-of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between. Evaluated on WikiText-2 test in windows
+of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between; {cache} one
+that stays. Evaluated on WikiText-2 test in windows
 of 512 ($MOTE_SHARED/oracle/text), which nothing here is calibrated or trained on.
 """
 import argparse
@@ -93,8 +94,8 @@ class Bench:
                 best[which] = max(best.get(which, 0), out[0]["avg_ts"])
         return best[model] / best[self.source]
 
-    def stage(self, case, stage, name, tokens, made):
-        extra = case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")
+    def stage(self, case, stage, name, tokens, made, names):
+        extra = (case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")).format(**names)
         r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
         speed = "" if self.o.no_speed else f"{self.speed(made, extra):.3f}"
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -104,7 +105,7 @@ class Bench:
                 "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}", "speed": speed, "chunks": self.o.chunks}
 
     def run(self, case, folder):
-        names = {"mote": self.o.mote, "teacher": self.teacher, "source": self.source, "train": self.train, "tmp": folder}
+        names = {"mote": self.o.mote, "teacher": self.teacher, "source": self.source, "train": self.train, "tmp": folder, "cache": self.base.parent}
         made = folder / "made.gguf"
         steps = [("baseline", case["baseline"]["name"], 0, case["baseline"]["make"], folder / "baseline.gguf"),
                  ("made", case["technique"], 0, case["make"], made)]
@@ -120,7 +121,7 @@ class Bench:
                     self.sh(command)
             if self.o.dry or (self.o.stage and stage not in self.o.stage):
                 continue
-            row = self.stage(case, stage, name, tokens, out)
+            row = self.stage(case, stage, name, tokens, out, names)
             print("  ", {k: row[k] for k in ("stage", "bytes", "ratio", "kld", "same_top", "speed")}, flush=True)
             fresh = not TABLE.exists()
             with open(TABLE, "a", newline="", encoding="utf-8") as f:
