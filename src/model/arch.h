@@ -119,6 +119,14 @@ typedef struct layer {
     void *priv[PLACES];   /* a block's own precomputed data, in the model's arena */
 } layer;
 
+/* An extra head (extra.c). */
+typedef struct extra_head {
+    size_t layer, offset;
+    float accuracy;
+    const float *norm; /* [n_embd] */
+    slot mat;          /* W [n_embd, n_embd] and its bias */
+} extra_head;
+
 /* ---- architectures ---- */
 typedef struct arch {
     const char *name;     /* general.architecture */
@@ -163,6 +171,10 @@ struct model {
         bool answered;       /* a result was wanted */
         size_t n_tokens;
     } *use;
+    struct heads *heads_file; /* whose matrices the extra heads multiply with until they are packed; owned */
+    extra_head *exits, *ahead;
+    size_t n_exits, n_ahead;
+    size_t n_few;            /* rows of the output matrix that guesses look at */
     size_t n_kv;             /* layers with a KV cache */
     size_t state_bytes;      /* recurrent state of one sequence */
     model_info info;
@@ -235,6 +247,9 @@ typedef struct block_ops {
     size_t (*mem_floats)(const model *m, const layer *l, size_t n);
     /* in: what to read, with its norm (not yet applied). Ends with a barrier. */
     void (*forward)(fwd *f, const layer *l, int which, const linear_in *in, const sink *out);
+    /* For rows that go no further: keys and values into the cache, nothing else. in as in forward. No barrier at the end;
+     * takes no more memory than forward. NULL: the block keeps no keys and values, or other things too. */
+    void (*fill)(fwd *f, const layer *l, const linear_in *in);
     /* Called at a layer's start, before its mixers, with the residual stream in fwd.x: for routers that read it
      * there. NULL: nothing. Takes its memory from fwd.mem (counted in mem_floats); it is released at the layer's end. */
     void (*before)(fwd *f, const layer *l);

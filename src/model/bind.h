@@ -12,5 +12,7 @@ mote_status bind_scaled_biases(model *m, mote_error *err);
 mote_status bind_check_all_used(const model *m, mote_error *err);
 /* adapt.c: gives the weights the adapters of m->opts. */
 mote_status bind_adapters(model *m, mote_error *err);
+/* extra.c: the extra heads of m->opts, and their weights among those to be packed. */
+mote_status bind_heads(model *m, mote_error *err);
 
 #endif

@@ -1,4 +1,5 @@
 /* forward.c: one pass of a batch through a model. Every thread of the pool runs pass(); see tensor.h. */
+#include "model/extra.h"
 #include "model/rope.h"
 #include "model/state.h"
 
@@ -31,15 +32,15 @@ void fwd_input(fwd *f, const linear_in *in, float *dst, size_t cols) {
 }
 
 /* ---- a pass ---- */
-static void embed(fwd *f) {
+static void embed(fwd *f, size_t first) {
     const model *m = f->m;
     const weight *w = m->slots[R_TOKEN_EMBD].mat, *pos = m->slots[R_POSITION_EMBD].mat;
     size_t n_embd = m->hp.n_embd, from, to;
     float *tmp = bump_f32(&f->mem, (size_t)f->t.nth * n_embd);
     float *row_pos = tmp + (size_t)f->t.ith * n_embd;
     team_enter(&f->t, PROF_EMBED);
-    fwd_share(f, f->n, &from, &to);
-    for (size_t r = from; r < to; r++) {
+    fwd_share(f, f->n - first, &from, &to);
+    for (size_t r = first + from; r < first + to; r++) {
         float *x = f->x + r * n_embd;
         weight_row(w, (size_t)f->b->ids[r], x);
         if (m->hp.embd_scale != 1)
@@ -72,6 +73,11 @@ static void rope_tables(fwd *f) {
         for (size_t r = from; r < to; r++) rope_table_row(conf[i], long_context, f->pos[r], f->s->rope_cs[i] + r * conf[i]->n_rot);
 }
 
+void fwd_embed(fwd *f, size_t first) {
+    embed(f, first);
+    rope_tables(f);
+}
+
 /* y[n, n_embd] = norm(y), then x += scale · y: a block whose output has a norm of its own. */
 static void add_normed(fwd *f, const layer *l, role r, float *y) {
     size_t n_embd = f->m->hp.n_embd;
@@ -100,7 +106,7 @@ static void run_ffn(fwd *f, const layer *l, const float *x, const sink *out) {
 }
 
 /* Pre-norm, post-norm and sandwich layers: which norms there are decides. */
-static void run_layer(fwd *f, const layer *l) {
+void fwd_layer(fwd *f, const layer *l) {
     size_t n_embd = f->m->hp.n_embd, mark = bump_mark(&f->mem);
     float scale = f->m->hp.residual_scale;
     sink direct = {.y = f->x, .ld = n_embd, .scale = scale, .add = true};
@@ -147,26 +153,55 @@ struct pass {
     state *s;
     const model_batch *b;
     prof_phase phase;
+    size_t n_done, from;     /* the first rows have been drafted: they begin before layer `from` … */
+    const float *done;       /* … with these streams */
 };
+
+fwd fwd_of(state *s, const model_batch *b, int ith, int nth) {
+    fwd f = {.t = {.pool = s->pool, .kern = s->m->kern, .ith = ith, .nth = nth, .fast = !s->opts.exact, .scratch = s->scratch},
+             .m = s->m, .s = s, .b = b, .n = b->n, .x = s->x, .pos = s->pos, .carry = s->carry, .mem = s->mem};
+    f.rope_cs[0] = s->rope_cs[0];
+    f.rope_cs[1] = s->rope_cs[1];
+    return f;
+}
+
+/* Brings the rows behind the drafted ones to where those are. */
+static void catch_up(fwd *f, const struct pass *p) {
+    const model_seg seg = {p->b->segs[0].seq, p->b->segs[0].pos0 + p->n_done, f->n - p->n_done};
+    const model_batch b = {.n = seg.n, .segs = &seg, .n_segs = 1};
+    const hparams *h = &f->m->hp;
+    fwd rest = *f;
+    rest.b = &b;
+    rest.n = seg.n;
+    rest.x += p->n_done * h->n_embd;
+    rest.pos += p->n_done;
+    rest.rope_cs[0] += p->n_done * h->rope_all.n_rot;
+    rest.rope_cs[1] += p->n_done * h->rope_swa.n_rot;
+    for (size_t il = 0; rest.n && il < p->from; il++) fwd_layer(&rest, &f->m->layers[il]);
+    f->t = rest.t;
+}
 
 static void pass(void *arg, int ith, int nth) {
     struct pass *p = arg;
     state *s = p->s;
-    fwd f = {.t = {.pool = s->pool, .kern = s->m->kern, .ith = ith, .nth = nth, .fast = !s->opts.exact, .scratch = s->scratch},
-             .m = s->m, .s = s, .b = p->b, .n = p->b->n, .x = s->x, .pos = s->pos, .carry = s->carry, .mem = s->mem};
-    f.rope_cs[0] = s->rope_cs[0];
-    f.rope_cs[1] = s->rope_cs[1];
+    fwd f = fwd_of(s, p->b, ith, nth), left;
     if (s->prof) f.t.prof = prof_begin(s->prof, ith, p->phase);
     if (s->seen.fn) f.t.seen = &s->seen;
-    embed(&f);
-    rope_tables(&f);
+    fwd_embed(&f, p->n_done);
+    if (ith == 0 && p->n_done) memcpy(f.x, p->done, p->n_done * s->m->hp.n_embd * sizeof *f.x);
     bump_reset(&f.mem, 0);
     team_barrier(&f.t);
-    for (size_t il = 0; il < s->m->hp.n_layer; il++) {
+    if (p->n_done) catch_up(&f, p);
+    left = f;
+    left.n = 0;
+    for (size_t il = p->from; il < s->m->hp.n_layer; il++) {
+        exits_before_layer(&f, &left, il);
         if (s->stream && ith == 0) s->stream(s->stream_ctx, il, f.x, f.n);
-        run_layer(&f, &s->m->layers[il]);
+        if (left.n) exits_fill(&f, &left, &s->m->layers[il]);
+        if (f.n) fwd_layer(&f, &s->m->layers[il]);
     }
     if (s->stream && ith == 0) s->stream(s->stream_ctx, s->m->hp.n_layer, f.x, f.n);
+    guess_keep(&f);
     fwd_head(&f);
     if (f.t.prof) prof_end(f.t.prof);
 }
@@ -229,11 +264,14 @@ mote_status model_forward(state *s, const model_batch *b, mote_error *err) {
         for (size_t t = 0; t < b->segs[i].n; t++) s->pos[row++] = (int32_t)(b->segs[i].pos0 + t);
     pack_when_it_pays(s, b);
     widen_pages(s, b->n);
-    struct pass p = {s, b, b->n == b->n_segs ? PROF_DECODE : PROF_PREFILL};
+    struct pass p = {.s = s, .b = b, .phase = b->n == b->n_segs ? PROF_DECODE : PROF_PREFILL};
+    p.n_done = guess_take(s, b, &p.done, &p.from);
+    exits_begin(s, b);
     const uint64_t start = s->prof ? clock_ns() : 0;
     head_begin(s, b);
     pool_run(s->pool, pass, &p);
     head_end(s, b);
+    exits_end(s);
     if (s->prof) {
         s->prof->passes[p.phase]++;
         s->prof->tokens[p.phase] += b->n;

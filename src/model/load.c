@@ -1,4 +1,5 @@
 /* load.c: opening and closing a model. */
+#include "format/heads.h"
 #include "model/bind.h"
 
 #include <sys/mman.h>
@@ -180,6 +181,7 @@ static mote_status open_parts(model *m, const char *path, pool *p, mote_error *e
     TRY(bind_scaled_biases(m, err));
     TRY(bind_check_all_used(m, err));
     TRY(bind_adapters(m, err));
+    TRY(bind_heads(m, err));
     uint32_t mask = m->opts.cpu_mask == CPU_SCALAR_ONLY ? 0 : m->opts.cpu_mask ? m->opts.cpu_mask : CPU_ALL;
     m->kern = tensor_kernels_open(mask);
     if (!m->kern) FAIL(err, MOTE_E_MEMORY, "out of memory");
@@ -197,6 +199,7 @@ mote_status model_open(model **out, const char *path, const model_opts *o, pool 
     arena_init(&m->mem, MODEL_META_BYTES_MAX);
     mote_status s = open_parts(m, path, p, err);
     m->opts.adapters = NULL; /* the caller's, no longer */
+    m->opts.heads = NULL;
     m->opts.n_adapters = 0;
     if (s != MOTE_OK) {
         model_close(&m);
@@ -212,6 +215,7 @@ void model_close(model **mp) {
     if (m->opts.mlock) unlock_weights(m);
     if (m->packer) weights_free(m->packer);
     tensor_kernels_close(&m->kern);
+    heads_close(&m->heads_file);
     model_file_close(&m->file);
     arena_free(&m->mem);
     mem_free(m);

@@ -1,4 +1,5 @@
 /* logits.c: the end of a pass: hidden rows and logits of the wanted tokens, all of them or the greatest (op_head). */
+#include "model/extra.h"
 #include "model/state.h"
 
 #include <math.h>
@@ -90,26 +91,31 @@ static float finish_logit(const hparams *h, float y) {
     return cap > 0 ? cap * tanhf(v / cap) : v;
 }
 
-/* rows [n, n_embd] to logits [n, n_vocab]. Barrier. */
-static void all_logits(fwd *f, const float *rows, size_t n, float *logits) {
+/* rows [n, n_embd] to the first `few` (0: all) logits, [n, few]; when they are finished, without a barrier. */
+static void make_logits(fwd *f, const float *rows, size_t n, size_t few, float *logits) {
     const model *m = f->m;
-    size_t n_vocab = m->hp.n_vocab, from, to;
+    size_t width = few ? few : m->hp.n_vocab, from, to;
     linear_in in = {.x = rows, .ld = m->hp.n_embd};
-    linear_out out = slot_out(head_slot(m), logits, n_vocab);
+    linear_out out = slot_out(head_slot(m), logits, width);
     out.bias = head_bias(m);
+    out.rows = few;
     op_linear(&f->t, &in, n, &out, 1);
     if (m->hp.logit_scale == 1 && m->hp.final_softcap == 0) return;
     team_enter(&f->t, PROF_HEAD);
-    fwd_share(f, n * n_vocab, &from, &to);
+    fwd_share(f, n * width, &from, &to);
     for (size_t i = from; i < to; i++) logits[i] = finish_logit(&m->hp, logits[i]);
 }
 
-/* The greatest of the logits of one row; false when all have to be computed. Barrier. */
-static bool greatest(fwd *f, const float *row) {
+void fwd_logits(fwd *f, const float *z, size_t n, size_t few, float *logits) {
+    make_logits(f, z, n, few, logits);
+    if (f->m->hp.logit_scale != 1 || f->m->hp.final_softcap != 0) team_barrier(&f->t);
+}
+
+/* The greatest of the logits of one row; false when all have to be computed. Barrier before they are finished. */
+static bool greatest(fwd *f, const float *row, head_query q) {
     const model *m = f->m;
     const slot *os = head_slot(m);
     float ls = m->hp.logit_scale;
-    head_query q = *f->b->query;
     head_found *found = f->b->found;
     if (q.gap < INFINITY) q.gap = q.gap / ls * 1.0001f + 1e-4f; /* wider than any rounding of y */
     head_in in = {.w = os->mat, .x = row, .scale = os->scale ? os->scale[0] : 1, .cap = m->hp.final_softcap / ls,
@@ -119,6 +125,34 @@ static bool greatest(fwd *f, const float *row) {
     if (f->t.ith == 0)
         for (size_t i = 0; i < found->n; i++) found->y[i] = finish_logit(&m->hp, found->y[i]);
     return true;
+}
+
+/* A query with a gap says nothing of the 16 greatest: then there are two. */
+static bool greatest_and_sure(fwd *f, const float *z, float threshold, float *sure) {
+    enum { SURE_OF = 16 };
+    head_query q = *f->b->query;
+    const bool alone = q.gap < INFINITY;
+    if (alone) q = (head_query){.gap = INFINITY};
+    q.k = MAX(q.k, (size_t)SURE_OF);
+    if (!greatest(f, z, q)) return false;
+    team_barrier(&f->t);
+    *sure = extra_sure(f->b->found->y, f->b->found->n, NULL);
+    team_barrier(&f->t);
+    return !alone || *sure < threshold || greatest(f, z, *f->b->query);
+}
+
+float fwd_answer(fwd *f, const float *z, float threshold) {
+    const model_batch *b = f->b;
+    head_policy *h = &f->s->head;
+    float sure;
+    team_enter(&f->t, PROF_HEAD);
+    if (f->t.ith == 0 && h->timed) h->begin_ns = clock_ns();
+    if (!h->screen || !greatest_and_sure(f, z, threshold, &sure)) {
+        fwd_logits(f, z, 1, 0, b->logits);
+        sure = extra_sure(b->logits, f->m->hp.n_vocab, NULL);
+    }
+    if (f->t.ith == 0 && h->timed) h->end_ns = clock_ns();
+    return sure;
 }
 
 void fwd_head(fwd *f) {
@@ -134,15 +168,16 @@ void fwd_head(fwd *f) {
     team_enter(&f->t, PROF_HEAD);
     fwd_share(f, b->n_want, &from, &to);
     for (size_t i = from; i < to; i++) {
-        const float *x = f->x + (size_t)b->want[i] * n_embd;
-        if (nm.kind != NORM_NONE) norm_row_local(&f->t, &nm, rows + i * n_embd, x, n_embd);
+        size_t place;
+        const float *z = exits_row(f->s, (size_t)b->want[i], &place), *x = z ? z : f->x + place * n_embd;
+        if (!z && nm.kind != NORM_NONE) norm_row_local(&f->t, &nm, rows + i * n_embd, x, n_embd);
         else memcpy(rows + i * n_embd, x, n_embd * sizeof(float));
         if (b->hidden) memcpy(b->hidden + i * n_embd, rows + i * n_embd, n_embd * sizeof(float));
     }
     team_barrier(&f->t);
-    if (!b->logits) return;
+    if (!b->logits || exits_answered(f->s)) return;
     if (f->t.ith == 0 && h->timed) h->begin_ns = clock_ns();
-    if (!h->screen || !greatest(f, rows)) all_logits(f, rows, b->n_want, b->logits);
+    if (!h->screen || !greatest(f, rows, *b->query)) make_logits(f, rows, b->n_want, 0, b->logits);
     if (f->t.ith == 0 && h->timed) h->end_ns = clock_ns();
 }
 
@@ -158,9 +193,9 @@ struct rows_pass {
 static void rows_pass(void *arg, int ith, int nth) {
     struct rows_pass *p = arg;
     state *s = p->s;
-    fwd f = {.t = {.pool = s->pool, .kern = s->m->kern, .ith = ith, .nth = nth, .fast = !s->opts.exact, .scratch = s->scratch},
-             .m = s->m, .s = s};
-    all_logits(&f, p->rows, p->n, p->logits);
+    static const model_batch none = {0};
+    fwd f = fwd_of(s, &none, ith, nth);
+    make_logits(&f, p->rows, p->n, 0, p->logits);
 }
 
 void model_logits(state *s, const float *hidden, size_t n, float *logits) {

@@ -26,6 +26,7 @@ typedef struct model_adapter {
 typedef struct model_opts {
     const model_adapter *adapters; /* [n_adapters]; needed until model_open returns */
     size_t n_adapters;
+    const char *heads;             /* a heads file (format/heads.h), or NULL; its path, until model_open returns */
     bool no_mmap, mlock;
     uint32_t cpu_mask;             /* 0 means CPU_ALL; CPU_SCALAR_ONLY for the scalar rung */
     float rope_freq_base, rope_freq_scale;
@@ -58,6 +59,17 @@ typedef struct model_info {
     pooling pooling;
     size_t n_embd_out;      /* length of a hidden row from model_forward */
 } model_info;
+/* Extra heads (model_opts.heads): early exits, by ascending layers, and Medusa heads for tokens 1, 2, … ahead. */
+typedef struct model_head {
+    size_t layer, offset; /* what it reads, how far ahead it tells: format/heads.h */
+    float accuracy;       /* as the file says, 0 … 1; negative: it does not */
+} model_head;
+size_t model_n_exits(const model *m);
+size_t model_n_ahead(const model *m);
+model_head model_get_exit(const model *m, size_t i);
+/* Whether tokens can leave at an exit, or be drafted there: only attention keeps state in the layers. Error: E_UNSUPPORTED
+ * names the layer. */
+mote_status model_check_exits(const model *m, mote_error *err);
 const model_info *model_get_info(const model *m);
 const model_file *model_get_file(const model *m);
 
@@ -67,6 +79,13 @@ typedef struct state_opts {
     size_t n_batch;         /* most tokens of one model_forward call */
     quant_type k_type, v_type; /* of the KV cache: f32, f16, bf16, q8_0, q4_0 */
     bool exact;             /* --activations f32: no int8 activations */
+    /* Exits, which change results: a token whose logits are wanted leaves at the first exit that is sure of it by
+     * exit_threshold: then its logits are the exit's, and its keys and values in the layers behind are those of the stream it
+     * left with (Schuster et al. 2022, CALM, §3.1). Tokens whose logits nobody wants (a prompt's) go through all layers.
+     * How sure: the probability of the likeliest among the 16 likeliest tokens, and the same among the first eighth of the
+     * vocabulary, where that is too small the rest is not looked at. 0: they leave at the first exit; above 1: never. */
+    bool exits;
+    float exit_threshold;
 } state_opts;
 
 typedef struct state state;
@@ -101,6 +120,28 @@ typedef struct model_batch {
 mote_status model_forward(state *s, const model_batch *b, mote_error *err);
 /* The logits [n, n_vocab] that model_forward would have given with these hidden rows: the very same bits. */
 void model_logits(state *s, const float *hidden, size_t n, float *logits);
+/* What exits did since the state was opened: tokens whose logits were wanted, layers they went through, and how many left
+ * at each exit (exits: [model_n_exits]). */
+typedef struct model_exit_stats {
+    uint64_t n_tokens, n_layers;
+    const uint64_t *exits;
+} model_exit_stats;
+model_exit_stats state_exit_stats(const state *s);
+
+/* ---- guesses, for speculation: they change nothing that later passes compute ---- */
+enum { MODEL_GUESS_MAX = 40, MODEL_STREAM_ROWS = 80 };
+typedef struct model_guessed {
+    int32_t id; /* the likeliest among the first eighth of the vocabulary (tokenizers number by frequency; Zhao et al. 2025,
+                   FR-Spec): reading the rest costs more than it gives */
+    float sure; /* its probability there among the 16 likeliest */
+} model_guessed;
+/* The Medusa heads' guesses from wanted row `row` of the last pass: tokens 1, 2, … behind the one that follows it. Returns
+ * how many: at most max, 0 when the row is none of the last pass. */
+size_t model_guess_ahead(state *s, size_t row, model_guessed *out, size_t max);
+/* Runs token id of sequence seq through the layers before exit i, behind those that were drafted since the last pass, and
+ * guesses what follows. The next model_forward of this sequence alone takes over what drafts of the same tokens have computed;
+ * its results are the same as without. Error: E_RANGE: no room, E_USAGE: no such exit. model_check_exits must hold. */
+mote_status model_draft(state *s, size_t seq, size_t i, int32_t id, model_guessed *out, mote_error *err);
 /* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
 void state_set_prof(state *s, struct prof *p);
 /* Passes from now on call fn(ctx, …) for every product of a weight: all layers' linear maps, experts by expert, routers,

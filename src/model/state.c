@@ -1,5 +1,6 @@
 /* state.c: the caches of sequences. One block of memory for all keys, values and recurrent states, one for
  * everything a pass needs; both sized in state_open, and nothing is allocated after it. */
+#include "model/extra.h"
 #include "model/rope.h"
 #include "model/state.h"
 
@@ -101,6 +102,7 @@ static size_t widest(const model *m) {
 
 /* The most that one op takes from team.scratch. */
 static size_t scratch_bytes(const model *m, size_t n_batch, size_t n_ctx, int n_threads) {
+    n_batch = MAX(n_batch, m->n_ahead);
     size_t most = MAX(head_scratch_bytes(m->hp.n_embd, n_threads), tensor_scratch_bytes(MAX(n_batch, n_batch * m->hp.n_expert_used), widest(m), n_threads));
     size_t rank = 0;
     for (size_t i = 0; i < m->n_weights; i++) rank = MAX(rank, m->weights[i]->adapter ? m->weights[i]->adapter->rank : 0);
@@ -135,7 +137,9 @@ static mote_status open_work(state *s, mote_error *err) {
         if (!s->work) FAIL(err, MOTE_E_MEMORY, "out of memory: a batch of %zu tokens needs %zu bytes", n, b.used);
         b = (bump){.base = s->work, .cap = s->work_bytes};
     }
-    s->sizes.compute_bytes = s->work_bytes;
+    TRY(exits_open(s, err));
+    TRY(guess_open(s, err));
+    s->sizes.compute_bytes = s->work_bytes + exits_bytes(s) + guess_bytes(s);
     s->sizes.total_bytes = s->sizes.kv_bytes + s->sizes.recurrent_bytes + s->sizes.compute_bytes;
     return MOTE_OK;
 }
@@ -162,6 +166,8 @@ mote_status state_open(state **out, const model *m, const state_opts *o, pool *p
 void state_close(state **sp) {
     state *s = *sp;
     if (!s) return;
+    exits_close(s);
+    guess_close(s);
     mem_free_aligned(s->cache);
     mem_free_aligned(s->work);
     mem_free_aligned(s->seen.rows);
@@ -196,12 +202,14 @@ size_t state_seq_len(const state *s, size_t seq) { return s->seqs[seq].len; }
 void state_seq_clear(state *s, size_t seq) {
     sequence *q = &s->seqs[seq];
     q->len = q->high = 0;
+    guess_forget(s, seq);
     init_recurrent(s, q);
 }
 
 bool state_seq_truncate(state *s, size_t seq, size_t n) {
     sequence *q = &s->seqs[seq];
     if (n >= q->len) return n == q->len;
+    guess_forget(s, seq);
     if (n == 0) {
         state_seq_clear(s, seq);
         return true;
@@ -216,6 +224,7 @@ bool state_seq_truncate(state *s, size_t seq, size_t n) {
 
 void state_seq_copy(state *s, size_t dst, size_t src) {
     if (dst == src) return;
+    guess_forget(s, dst);
     sequence *a = &s->seqs[dst], *b = &s->seqs[src];
     for (size_t i = 0; i < s->m->n_kv; i++) {
         memcpy(a->kv[i].k, b->kv[i].k, kv_k_bytes(&b->kv[i]));
@@ -259,6 +268,7 @@ void state_checkpoint_load(state *s, size_t seq, const void *src, size_t n) {
         const void *in;
         unsigned char *flat;
     } u = {src}; /* only read from */
+    guess_forget(s, seq);
     checkpoint_copy(s, &s->seqs[seq], u.flat, false);
     s->seqs[seq].len = s->seqs[seq].high = n;
 }
@@ -294,6 +304,7 @@ mote_status state_seq_load(state *s, size_t seq, const void *src, size_t n_bytes
         in += kb + vb;
     }
     memcpy(q->rec, in, s->m->state_bytes);
+    guess_forget(s, seq);
     q->len = q->high = len;
     return MOTE_OK;
 }
@@ -333,6 +344,7 @@ mote_status state_seq_shift(state *s, size_t seq, size_t from, size_t n, mote_er
         float *cs = bump_f32(&b, l->rope_conf->n_rot), *tmp = bump_f32(&b, MAX(l->dim_k, l->dim_v));
         shift_layer(s, l, &q->kv[l->kv_index], from, n, q->len, cs, tmp);
     }
+    guess_forget(s, seq);
     q->len -= n;
     q->high = q->len;
     return MOTE_OK;

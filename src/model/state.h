@@ -38,6 +38,8 @@ struct state {
     state_sizes sizes;
     head_policy head;
     prof *prof;           /* of every pass from now on, or NULL; the caller's */
+    struct exiting *exits;   /* exits.c; NULL: off */
+    struct guessing *guess;  /* guess.c; NULL: no extra heads */
     seen_by seen;         /* fn NULL: nobody; rows owned */
     state_stream_fn *stream; /* NULL: nobody */
     void *stream_ctx;

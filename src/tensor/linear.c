@@ -141,7 +141,9 @@ static bool show_rows(team *t, const linear_in *in, size_t n_rows, size_t k, lin
     return true;
 }
 
-static size_t units_of(const weight *w) { return (w->rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
+static size_t rows_of(const linear_out *o) { return o->rows ? MIN(o->rows, o->w->rows) : o->w->rows; }
+static size_t units(size_t rows) { return (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE; }
+static size_t units_of(const weight *w) { return units(w->rows); }
 
 static bool takes_int8(const team *t, const weight *w) { return t->fast && w->packing; }
 static bool takes_bf16(const team *t, const weight *w) { return t->fast && t->kern->bmul && w->type == QUANT_BF16; }
@@ -295,13 +297,13 @@ static void add_adapted(const team *t, const adapted *ad, const float *u, const 
 
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     if (n_rows == 0 || n_outs == 0) return;
-    size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, units = 0;
+    size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, n_units = 0;
     forms want = {0};
     for (size_t i = 0; i < n_outs; i++) {
         assert(outs[i].w->cols == k);
         add_form(t, outs[i].w, &want);
         if (outs[i].w->adapter) want.f32 = true;
-        units += units_of(outs[i].w);
+        n_units += units(rows_of(&outs[i]));
     }
     linear_seen seen;
     if (t->seen && show_rows(t, in, n_rows, k, &seen)) {
@@ -314,12 +316,12 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
     const adapted ad = make_adapted(t, &x, n_rows, outs, n_outs);
     const float *u = ad.u;
     size_t from, to;
-    pool_share(units, 1, t->ith, t->nth, &from, &to);
+    pool_share(n_units, 1, t->ith, t->nth, &from, &to);
     for (size_t i = 0, first = 0; i < n_outs && first < to; i++) {
         const linear_out *o = &outs[i];
-        size_t n = units_of(o->w), a = MAX(from, first), b = MIN(to, first + n);
+        size_t n = units(rows_of(o)), a = MAX(from, first), b = MIN(to, first + n);
         if (a < b) {
-            size_t row0 = (a - first) * ROWS_AT_ONCE, row1 = MIN((b - first) * ROWS_AT_ONCE, o->w->rows);
+            size_t row0 = (a - first) * ROWS_AT_ONCE, row1 = MIN((b - first) * ROWS_AT_ONCE, rows_of(o));
             float scale = o->scale == 0.0f ? 1.0f : o->scale;
             if (t->prof) enter_product(t, PROF_LINEAR, o->w, row0, row1, n_rows);
             multiply(t, &x, o->w, o->mat, row0, row1, n_rows, (kern_index){0},

@@ -140,6 +140,7 @@ typedef struct linear_out {
     const float *bias; /* [rows] or NULL */
     float scale;       /* 0 means 1 */
     bool add;
+    size_t rows;       /* only the first so many rows of w; 0: all */
 } linear_out;
 /* All outputs share the input, which is normed, activated and quantized once. T rows. Barrier.
  * The input may not overlap an output. */

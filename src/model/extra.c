@@ -1,0 +1,118 @@
+/* extra.c: extra heads of an opened model: their weights, and what they make of the residual stream. See format/heads.h. */
+#include "model/extra.h"
+
+#include "format/heads.h"
+#include "model/bind.h"
+
+#include <math.h>
+
+/* Guesses look at one in so many rows of the output matrix, and at so many at least. */
+enum { FEW_SHARE = 8, FEW_MIN = 256, SURE_OF = 16 };
+
+static mote_status load_matrix(model *m, const tensor_info *t, slot *s, mote_error *err) {
+    weight *w = ARENA_NEW(&m->mem, weight);
+    if (!w) FAIL(err, MOTE_E_MEMORY, "out of memory for an extra head");
+    w->name = arena_dup(&m->mem, t->name);
+    if (!w->name) FAIL(err, MOTE_E_MEMORY, "out of memory for an extra head");
+    w->role = "extra head";
+    w->type = t->type;
+    w->cols = (size_t)t->ne[0];
+    w->rows = (size_t)t->ne[1];
+    w->n_mat = 1;
+    w->data = t->data;
+    TRY(quant_row_bytes(quant_get((int)t->type), t->ne[0], &w->row_bytes, err));
+    w->mat_bytes = w->row_bytes * w->rows;
+    if (w->mat_bytes != t->size) FAIL(err, MOTE_E_FORMAT, "tensor '%s': %zu bytes, its shape needs %zu", w->name, t->size, w->mat_bytes);
+    s->mat = w;
+    m->weights[m->n_weights++] = w;
+    return MOTE_OK;
+}
+
+static mote_status load_vector(model *m, const tensor_info *t, float **out, mote_error *err) {
+    *out = ARENA_NEW_N(&m->mem, float, (size_t)t->ne[0]);
+    if (!*out) FAIL(err, MOTE_E_MEMORY, "out of memory for an extra head");
+    heads_floats(t, *out);
+    return MOTE_OK;
+}
+
+static mote_status load_head(model *m, const heads_one *o, mote_error *err) {
+    extra_head *e = o->offset ? &m->ahead[m->n_ahead] : &m->exits[m->n_exits];
+    float *by;
+    *e = (extra_head){.layer = o->layer, .offset = o->offset, .accuracy = o->accuracy};
+    TRY(load_matrix(m, o->weight, &e->mat, err));
+    TRY(load_vector(m, o->norm, &by, err));
+    e->norm = by;
+    if (o->bias) TRY(load_vector(m, o->bias, &e->mat.bias, err));
+    if (o->offset) m->n_ahead++;
+    else m->n_exits++;
+    return MOTE_OK;
+}
+
+mote_status bind_heads(model *m, mote_error *err) {
+    const hparams *h = &m->hp;
+    if (!m->opts.heads) return MOTE_OK;
+    if (!h->causal) FAIL(err, MOTE_E_UNSUPPORTED, "%s: architecture '%s' tells no next token, so it has no extra heads", m->opts.heads, m->arch->name);
+    const heads_base base = {str_of(m->arch->name), h->n_layer, h->n_embd, h->n_vocab};
+    TRY(heads_open(&m->heads_file, m->opts.heads, &base, err));
+    const size_t n = m->heads_file->n;
+    weight **ws = ARENA_NEW_N(&m->mem, weight *, m->n_weights + n);
+    m->exits = ARENA_NEW_N(&m->mem, extra_head, n);
+    m->ahead = ARENA_NEW_N(&m->mem, extra_head, n);
+    if (!ws || !m->exits || !m->ahead) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu extra heads", n);
+    memcpy(ws, m->weights, m->n_weights * sizeof *ws);
+    m->weights = ws;
+    m->n_few = MIN(h->n_vocab, (MAX(h->n_vocab / FEW_SHARE, (size_t)FEW_MIN) + KERN_PANEL - 1) / KERN_PANEL * KERN_PANEL);
+    for (size_t i = 0; i < n; i++) TRY(load_head(m, &m->heads_file->one[i], err));
+    return MOTE_OK;
+}
+
+size_t model_n_exits(const model *m) { return m->n_exits; }
+size_t model_n_ahead(const model *m) { return m->n_ahead; }
+model_head model_get_exit(const model *m, size_t i) { return (model_head){m->exits[i].layer, m->exits[i].offset, m->exits[i].accuracy}; }
+
+mote_status model_check_exits(const model *m, mote_error *err) {
+    if (m->n_exits == 0) FAIL(err, MOTE_E_USAGE, "there are no early exits: the model was opened without a heads file that has some");
+    if (m->hp.n_carry) FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layers of architecture '%s' leave values for later ones", m->arch->name);
+    for (size_t il = 0; il < m->hp.n_layer; il++)
+        for (int w = 0; w < 2; w++) {
+            const block_ops *b = m->layers[il].mixer[w];
+            if (b && !b->fill)
+                FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layer %zu has a %s, whose state a token that leaves early cannot bring up to date", il, b->name);
+        }
+    return MOTE_OK;
+}
+
+/* ---- in a pass ---- */
+
+void extra_rows(fwd *f, const extra_head *e, const float *x, const int32_t *at, size_t n, float *z) {
+    const size_t d = f->m->hp.n_embd, mark = bump_mark(&f->mem);
+    float *u = bump_f32(&f->mem, n * d);
+    const norm nm = {f->m->hp.norm, e->norm, NULL, f->m->hp.eps};
+    size_t from, to;
+    team_enter(&f->t, PROF_HEAD);
+    fwd_share(f, n, &from, &to);
+    for (size_t i = from; i < to; i++) norm_row_local(&f->t, &nm, z + i * d, x + (at ? (size_t)at[i] : i) * d, d);
+    team_barrier(&f->t);
+    const linear_in in = {.x = z, .ld = d};
+    const linear_out out = slot_out(&e->mat, u, d);
+    op_linear(&f->t, &in, n, &out, 1);
+    team_enter(&f->t, PROF_HEAD);
+    fwd_share(f, n * d, &from, &to);
+    for (size_t i = from; i < to; i++) z[i] += act_apply(ACT_SILU, u[i]);
+    team_barrier(&f->t);
+    bump_reset(&f->mem, mark);
+}
+
+float extra_sure(const float *y, size_t n, size_t *best) {
+    float top[SURE_OF], sum = 0;
+    size_t n_top = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!(y[i] > (n_top < SURE_OF ? -INFINITY : top[SURE_OF - 1]))) continue;
+        size_t j = n_top < SURE_OF ? n_top++ : SURE_OF - 1;
+        for (; j > 0 && top[j - 1] < y[i]; j--) top[j] = top[j - 1];
+        top[j] = y[i];
+        if (j == 0 && best) *best = i;
+    }
+    for (size_t i = 0; i < n_top; i++) sum += expf(top[i] - top[0]);
+    return sum > 0 ? 1 / sum : 0;
+}

@@ -1,0 +1,467 @@
+/* exits_test.c: extra heads at work, at the level of the model: heads with W = 0 are the model's own; tokens that leave early do
+ * what a naive pass through the layers does that stops there; batches, threads and sequences do not matter; drafts are taken
+ * over without a trace. */
+#include "heads_file.h"
+#include "model/model.h"
+#include "tiny_model.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+/* cmocka wants these first */
+#include <cmocka.h>
+
+#include "folder.h"
+#include "ok.h"
+
+enum { LEN = 24, CTX = 64 };
+
+typedef struct setup {
+    const char *model, *heads;
+    int threads;
+    bool exact, no_exits;
+    float threshold;
+    size_t step;    /* tokens of a pass; 0: all at once */
+    size_t n_seq;   /* the same tokens to so many sequences in every pass; 0: 1 */
+    size_t unwanted; /* so many tokens at the start are a prompt */
+} setup;
+
+typedef struct opened {
+    pool *p;
+    model *m;
+    state *s;
+    size_t vocab;
+} opened;
+
+static opened open_state(const setup *u) {
+    opened o;
+    const model_opts mo = {.heads = u->heads};
+    OK(pool_open(&o.p, u->threads ? u->threads : 1, &e_));
+    OK(model_open(&o.m, u->model, &mo, o.p, &e_));
+    const state_opts so = {.n_ctx = CTX, .n_seq = u->n_seq ? u->n_seq : 1, .n_batch = LEN * (u->n_seq ? u->n_seq : 1), .k_type = QUANT_F32,
+                           .v_type = QUANT_F32, .exact = u->exact, .exits = u->heads && !u->no_exits, .exit_threshold = u->threshold};
+    OK(state_open(&o.s, o.m, &so, o.p, &e_));
+    o.vocab = model_get_info(o.m)->n_vocab;
+    return o;
+}
+
+static void close_state(opened *o) {
+    state_close(&o->s);
+    model_close(&o->m);
+    pool_close(&o->p);
+}
+
+static int32_t token(size_t i) { return (int32_t)(20 + i * 7 % 200); }
+
+/* Logits [LEN, vocab] of the last sequence, and how many left. */
+static float *run(const setup *u, size_t *n, uint64_t *left) {
+    opened o = open_state(u);
+    const size_t seqs = u->n_seq ? u->n_seq : 1;
+    *n = LEN * o.vocab;
+    float *logits = MEM_NEW_N(float, *n), *pass = MEM_NEW_N(float, *n * seqs);
+    assert_non_null(logits);
+    assert_non_null(pass);
+    int32_t ids[LEN * 4], want[LEN * 4];
+    model_seg segs[4];
+    for (size_t at = 0, step; at < LEN; at += step) {
+        step = at < u->unwanted ? u->unwanted : u->step ? MIN(u->step, LEN - at) : LEN - at;
+        for (size_t q = 0; q < seqs; q++) {
+            segs[q] = (model_seg){q, at, step};
+            for (size_t i = 0; i < step; i++) ids[q * step + i] = q + 1 == seqs ? token(at + i) : token(3 * (at + i) + q);
+        }
+        for (size_t i = 0; i < step * seqs; i++) want[i] = (int32_t)i;
+        model_batch b = {.ids = ids, .n = step * seqs, .segs = segs, .n_segs = seqs, .want = want,
+                         .n_want = at < u->unwanted ? 0 : step * seqs, .logits = at < u->unwanted ? NULL : pass};
+        OK(model_forward(o.s, &b, &e_));
+        memcpy(logits + at * o.vocab, pass + (seqs - 1) * step * o.vocab, step * o.vocab * sizeof *pass);
+    }
+    const model_exit_stats st = state_exit_stats(o.s);
+    if (left)
+        for (size_t i = 0; i < model_n_exits(o.m); i++) left[i] = st.exits ? st.exits[i] : 0;
+    mem_free(pass);
+    close_state(&o);
+    return logits;
+}
+
+static double distance(const float *x, const float *y, size_t n) {
+    double d = 0, all = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+        all += (double)y[i] * (double)y[i];
+    }
+    return d / all;
+}
+
+static char tiny[300], heads_path[300];
+
+static void make(quant_type type, heads_plan p) {
+    const tiny_opts t = {.type = type, .seed = 3};
+    (void)snprintf(tiny, sizeof tiny, "%s", in_folder("tiny.gguf"));
+    (void)snprintf(heads_path, sizeof heads_path, "%s", in_folder("heads.gguf"));
+    OK(tiny_model_write(tiny, &t, &e_));
+    OK(heads_file_write(heads_path, tiny, &p, &e_));
+}
+
+static const heads_plan one_exit = {.layer = {1, 2}, .offset = {0, 1}, .n = 2, .size = 0.3f, .bias = true, .seed = 4};
+
+static void never_leaving_changes_nothing(void **unused) {
+    (void)unused;
+    make(QUANT_Q8_0, one_exit);
+    for (int exact = 0; exact < 2; exact++) {
+        size_t n;
+        uint64_t left[2];
+        float *plain = run(&(setup){.model = tiny, .exact = exact}, &n, NULL);
+        float *with = run(&(setup){.model = tiny, .heads = heads_path, .exact = exact, .threshold = 1.5f}, &n, left);
+        assert_memory_equal(plain, with, n * sizeof *plain);
+        assert_int_equal(left[0], 0);
+        mem_free(with);
+        with = run(&(setup){.model = tiny, .heads = heads_path, .exact = exact, .no_exits = true, .step = 1}, &n, NULL);
+        assert_memory_equal(plain, with, n * sizeof *plain);
+        mem_free(with);
+        mem_free(plain);
+    }
+}
+
+static void threads_batches_and_sequences_do_not_matter(void **unused) {
+    (void)unused;
+    const float thresholds[] = {0, 0.0675f, 0.07f, 0.1f};
+    bool some = false;
+    make(QUANT_Q8_0, one_exit);
+    for (size_t i = 0; i < 2 * COUNT_OF(thresholds); i++) {
+        const setup one = {.model = tiny, .heads = heads_path, .exact = i % 2, .threshold = thresholds[i / 2], .unwanted = 5, .step = 1};
+        const setup others[] = {{.threads = 3, .step = 1}, {.threads = 1}, {.threads = 3}, {.threads = 2, .step = 4}, {.threads = 2, .step = 1, .n_seq = 3},
+                                {.threads = 3, .n_seq = 2}};
+        size_t n;
+        uint64_t left, other_left;
+        float *x = run(&one, &n, &left);
+        assert_true(thresholds[i / 2] > 0 || left == LEN - 5);
+        some = some || (left > 0 && left < LEN - 5);
+        for (size_t k = 0; k < COUNT_OF(others); k++) {
+            setup u = one;
+            u.threads = others[k].threads;
+            u.step = others[k].step;
+            u.n_seq = others[k].n_seq;
+            float *y = run(&u, &n, &other_left);
+            for (size_t t = 0; t < n; t++)
+                if (memcmp(&x[t], &y[t], sizeof *x) != 0 && t >= 5 * (n / LEN)) fail_msg("threshold %g, way %zu: token %zu differs", (double)one.threshold, k, t / (n / LEN));
+            if (u.n_seq < 2) assert_int_equal(left, other_left);
+            mem_free(y);
+        }
+        mem_free(x);
+    }
+    assert_true(some); /* there was a threshold that some passed and some did not */
+}
+
+/* ---- a naive pass ----
+ * The tiny model in plain loops, float32, one token after the other. */
+
+typedef struct naive {
+    model_file *f;
+    heads *h;
+    size_t d, n_layer, n_head, n_kv, dim, n_ff, vocab;
+    float eps, freq_base;
+    float *k[4], *v[4]; /* [CTX, n_kv · dim] */
+} naive;
+
+enum { GLOBAL = 1000 }; /* in place of a layer */
+
+static float *tensor(const naive *a, const char *of, size_t il) {
+    char name[100];
+    if (il == GLOBAL) (void)snprintf(name, sizeof name, "%s.weight", of);
+    else (void)snprintf(name, sizeof name, "blk.%zu.%s.weight", il, of);
+    const tensor_info *t = model_file_find_tensor(a->f, name);
+    if (!t) fail_msg("no tensor %s", name);
+    float *x = MEM_NEW_N(float, (size_t)(t->ne[0] * t->ne[1]));
+    assert_non_null(x);
+    heads_floats(t, x);
+    return x;
+}
+
+static void multiply(float *y, const float *w, const float *x, size_t rows, size_t cols) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0;
+        for (size_t c = 0; c < cols; c++) sum += (double)w[r * cols + c] * (double)x[c];
+        y[r] = (float)sum;
+    }
+}
+
+static void norm_by(float *y, const float *w, const float *x, size_t n, float eps) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)x[i] / sqrt(sum / (double)n + (double)eps) * (double)w[i]);
+}
+
+static void rotate(const naive *a, float *v, size_t pos) {
+    for (size_t i = 0; i < a->dim / 2; i++) {
+        double t = (double)pos * pow((double)a->freq_base, -2.0 * (double)i / (double)a->dim), c = cos(t), s = sin(t);
+        double x = (double)v[2 * i], y = (double)v[2 * i + 1];
+        v[2 * i] = (float)(x * c - y * s);
+        v[2 * i + 1] = (float)(x * s + y * c);
+    }
+}
+
+/* y[rows] = tensor · x */
+static void product(const naive *a, float *y, const char *of, size_t il, const float *x, size_t rows, size_t cols) {
+    float *w = tensor(a, of, il);
+    multiply(y, w, x, rows, cols);
+    mem_free(w);
+}
+
+static void normed(const naive *a, float *y, const char *of, size_t il, const float *x) {
+    float *w = tensor(a, of, il);
+    norm_by(y, w, x, a->d, a->eps);
+    mem_free(w);
+}
+
+static void keys_and_values(naive *a, size_t il, size_t pos, const float *x) {
+    float h[512], *k = a->k[il] + pos * a->n_kv * a->dim;
+    normed(a, h, "attn_norm", il, x);
+    product(a, k, "attn_k", il, h, a->n_kv * a->dim, a->d);
+    product(a, a->v[il] + pos * a->n_kv * a->dim, "attn_v", il, h, a->n_kv * a->dim, a->d);
+    for (size_t g = 0; g < a->n_kv; g++) rotate(a, k + g * a->dim, pos);
+}
+
+static void attend(naive *a, size_t il, size_t pos, float *x) {
+    float h[512], q[512], out[512] = {0}, y[512];
+    normed(a, h, "attn_norm", il, x);
+    product(a, q, "attn_q", il, h, a->n_head * a->dim, a->d);
+    for (size_t head = 0; head < a->n_head; head++) {
+        const size_t g = head / (a->n_head / a->n_kv);
+        double p[CTX], most = -INFINITY, sum = 0;
+        rotate(a, q + head * a->dim, pos);
+        for (size_t t = 0; t <= pos; t++) {
+            p[t] = 0;
+            for (size_t i = 0; i < a->dim; i++) p[t] += (double)q[head * a->dim + i] * (double)a->k[il][(t * a->n_kv + g) * a->dim + i];
+            p[t] /= sqrt((double)a->dim);
+            most = fmax(most, p[t]);
+        }
+        for (size_t t = 0; t <= pos; t++) sum += p[t] = exp(p[t] - most);
+        for (size_t t = 0; t <= pos; t++)
+            for (size_t i = 0; i < a->dim; i++) out[head * a->dim + i] += (float)(p[t] / sum * (double)a->v[il][(t * a->n_kv + g) * a->dim + i]);
+    }
+    product(a, y, "attn_output", il, out, a->d, a->n_head * a->dim);
+    for (size_t i = 0; i < a->d; i++) x[i] += y[i];
+}
+
+static float silu(float x) { return x / (1 + expf(-x)); }
+
+static void feed_forward(naive *a, size_t il, float *x) {
+    float h[512], gate[1024], up[1024], y[512];
+    normed(a, h, "ffn_norm", il, x);
+    product(a, gate, "ffn_gate", il, h, a->n_ff, a->d);
+    product(a, up, "ffn_up", il, h, a->n_ff, a->d);
+    for (size_t i = 0; i < a->n_ff; i++) gate[i] = silu(gate[i]) * up[i];
+    product(a, y, "ffn_down", il, gate, a->d, a->n_ff);
+    for (size_t i = 0; i < a->d; i++) x[i] += y[i];
+}
+
+static double surest(const float *y, size_t n) {
+    bool used[TINY_VOCAB] = {0};
+    double sum = 0, most = 0;
+    for (int k = 0; k < 16; k++) {
+        size_t best = SIZE_MAX;
+        for (size_t i = 0; i < n; i++)
+            if (!used[i] && (best == SIZE_MAX || y[i] > y[best])) best = i;
+        used[best] = true;
+        if (k == 0) most = (double)y[best];
+        sum += exp((double)y[best] - most);
+    }
+    return 1 / sum;
+}
+
+static void head_logits(naive *a, size_t e, const float *x, float *logits) {
+    float h[512], u[512];
+    static float w[512 * 512], b[512];
+    heads_floats(a->h->one[e].norm, b);
+    norm_by(h, b, x, a->d, a->eps);
+    heads_floats(a->h->one[e].weight, w);
+    multiply(u, w, h, a->d, a->d);
+    heads_floats(a->h->one[e].bias, b);
+    for (size_t i = 0; i < a->d; i++) h[i] += silu(u[i] + b[i]);
+    product(a, logits, "output", GLOBAL, h, a->vocab, a->d);
+}
+
+/* Logits of a token; *left: by which exit it left, or -1. */
+static void naive_token(naive *a, int32_t id, size_t pos, bool wanted, float threshold, float *logits, int *left) {
+    float x[512], *embd = tensor(a, "token_embd", GLOBAL), h[512];
+    memcpy(x, embd + (size_t)id * a->d, a->d * sizeof *x);
+    mem_free(embd);
+    *left = -1;
+    for (size_t il = 0; il < a->n_layer; il++) {
+        for (size_t e = 0; e < a->h->n && wanted && *left < 0; e++) {
+            if (a->h->one[e].layer != il || a->h->one[e].offset) continue;
+            head_logits(a, e, x, logits);
+            if (surest(logits, 256) >= (double)threshold && surest(logits, a->vocab) >= (double)threshold) *left = (int)e;
+        }
+        keys_and_values(a, il, pos, x);
+        if (*left >= 0) continue;
+        attend(a, il, pos, x);
+        feed_forward(a, il, x);
+    }
+    if (*left >= 0) return;
+    normed(a, h, "output_norm", GLOBAL, x);
+    product(a, logits, "output", GLOBAL, h, a->vocab, a->d);
+}
+
+static void naive_open(naive *a) {
+    uint32_t v[6];
+    static const char *const keys[] = {"llama.embedding_length", "llama.block_count", "llama.attention.head_count",
+                                       "llama.attention.head_count_kv", "llama.feed_forward_length"};
+    *a = (naive){.vocab = TINY_VOCAB};
+    OK(model_file_open(&a->f, tiny, 0, &e_));
+    OK(heads_open(&a->h, heads_path, &(heads_base){0}, &e_));
+    for (size_t i = 0; i < COUNT_OF(keys); i++) OK(kv_get_u32(a->f, keys[i], &v[i], 0, &e_));
+    OK(kv_get_f32(a->f, "llama.attention.layer_norm_rms_epsilon", &a->eps, 0, &e_));
+    OK(kv_get_f32(a->f, "llama.rope.freq_base", &a->freq_base, 10000, &e_));
+    a->d = v[0], a->n_layer = v[1], a->n_head = v[2], a->n_kv = v[3], a->n_ff = v[4];
+    a->dim = a->d / a->n_head;
+    assert_true(a->d <= 512 && a->n_ff <= 1024 && a->n_layer <= 4);
+    for (size_t il = 0; il < a->n_layer; il++) {
+        a->k[il] = MEM_NEW_N(float, CTX * a->n_kv * a->dim);
+        a->v[il] = MEM_NEW_N(float, CTX * a->n_kv * a->dim);
+    }
+}
+
+static void naive_close(naive *a) {
+    for (size_t il = 0; il < a->n_layer; il++) {
+        mem_free(a->k[il]);
+        mem_free(a->v[il]);
+    }
+    heads_close(&a->h);
+    model_file_close(&a->f);
+}
+
+static void what_leaves_does_what_is_said(void **unused) {
+    (void)unused;
+    naive a;
+    make(QUANT_F32, one_exit);
+    const float thresholds[] = {0, 0.0675f, 0.07f};
+    for (size_t k = 0; k < COUNT_OF(thresholds); k++) {
+        size_t n, n_left = 0;
+        uint64_t left;
+        float *x = run(&(setup){.model = tiny, .heads = heads_path, .exact = true, .threshold = thresholds[k], .unwanted = 5, .step = 1}, &n, &left);
+        static float y[TINY_VOCAB];
+        naive_open(&a);
+        for (size_t i = 0; i < LEN; i++) {
+            int by;
+            naive_token(&a, token(i), i, i >= 5, thresholds[k], y, &by);
+            n_left += by >= 0;
+            if (i >= 5 && distance(x + i * a.vocab, y, a.vocab) > 1e-9)
+                fail_msg("threshold %g: token %zu (%s) differs by %g", (double)thresholds[k], i, by < 0 ? "all layers" : "left", distance(x + i * a.vocab, y, a.vocab));
+        }
+        assert_int_equal(n_left, left);
+        naive_close(&a);
+        mem_free(x);
+    }
+}
+
+static void zero_heads_are_the_models_own(void **unused) {
+    (void)unused;
+    for (int q = 0; q < 2; q++) {
+        make(q ? QUANT_Q8_0 : QUANT_F32, (heads_plan){.layer = {1, 2}, .offset = {0, 1}, .n = 2});
+        opened o = open_state(&(setup){.model = tiny, .heads = heads_path, .no_exits = true, .threads = 2});
+        float *logits = MEM_NEW_N(float, o.vocab);
+        for (size_t i = 0; i < LEN; i++) {
+            const int32_t id = token(i), want = 0;
+            const model_seg seg = {0, i, 1};
+            model_guessed g[4];
+            OK(model_forward(o.s, &(model_batch){.ids = &id, .n = 1, .segs = &seg, .n_segs = 1, .want = &want, .n_want = 1, .logits = logits}, &e_));
+            assert_int_equal(model_guess_ahead(o.s, 0, g, 4), 1);
+            assert_int_equal(model_guess_ahead(o.s, 1, g + 1, 4), 0);
+            size_t best = 0;
+            for (size_t t = 1; t < 256; t++)
+                if (logits[t] > logits[best]) best = t; /* guesses look at the first 256 */
+            assert_int_equal(g[0].id, best);
+            assert_true(fabs((double)g[0].sure - surest(logits, 256)) < 1e-5);
+        }
+        mem_free(logits);
+        close_state(&o);
+    }
+}
+
+/* One pass over the drafted tokens and one more. */
+static void judge(opened *o, size_t at, const int32_t *ids, size_t n, float *logits) {
+    int32_t want[8];
+    for (size_t i = 0; i < n; i++) want[i] = (int32_t)i;
+    const model_seg seg = {0, at, n};
+    OK(model_forward(o->s, &(model_batch){.ids = ids, .n = n, .segs = &seg, .n_segs = 1, .want = want, .n_want = n, .logits = logits}, &e_));
+}
+
+static void drafts_leave_no_trace(void **unused) {
+    (void)unused;
+    make(QUANT_Q8_0, one_exit);
+    for (int way = 0; way < 4; way++) {
+        opened with = open_state(&(setup){.model = tiny, .heads = heads_path, .no_exits = true, .threads = 1 + way % 3});
+        opened plain = open_state(&(setup){.model = tiny, .threads = 1});
+        float *x = MEM_NEW_N(float, 8 * with.vocab), *y = MEM_NEW_N(float, 8 * with.vocab);
+        mote_error e;
+        model_guessed g;
+        size_t at = 0;
+        for (size_t round = 0; round < 6; round++) {
+            int32_t ids[8];
+            const size_t n = 1 + round % 4;
+            for (size_t i = 0; i < 8; i++) ids[i] = token(at + i);
+            for (size_t i = 0; i < n; i++) OK(model_draft(with.s, 0, 0, ids[i], &g, &e_));
+            if (way == 1) ids[round % 3] = 9;                           /* a part of the drafts is of other tokens */
+            if (way == 2) OK(state_seq_truncate(with.s, 0, at) ? MOTE_OK : MOTE_E_INTERNAL);
+            if (way == 3 && at > 4) {                                   /* back, and on */
+                at -= 3;
+                assert_true(state_seq_truncate(with.s, 0, at));
+                assert_true(state_seq_truncate(plain.s, 0, at));
+            }
+            const size_t take = round % 2 ? n : n + 1;                 /* one that was not drafted, or none */
+            judge(&with, at, ids, take, x);
+            judge(&plain, at, ids, take, y);
+            assert_memory_equal(x, y, take * with.vocab * sizeof *x);
+            at += take;
+        }
+        assert_int_equal(model_draft(with.s, 0, 1, 5, &g, &e), MOTE_E_USAGE);
+        assert_int_equal(model_draft(with.s, 0, 0, -1, &g, &e), MOTE_E_RANGE);
+        for (size_t i = 0; i < LEN; i++) OK(model_draft(with.s, 0, 0, 5, &g, &e_));
+        assert_int_equal(model_draft(with.s, 0, 0, 5, &g, &e), MOTE_E_RANGE);
+        mem_free(x);
+        mem_free(y);
+        close_state(&with);
+        close_state(&plain);
+    }
+}
+
+static void what_cannot_be_is_refused(void **unused) {
+    (void)unused;
+    mote_error e = {0};
+    make(QUANT_F32, (heads_plan){.layer = {2}, .offset = {1}, .n = 1});
+    pool *p;
+    model *m;
+    state *s;
+    OK(pool_open(&p, 1, &e_));
+    OK(model_open(&m, tiny, &(model_opts){.heads = heads_path}, p, &e_));
+    state_opts so = {.n_ctx = 8, .n_seq = 1, .n_batch = 4, .k_type = QUANT_F32, .v_type = QUANT_F32, .exits = true};
+    assert_int_equal(state_open(&s, m, &so, p, &e), MOTE_E_USAGE);
+    assert_non_null(strstr(e.message, "early exits"));
+    model_close(&m);
+    make(QUANT_F32, one_exit);
+    OK(model_open(&m, tiny, &(model_opts){.heads = heads_path}, p, &e_));
+    so.exit_threshold = -0.5f;
+    assert_int_equal(state_open(&s, m, &so, p, &e), MOTE_E_RANGE);
+    so.exit_threshold = NAN;
+    assert_int_equal(state_open(&s, m, &so, p, &e), MOTE_E_RANGE);
+    model_close(&m);
+    assert_int_not_equal(model_open(&m, tiny, &(model_opts){.heads = tiny}, p, &e), MOTE_OK);
+    assert_non_null(strstr(e.message, "not a heads file"));
+    pool_close(&p);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(never_leaving_changes_nothing), cmocka_unit_test(threads_batches_and_sequences_do_not_matter),
+        cmocka_unit_test(what_leaves_does_what_is_said), cmocka_unit_test(zero_heads_are_the_models_own),
+        cmocka_unit_test(drafts_leave_no_trace),         cmocka_unit_test(what_cannot_be_is_refused),
+    };
+    char command[200];
+    if (!mkdtemp(folder)) return 1;
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command) != 0 || failed;
+}
