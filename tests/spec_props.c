@@ -1,6 +1,10 @@
 #include "spec_props.h"
 
+#include "heads_file.h"
 #include "run/spec.h"
+
+#include <stdlib.h>
+#include <unistd.h>
 
 enum { CTX = 96, PROMPT = 40, TOKENS_MAX = 160 };
 
@@ -20,6 +24,7 @@ typedef struct bench {
     mote_engine *e;
     mote_model *m;
     size_t vocab;
+    bool can_exit; /* the model keeps no state but keys and values */
     int32_t prompt[PROMPT];
     rng rng;
     trace plain, spec;
@@ -81,8 +86,8 @@ static mote_status open_session(const bench *b, const how *h, mote_session **s, 
     return mote_session_open(s, b->m, &o, err);
 }
 
-typedef enum guesser { NOBODY, NGRAM, DRAFT, BOTH_AUTO, PARROT, GUESSERS } guesser;
-static const char *const guesser_names[] = {"plain", "n-grams", "a draft model", "auto", "a parrot"};
+typedef enum guesser { NOBODY, NGRAM, DRAFT, BOTH_AUTO, PARROT, MEDUSA, EXIT, GUESSERS } guesser;
+static const char *const guesser_names[] = {"plain", "n-grams", "a draft model", "auto", "a parrot", "Medusa heads", "an early exit"};
 
 static mote_status open_guesser(const bench *b, const how *h, guesser who, parrot *it, mote_session *s,
                                 mote_speculator **sp, mote_error *err) {
@@ -91,6 +96,8 @@ static mote_status open_guesser(const bench *b, const how *h, guesser who, parro
     if (who == NOBODY) return MOTE_OK;
     o.ngram = who == NGRAM || who == BOTH_AUTO;
     o.draft = who == DRAFT || who == BOTH_AUTO ? b->m : NULL;
+    o.medusa = who == MEDUSA || who == BOTH_AUTO;
+    o.exit = who == EXIT || (who == BOTH_AUTO && b->can_exit);
     o.n_max = h->n_max;
     o.always = who != BOTH_AUTO;
     TRY(mote_speculator_open(sp, s, &o, err));
@@ -153,6 +160,7 @@ static mote_status compare(bench *b, const how *h, guesser who, mote_error *err)
     b->r->n_tokens += y->n;
     b->r->n_guessed += y->r.n_drafted;
     b->r->n_accepted += y->r.n_accepted;
+    if (who == MEDUSA || who == EXIT) b->r->n_by_heads += y->r.n_drafted;
     if (y->r.n_accepted > y->r.n_drafted) FAIL(err, MOTE_E_MISMATCH, "more guesses accepted than made");
     return MOTE_OK;
 }
@@ -160,6 +168,7 @@ static mote_status compare(bench *b, const how *h, guesser who, mote_error *err)
 static mote_status check(bench *b, const how *h, mote_error *err) {
     TRY(generate(b, h, NOBODY, &b->plain, err));
     for (guesser who = NGRAM; who < GUESSERS; who++) {
+        if (who == EXIT && !b->can_exit) continue;
         mote_status st = generate(b, h, who, &b->spec, err);
         if (st != MOTE_OK) return err_prefix(err, st, "%s with %s", h->name, guesser_names[who]);
         TRY(compare(b, h, who, err));
@@ -192,6 +201,31 @@ static mote_status check_all(bench *b, mote_error *err) {
     return MOTE_OK;
 }
 
+/* Heads of no great wisdom: an exit behind the first layer, and three tokens ahead. */
+static mote_status open_with_heads(bench *b, const char *path, mote_error *err) {
+    char name[] = "/tmp/mote_heads_XXXXXX";
+    heads_plan p = {.layer = {1, 1, 1, 1}, .offset = {0, 1, 2, 3}, .n = 4, .size = 0.01f, .seed = b->o->seed};
+    mote_model_opts mo = mote_model_opts_default();
+    mote_model *bare = NULL;
+    int fd = mkstemp(name);
+    if (fd < 0) FAIL(err, MOTE_E_IO, "no file for heads");
+    (void)close(fd);
+    mote_status st = mote_model_open(&bare, b->e, path, NULL, err);
+    if (st == MOTE_OK) {
+        const int32_t n_layer = (int32_t)bare->info->n_layer;
+        if (n_layer == 1) p = (heads_plan){.layer = {1, 1, 1}, .offset = {1, 2, 3}, .n = 3, .size = 0.01f};
+        for (size_t i = 0; i < p.n; i++)
+            if (p.offset[i]) p.layer[i] = n_layer;
+        st = heads_file_write(name, path, &p, err);
+    }
+    mote_model_close(&bare);
+    mo.heads = name;
+    if (st == MOTE_OK) st = mote_model_open(&b->m, b->e, path, &mo, err);
+    if (st == MOTE_OK) b->can_exit = mote_model_n_heads(b->m, MOTE_HEADS_DRAFTS) > 0;
+    (void)unlink(name);
+    return st;
+}
+
 mote_status spec_props(const char *path, const spec_props_opts *o, spec_props_result *r, mote_error *err) {
     bench *b = MEM_NEW(bench);
     mote_status st;
@@ -203,7 +237,7 @@ mote_status spec_props(const char *path, const spec_props_opts *o, spec_props_re
     mote_engine_opts eo = mote_engine_opts_default();
     eo.n_threads = 1;
     TRYG(st, mote_engine_open(&b->e, &eo, err));
-    TRYG(st, mote_model_open(&b->m, b->e, path, NULL, err));
+    TRYG(st, open_with_heads(b, path, err));
     b->vocab = mote_model_n_vocab(b->m);
     float **rows[] = {&b->plain.logits, &b->plain.after, &b->spec.logits, &b->spec.after};
     for (size_t i = 0; i < COUNT_OF(rows); i++)
@@ -211,6 +245,7 @@ mote_status spec_props(const char *path, const spec_props_opts *o, spec_props_re
     for (size_t i = 0; i < PROMPT; i++) /* twelve tokens over and over, and some noise */
         b->prompt[i] = (int32_t)(i % 5 ? 10 + i % 12 * 7 : rng_below(&b->rng, (uint32_t)b->vocab));
     st = check_all(b, err);
+    if (st == MOTE_OK && r->n_by_heads == 0) st = ERR(err, MOTE_E_MISMATCH, "the heads have guessed nothing");
 out:
     mem_free(b->plain.logits);
     mem_free(b->plain.after);

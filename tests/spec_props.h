@@ -13,6 +13,7 @@ typedef struct spec_props_opts {
 
 typedef struct spec_props_result {
     size_t n_tokens, n_guessed, n_accepted; /* over all generations that were compared */
+    size_t n_by_heads; /* of n_guessed */
 } spec_props_result;
 
 mote_status spec_props(const char *path, const spec_props_opts *o, spec_props_result *r, mote_error *err);

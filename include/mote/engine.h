@@ -58,6 +58,8 @@ typedef struct mote_model_opts {
     float rope_freq_scale;  /* 0: as the file says */
     const mote_adapter *adapters; /* [n_adapters] applied together while the model runs; needed until it is open */
     size_t n_adapters;
+    const char *heads;      /* a file of extra heads (early exits, Medusa; docs/formats/heads.md) for mote_session_opts.exit_threshold
+                               and mote_spec_opts, or NULL; needed until it is open */
 } mote_model_opts;
 MOTE_API void mote_model_opts_fill(mote_model_opts *o, size_t size);
 static inline mote_model_opts mote_model_opts_default(void) {
@@ -77,6 +79,10 @@ MOTE_API const char *mote_model_name(const mote_model *m); /* general.name or ""
 MOTE_API size_t mote_model_n_vocab(const mote_model *m);   /* length of a row of logits; 0 without weights */
 MOTE_API size_t mote_model_n_ctx_train(const mote_model *m);
 MOTE_API size_t mote_model_n_embd(const mote_model *m);    /* length of an embedding */
+/* How many extra heads it was opened with: early exits, Medusa heads; exits that guesses can be drafted by (0 where a layer
+ * keeps state that they cannot bring up to date: recurrent ones). */
+enum { MOTE_HEADS_EXITS, MOTE_HEADS_AHEAD, MOTE_HEADS_DRAFTS };
+MOTE_API size_t mote_model_n_heads(const mote_model *m, int which);
 MOTE_API bool mote_model_is_encoder(const mote_model *m);  /* makes embeddings, not text */
 MOTE_API bool mote_model_has_tokenizer(const mote_model *m);
 MOTE_API bool mote_model_has_template(const mote_model *m); /* a chat template of its own */

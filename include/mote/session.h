@@ -30,6 +30,10 @@ typedef struct mote_session_opts {
     bool context_shift;       /* a full context drops its oldest half; false: it is MOTE_E_CONTEXT */
     size_t n_keep;            /* tokens at the start that a shift keeps; SIZE_MAX: the last prompt; at most
                                  half of n_ctx */
+    float exit_threshold;     /* 0 to 1, with early exits (mote_model_opts.heads): a token that is computed for its logits leaves
+                                 at the first exit that is so sure of what follows (the probability of the likeliest among the 16
+                                 likeliest), which is faster and changes results; tokens of a prompt but its last go through all
+                                 layers. Above 1 (default 2): none leaves */
 } mote_session_opts;
 MOTE_API void mote_session_opts_fill(mote_session_opts *o, size_t size);
 static inline mote_session_opts mote_session_opts_default(void) {
@@ -56,6 +60,17 @@ typedef struct mote_session_info {
 MOTE_API void mote_session_get_info(const mote_session *s, mote_session_info *out);
 /* The same for people, in a few lines. Returns the number of bytes needed. */
 MOTE_API size_t mote_session_describe(const mote_session *s, char *dst, size_t cap);
+
+/* What early exits did since the session was opened. */
+#define MOTE_EXITS_MAX 64
+typedef struct mote_exit_stats {
+    size_t size; /* set by the caller */
+    size_t n_tokens;         /* whose logits were computed while tokens could leave */
+    double layers;           /* that they went through, on average; 0 without tokens */
+    size_t n_layer, n_exits; /* of the model */
+    size_t layer[MOTE_EXITS_MAX], n_left[MOTE_EXITS_MAX]; /* of each exit: behind so many layers; so many tokens left */
+} mote_exit_stats;
+MOTE_API void mote_session_get_exits(const mote_session *s, mote_exit_stats *out);
 
 /* Makes what the session is doing end soon with MOTE_E_CANCELLED (between two passes). Async-signal-safe.
  * Thread: any. Forgotten when the next call begins. */

@@ -28,6 +28,9 @@ typedef struct mote_spec_opts {
     size_t n_min;       /* fewer are not worth a pass */
     float p_min;        /* the draft model stops where its best token has a lower probability */
     bool always;        /* guess as much as possible, whether it pays or not: for measuring */
+    bool exit;          /* the model's first layers and an early exit guess (mote_model_opts.heads); the pass that judges
+                           begins where they ended */
+    bool medusa;        /* its Medusa heads guess */
 } mote_spec_opts;
 MOTE_API void mote_spec_opts_fill(mote_spec_opts *o, size_t size);
 static inline mote_spec_opts mote_spec_opts_default(void) {
@@ -57,6 +60,8 @@ typedef struct mote_spec_stats {
                                           taken, by plain_ms at the time: speed-up 1 + saved / spent */
     double guess_ms;                   /* of spent_ms: looking for guesses, drafting */
     size_t memory_bytes;               /* without the draft model's session */
+    size_t n_exit, n_exit_accepted;    /* guesses of an early exit, of Medusa heads */
+    size_t n_medusa, n_medusa_accepted;
 } mote_spec_stats;
 MOTE_API void mote_speculator_get_stats(const mote_speculator *sp, mote_spec_stats *out);
 

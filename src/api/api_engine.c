@@ -57,6 +57,11 @@ const char *mote_model_name(const mote_model *m) { return m->name; }
 size_t mote_model_n_vocab(const mote_model *m) { return m->info && m->info->causal ? m->info->n_vocab : 0; }
 size_t mote_model_n_ctx_train(const mote_model *m) { return m->n_ctx_train; }
 size_t mote_model_n_embd(const mote_model *m) { return m->n_embd; }
+size_t mote_model_n_heads(const mote_model *m, int which) {
+    if (!m->m) return 0;
+    if (which == MOTE_HEADS_AHEAD) return model_n_ahead(m->m);
+    return which == MOTE_HEADS_EXITS || (which == MOTE_HEADS_DRAFTS && model_check_exits(m->m, NULL) == MOTE_OK) ? model_n_exits(m->m) : 0;
+}
 bool mote_model_is_encoder(const mote_model *m) { return m->info && !m->info->causal; }
 bool mote_model_has_tokenizer(const mote_model *m) { return m->vocab != NULL; }
 bool mote_model_has_template(const mote_model *m) {

@@ -16,7 +16,8 @@ void mote_session_opts_fill(mote_session_opts *o, size_t size) {
                                  .type_v = "f16",
                                  .checkpoint_every = 512,
                                  .checkpoint_bytes = (size_t)256 << 20,
-                                 .n_keep = SIZE_MAX};
+                                 .n_keep = SIZE_MAX,
+                                 .exit_threshold = 2};
     api_fill(o, size, &d, sizeof d);
 }
 
@@ -40,6 +41,12 @@ void mote_session_get_info(const mote_session *s, mote_session_info *out) {
     mote_session_info i;
     run_session_info(s, &i);
     api_result(out, &i, sizeof i);
+}
+
+void mote_session_get_exits(const mote_session *s, mote_exit_stats *out) {
+    mote_exit_stats x;
+    run_exit_stats(s, &x);
+    api_result(out, &x, sizeof x);
 }
 
 size_t mote_session_describe(const mote_session *s, char *dst, size_t cap) {

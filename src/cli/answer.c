@@ -106,8 +106,9 @@ static double per_second(size_t n, double ms) { return ms > 0 ? 1000 * (double)n
 static void print_speculation(const mote_gen_result *r, const mote_speculator *sp) {
     mote_spec_stats s = {.size = sizeof s};
     mote_speculator_get_stats(sp, &s);
-    cli_say("speculation: %zu guesses, %zu came true; in all n-grams %zu of %zu, draft %zu of %zu, %zu tokens in %zu passes, speed-up %.2f",
-            r->n_drafted, r->n_accepted, s.n_ngram_accepted, s.n_ngram, s.n_draft_accepted, s.n_draft, s.n_tokens, s.n_passes,
+    cli_say("speculation: %zu guesses, %zu came true; in all n-grams %zu of %zu, draft %zu of %zu, exit %zu of %zu, Medusa %zu of %zu, %zu tokens in %zu passes, speed-up %.2f",
+            r->n_drafted, r->n_accepted, s.n_ngram_accepted, s.n_ngram, s.n_draft_accepted, s.n_draft, s.n_exit_accepted, s.n_exit,
+            s.n_medusa_accepted, s.n_medusa, s.n_tokens, s.n_passes,
             s.spent_ms > 0 ? 1 + s.saved_ms / s.spent_ms : 1);
 }
 

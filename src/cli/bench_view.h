@@ -33,6 +33,7 @@ typedef struct bench_test {
     size_t n;
     mote_bench_sample samples[BENCH_REPS_MAX];
     double ns[BENCH_REPS_MAX], ts[BENCH_REPS_MAX];
+    double layers;   /* that a decoded token went through, on average, where it could leave early; else 0 */
     double limit_ts; /* with --limits */
     mote_bench_limit limit;
     mote_profile_phase profile[MOTE_PROFILE_PHASES]; /* with --profile */

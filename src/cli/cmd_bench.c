@@ -94,6 +94,9 @@ int bench_measure(loaded *l, const struct bench_options *o, const mote_machine *
         if (mote_profile_read(l->session, i, &t->profile[i], &err) != MOTE_OK) code = cli_fail(&err);
     t->limit.size = sizeof t->limit;
     if (m && code == CLI_OK && mote_bench_limits(l->session, &b, m, &t->limit, &err) != MOTE_OK) code = cli_fail(&err);
+    mote_exit_stats x = {.size = sizeof x};
+    if (l->exits) mote_session_get_exits(l->session, &x);
+    t->layers = x.layers;
     mote_session_close(&l->session);
     t->n = code == CLI_OK ? b.n_reps : 0;
     for (size_t i = 0; i < t->n; i++) {
@@ -129,6 +132,7 @@ static json_t *row_json(const loaded *l, const json_t *info, const struct bench_
                                                   (json_int_t)t->n_prompt, "n_gen", (json_int_t)t->n_gen, "n_depth", (json_int_t)t->depth,
                                                   "test_time", t->when, "avg_ns", (json_int_t)avg_ns, "stddev_ns", (json_int_t)dev_ns,
                                                   "avg_ts", avg_ts, "stddev_ts", dev_ts, "samples_ns", ns, "samples_ts", ts));
+    if (v && t->layers > 0) (void)json_object_set_new(v, "layers", json_real(t->layers));
     if (v && t->limit_ts > 0) {
         const bool is_prompt = t->n_prompt > 0;
         const double tokens = (double)(t->parallel * (t->n_prompt + t->n_gen));

@@ -39,7 +39,7 @@ static int on_chunk(void *ctx, size_t done, size_t total, double ppl) {
     return 0;
 }
 
-static int print_result(const struct perplexity_options *o, const mote_ppl_result *r) {
+static int print_result(const loaded *l, const struct perplexity_options *o, const mote_ppl_result *r) {
     if (o->json) {
         json_t *v = json_pack("{s:f, s:f, s:f, s:I, s:I, s:I}", "ppl", r->ppl, "ppl_error", r->ppl_error, "nll", r->nll, "chunks",
                               (json_int_t)r->n_chunks, "scored", (json_int_t)r->n_scored, "tokens", (json_int_t)r->n_tokens);
@@ -47,6 +47,8 @@ static int print_result(const struct perplexity_options *o, const mote_ppl_resul
             (void)json_object_update_new(v, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "kld_mean", r->kld_mean, "kld_error",
                                                       r->kld_error, "kld_median", r->kld_median, "kld_p99", r->kld_p99, "kld_max",
                                                       r->kld_max, "base_ppl", r->base_ppl, "same_top", r->same_top, "rms_dp", r->rms_dp));
+        json_t *exits = exits_json(l);
+        if (v && exits) (void)json_object_set_new(v, "exits", exits);
         return cli_print_json(v);
     }
     (void)printf("%zu tokens, %zu windows, %zu scored\n", r->n_tokens, r->n_chunks, r->n_scored);
@@ -54,6 +56,7 @@ static int print_result(const struct perplexity_options *o, const mote_ppl_resul
         (void)printf("KLD mean %.6f +/- %.6f  median %.6f  99 %% %.6f  max %.6f\nsame top token %.2f %%  RMS of the difference in probability "
                      "%.3f %%\nPPL of the base = %.4f\n",
                      r->kld_mean, r->kld_error, r->kld_median, r->kld_p99, r->kld_max, 100 * r->same_top, 100 * r->rms_dp, r->base_ppl);
+    exits_say(l);
     (void)printf("PPL = %.4f +/- %.5f\n", r->ppl, r->ppl_error);
     return cli_done(CLI_OK);
 }
@@ -84,7 +87,7 @@ int cmd_perplexity(const cli_command *self, int argc, char **argv) {
         else po.save_logits = o.base;
         mote_status s = mote_perplexity(l.session, text, n, &po, &r, &err);
         cli_progress_end(&p);
-        code = s == MOTE_OK ? print_result(&o, &r) : cli_fail(&err);
+        code = s == MOTE_OK ? print_result(&l, &o, &r) : cli_fail(&err);
     }
     load_close(&l);
     free(text);

@@ -87,13 +87,16 @@ static int read_prompt(const struct run_options *o, char **out, size_t *n) {
     return CLI_OK;
 }
 
-static int print_json(const answer *a) {
+static int print_json(const loaded *l, const answer *a) {
     const mote_gen_result *r = &a->result;
-    return cli_print_json(json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:I, s:I}", "text", cli_json_text(a->text ? a->text : "", a->n), "finish",
+    json_t *v = json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:f, s:I, s:I}", "text", cli_json_text(a->text ? a->text : "", a->n), "finish",
                                     mote_finish_name(r->finish), "prompt_tokens", (json_int_t)r->n_prompt, "cached_tokens",
                                     (json_int_t)r->n_reused, "answer_tokens", (json_int_t)r->n_generated, "prompt_ms", r->prompt_ms,
                                     "answer_ms", r->generate_ms, "drafted_tokens", (json_int_t)r->n_drafted, "accepted_tokens",
-                                    (json_int_t)r->n_accepted));
+                                    (json_int_t)r->n_accepted);
+    json_t *exits = exits_json(l);
+    if (v && exits) (void)json_object_set_new(v, "exits", exits);
+    return cli_print_json(v);
 }
 
 static mote_status generate(loaded *l, const struct run_options *o, const char *prompt, size_t n, answer *a, mote_error *err) {
@@ -118,11 +121,14 @@ static int answer_once(loaded *l, const struct run_options *o, mote_sampler *sam
     mote_status s = generate(l, o, prompt, n, &a, &err);
     answer_end(&a);
     int code = s == MOTE_OK ? CLI_OK : cli_fail(&err);
-    if (code == CLI_OK && o->json) code = print_json(&a);
+    if (code == CLI_OK && o->json) code = print_json(l, &a);
     else if (code == CLI_OK) {
         if (!o->raw && !a.failed_write) (void)putchar('\n');
         answer_print_finish(&a);
-        if (o->stats || o->model.verbose) answer_print_stats(&a, l->speculator);
+        if (o->stats || o->model.verbose) {
+            answer_print_stats(&a, l->speculator);
+            exits_say(l);
+        }
         code = cli_done(code);
     }
     if (code == CLI_OK && o->state && mote_session_save(l->session, 0, o->state, &err) != MOTE_OK) code = cli_fail(&err);

@@ -70,6 +70,7 @@ int load_model(loaded *l, const model_flags *f, const char *name, bool no_weight
     if (!l->path) return code;
     mote_model_opts o = mote_model_opts_default();
     o.no_weights = no_weights;
+    o.heads = f->heads;
     o.no_mmap = f->no_mmap;
     o.mlock = f->mlock;
     o.rope_scaling = rope_scaling(f->rope_scaling);
@@ -98,7 +99,16 @@ mote_session_opts load_session_opts(const session_flags *f) {
 int load_session(loaded *l, const session_flags *f, const mote_session_opts *own, bool verbose) {
     mote_error err;
     mote_session_opts o = own ? *own : load_session_opts(f);
+    if (f->exit_threshold) {
+        char *end;
+        o.exit_threshold = strtof(f->exit_threshold, &end);
+        if (end == f->exit_threshold || *end || !(o.exit_threshold >= 0)) {
+            cli_say("--exit-threshold takes a number from 0 to 1, not '%s'", f->exit_threshold);
+            return CLI_USAGE;
+        }
+    }
     if (mote_session_open(&l->session, l->model, &o, &err) != MOTE_OK) return cli_fail(&err);
+    l->exits = o.exit_threshold <= 1;
     char text[2048];
     if (verbose && mote_session_describe(l->session, text, sizeof text) < sizeof text) cli_say("%s", text);
     return CLI_OK;
@@ -106,6 +116,11 @@ int load_session(loaded *l, const session_flags *f, const mote_session_opts *own
 
 /* It mirrors mote_spec_opts_default; a test compares. */
 const spec_flags spec_defaults = {.n_max = 16};
+
+/* Tokens that may leave early are not drafted by an exit too. */
+static bool can_draft(const loaded *l) {
+    return mote_model_n_heads(l->model, MOTE_HEADS_DRAFTS) > 0 && !l->exits;
+}
 
 int load_speculator(loaded *l, const spec_flags *f) {
     mote_error err;
@@ -116,7 +131,7 @@ int load_speculator(loaded *l, const spec_flags *f) {
         cli_say("--spec draft needs a draft model: -md MODEL");
         return CLI_USAGE;
     }
-    if (f->draft && word != 'n') {
+    if (f->draft && (word == 'a' || word == 'd')) {
         int code;
         char *path = models_resolve(f->draft, &code);
         if (!path) return code;
@@ -124,12 +139,36 @@ int load_speculator(loaded *l, const spec_flags *f) {
         free(path);
         if (s != MOTE_OK) return cli_fail(&err);
     }
-    o.ngram = word != 'd';
+    const bool all = word == 'a';
+    o.ngram = all || word == 'n';
     o.draft = l->draft;
+    o.exit = word == 'e' || (all && can_draft(l));
+    o.medusa = word == 'm' || (all && mote_model_n_heads(l->model, MOTE_HEADS_AHEAD));
     o.n_max = (size_t)f->n_max;
     o.n_min = (size_t)f->n_min;
     o.p_min = (float)f->p_min;
     return mote_speculator_open(&l->speculator, l->session, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
+}
+
+void exits_say(const loaded *l) {
+    mote_exit_stats x = {.size = sizeof x};
+    char text[1024] = "";
+    size_t n = 0;
+    if (!l->exits) return;
+    mote_session_get_exits(l->session, &x);
+    for (size_t i = 0; i < x.n_exits && n < sizeof text - 64; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s behind layer %zu %zu", i ? "," : "", x.layer[i], x.n_left[i]);
+    cli_say("exits: %zu tokens went through %.2f of %zu layers on average; left%s", x.n_tokens, x.layers, x.n_layer, text);
+}
+
+json_t *exits_json(const loaded *l) {
+    mote_exit_stats x = {.size = sizeof x};
+    if (!l->exits) return NULL;
+    mote_session_get_exits(l->session, &x);
+    json_t *exits = json_array();
+    for (size_t i = 0; i < x.n_exits; i++)
+        (void)json_array_append_new(exits, json_pack("{s:I, s:I}", "layer", (json_int_t)x.layer[i], "left", (json_int_t)x.n_left[i]));
+    return json_pack("{s:I, s:f, s:I, s:o}", "tokens", (json_int_t)x.n_tokens, "layers", x.layers, "of_layers", (json_int_t)x.n_layer, "exits", exits);
 }
 
 void load_close(loaded *l) {

@@ -12,6 +12,7 @@ typedef struct model_flags {
     double rope_freq_base, rope_freq_scale;
     bool no_mmap, mlock, verbose;
     cli_list lora, lora_scaled;
+    const char *heads;
 } model_flags;
 
 #define MODEL_OPT(S, F)                                                                                          \
@@ -28,12 +29,13 @@ typedef struct model_flags {
     OPT_NUM(S, F.rope_freq_scale, "rope-freq-scale", NULL, "X", 0, 1e6, "RoPE frequency factor (0: the file's)"), \
     OPT_LIST(S, F.lora, "lora", NULL, "FILE[=X]", "apply a LoRA adapter (GGUF, or a folder in PEFT's form), X times as strong; repeatable"), \
     OPT_LIST(S, F.lora_scaled, "lora-scaled", NULL, "FILE:X", "the same, as llama.cpp writes it"),              \
+    OPT_STR(S, F.heads, "heads", NULL, "FILE", "extra heads of the model: early exits, Medusa heads (see mote heads)"), \
     OPT_FLAG(S, F.verbose, "verbose", "v", "say what is loaded, how much memory it takes and how fast it runs")
 
 /* ---- the session ---- */
 typedef struct session_flags {
     int64_t ctx, batch, ubatch, keep;
-    const char *type_k, *type_v, *activations;
+    const char *type_k, *type_v, *activations, *exit_threshold;
     bool no_shift;
 } session_flags;
 
@@ -44,6 +46,7 @@ typedef struct session_flags {
     OPT_INT(S, F.ubatch, "ubatch-size", "ub", "N", 1, 65536, "tokens of one pass over the weights"),             \
     OPT_CHOICE(S, F.type_k, "cache-type-k", "ctk", CACHE_TYPES, "number format of the cached keys"),             \
     OPT_CHOICE(S, F.type_v, "cache-type-v", "ctv", CACHE_TYPES, "number format of the cached values"),           \
+    OPT_STR(S, F.exit_threshold, "exit-threshold", NULL, "X", "with --heads: a token leaves at the first early exit that is so sure of the next (0 to 1): faster, other results"), \
     OPT_CHOICE(S, F.activations, "activations", NULL, "f32|fast", "fast: 8-bit activations where weights are quantized; f32: exact")
 
 /* ---- speculation ---- */
@@ -55,7 +58,7 @@ typedef struct spec_flags {
 extern const spec_flags spec_defaults; /* the library's */
 
 #define SPEC_OPTIONS(S, F)                                                                                       \
-    OPT_CHOICE(S, F.spec, "spec", NULL, "auto|off|ngram|draft", "several tokens per pass by guessing, never other tokens: auto: n-grams of the text, and -md where given, as far as it pays"), \
+    OPT_CHOICE(S, F.spec, "spec", NULL, "auto|off|ngram|draft|exit|medusa", "several tokens per pass by guessing, never other tokens: auto: n-grams of the text, -md and --heads where given, as far as it pays"), \
     OPT_STR(S, F.draft, "model-draft", "md", "MODEL", "a smaller model with the same tokenizer, to guess"),      \
     OPT_INT(S, F.n_max, "draft-max", "draft", "N", 1, MOTE_SPEC_MAX, "guess at most N tokens at once"),          \
     OPT_INT(S, F.n_min, "draft-min", NULL, "N", 0, MOTE_SPEC_MAX, "fewer guesses than N are not tried"),         \
@@ -109,6 +112,7 @@ typedef struct loaded {
     mote_session *session;
     mote_model *draft;
     mote_speculator *speculator;
+    bool exits; /* tokens of the session may leave early */
 } loaded;
 
 /* Each returns an exit code after a message. name NULL: the default model. */
@@ -119,6 +123,9 @@ int load_session(loaded *l, const session_flags *f, const mote_session_opts *o, 
 /* Opens the draft model, when there is one, and the speculator of l->session; none with --spec off. */
 int load_speculator(loaded *l, const spec_flags *f);
 void load_close(loaded *l);
+/* What early exits did, on stderr; as JSON, NULL. Nothing, and NULL, when tokens could not leave. */
+void exits_say(const loaded *l);
+json_t *exits_json(const loaded *l);
 /* Appends the adapters of --lora (scaled: --lora-scaled) to all; their paths are to be freed, also after a failure. Returns an exit code. */
 int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled);
 /* Opens a sampler; bad values of the less usual options are reported by the library. */

@@ -63,7 +63,10 @@ static void answer_with(repl *r, speak how, const char *text) {
     (void)puts("\n");
     if (s != MOTE_OK) cli_say("%s", err.message);
     else answer_print_finish(&r->answer);
-    if (s == MOTE_OK && r->stats) answer_print_stats(&r->answer, r->l->speculator);
+    if (s == MOTE_OK && r->stats) {
+        answer_print_stats(&r->answer, r->l->speculator);
+        exits_say(r->l);
+    }
     (void)answer_interrupted();
 }
 

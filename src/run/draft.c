@@ -177,11 +177,12 @@ static mote_status open_session(draft *d, const mote_session *target, mote_model
     o.n_batch = MIN(target->n_batch, (size_t)512);
     o.checkpoint_every = 0;
     o.context_shift = false;
+    o.exit_threshold = 2;
     return run_session_open(&d->s, m, &o, err);
 }
 
 mote_status draft_proposer(proposer *p, const mote_session *target, const mote_spec_opts *o, mote_error *err) {
-    *p = (proposer){.name = "draft model", .begin = begin, .propose = propose, .lag_ns = lag_ns, .end = end,
+    *p = (proposer){.name = "draft model", .kind = SPEC_DRAFT, .begin = begin, .propose = propose, .lag_ns = lag_ns, .end = end,
                     .close = close_draft, .memory = memory, .odds.memory = 32, .average = 0.7};
     for (size_t i = 0; i < SPEC_LEVELS; i++) p->odds.p[i] = 0.3f + 0.6f * (float)i / SURE_STEPS;
     mote_model *m = o->draft;

@@ -167,12 +167,17 @@ static mote_status loop(generation *g, mote_error *err) {
     }
 }
 
+static size_t guesses(const mote_spec_stats *s) { return s->n_ngram + s->n_draft + s->n_exit + s->n_medusa; }
+static size_t accepted(const mote_spec_stats *s) {
+    return s->n_ngram_accepted + s->n_draft_accepted + s->n_exit_accepted + s->n_medusa_accepted;
+}
+
 /* What the speculator did for this generation, from what it had done before. */
 static void tell_guesses(const mote_speculator *sp, const mote_spec_stats *before, mote_gen_result *r) {
     mote_spec_stats now;
     spec_stats(sp, &now);
-    r->n_drafted = now.n_ngram + now.n_draft - before->n_ngram - before->n_draft;
-    r->n_accepted = now.n_ngram_accepted + now.n_draft_accepted - before->n_ngram_accepted - before->n_draft_accepted;
+    r->n_drafted = guesses(&now) - guesses(before);
+    r->n_accepted = accepted(&now) - accepted(before);
 }
 
 static mote_status loop_speculating(generation *g, mote_error *err) {

@@ -122,6 +122,7 @@ struct mote_session {
 mote_status run_session_open(mote_session **out, mote_model *m, const mote_session_opts *o, mote_error *err);
 void run_session_release(mote_session *s); /* NULL-safe */
 void run_session_info(const mote_session *s, mote_session_info *out);
+void run_exit_stats(const mote_session *s, mote_exit_stats *out);
 size_t run_session_describe(const mote_session *s, char *dst, size_t cap);
 
 /* Appends to up to n_seq different sequences, packing them into passes of n_batch tokens. Errors as
@@ -141,6 +142,9 @@ mote_status run_check_seq(const mote_session *s, size_t seq, mote_error *err);
 mote_status run_check_ids(const mote_session *s, const int32_t *ids, size_t n, mote_error *err);
 /* The pass itself, under the engine's lock. */
 mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err);
+/* model_guess_ahead and model_draft under the engine's lock. */
+size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max);
+mote_status run_draft(mote_session *s, size_t seq, size_t exit, int32_t id, model_guessed *out, mote_error *err);
 /* NaN or infinite logits in rows [n, n_vocab] are MOTE_E_OUTPUT. */
 mote_status run_check_logits(const mote_session *s, const float *rows, size_t n, mote_error *err);
 

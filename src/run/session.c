@@ -78,7 +78,7 @@ mote_status run_session_open(mote_session **out, mote_model *m, const mote_sessi
     s->model = m;
     (void)atomic_fetch_add(&m->refs, 1);
     s->o = *o;
-    state_opts so = {.exact = o->exact};
+    state_opts so = {.exact = o->exact, .exits = !(o->exit_threshold > 1), .exit_threshold = o->exit_threshold};
     TRYG(st, resolve_sizes(s, err));
     TRYG(st, cache_type(o->type_k ? o->type_k : "f16", "type_k", &so.k_type, err));
     TRYG(st, cache_type(o->type_v ? o->type_v : "f16", "type_v", &so.v_type, err));
@@ -129,6 +129,18 @@ void run_session_info(const mote_session *s, mote_session_info *out) {
                         2 * s->n_batch * sizeof(int32_t);
     out->total_bytes = z.total_bytes + out->checkpoint_bytes + out->output_bytes;
     out->weight_bytes = s->model->info->resident_bytes;
+}
+
+void run_exit_stats(const mote_session *s, mote_exit_stats *out) {
+    const model_exit_stats x = state_exit_stats(s->st);
+    const model *m = s->model->m;
+    *out = (mote_exit_stats){.size = sizeof *out, .n_tokens = (size_t)x.n_tokens, .n_layer = s->model->info->n_layer,
+                             .n_exits = MIN(model_n_exits(m), (size_t)MOTE_EXITS_MAX)};
+    out->layers = x.n_tokens ? (double)x.n_layers / (double)x.n_tokens : 0;
+    for (size_t i = 0; i < out->n_exits; i++) {
+        out->layer[i] = model_get_exit(m, i).layer;
+        out->n_left[i] = x.exits ? (size_t)x.exits[i] : 0;
+    }
 }
 
 size_t run_session_describe(const mote_session *s, char *dst, size_t cap) {
@@ -209,6 +221,22 @@ mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err) 
     mote_engine *e = s->model->engine;
     (void)pthread_mutex_lock(&e->lock);
     mote_status st = e->tune && pool_size(e->pool) > 1 ? forward_tuned(s, b, err) : model_forward(s->st, b, err);
+    (void)pthread_mutex_unlock(&e->lock);
+    return st;
+}
+
+size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max) {
+    mote_engine *e = s->model->engine;
+    (void)pthread_mutex_lock(&e->lock);
+    size_t n = model_guess_ahead(s->st, row, out, max);
+    (void)pthread_mutex_unlock(&e->lock);
+    return n;
+}
+
+mote_status run_draft(mote_session *s, size_t seq, size_t exit, int32_t id, model_guessed *out, mote_error *err) {
+    mote_engine *e = s->model->engine;
+    (void)pthread_mutex_lock(&e->lock);
+    mote_status st = model_draft(s->st, seq, exit, id, out, err);
     (void)pthread_mutex_unlock(&e->lock);
     return st;
 }

@@ -12,7 +12,7 @@
  * distributions draw equal tokens (a coupling; Daliri et al. 2024, Coupling without Communication and
  * Drafter-Invariant Speculative Decoding), so that little of rejection sampling's acceptance is left to gain.
  *
- * One more proposer (early exit, extra heads): a file that fills a `proposer`, a row in speculate.c's open.
+ * One more proposer: a file that fills a `proposer`, a row in speculate.c's open.
  *
  * Invariants
  *   - `len` tokens of the sequence are settled. Its caches hold q->n of them and more (a pass under way) or
@@ -79,9 +79,13 @@ typedef struct spec_ask {
     const mote_speculator *sp;
 } spec_ask;
 
+typedef enum spec_kind { SPEC_NGRAM, SPEC_DRAFT, SPEC_EXIT, SPEC_MEDUSA, SPEC_KINDS } spec_kind;
+
 typedef struct proposer {
     const char *name;
+    spec_kind kind;
     void *self;
+    size_t n_most;     /* guesses that it can make at once; 0: as many as are wanted */
     bool free;         /* guessing costs nothing: asked for every token, so that its odds are always fresh */
     double token_ns;   /* else what a guess takes, kept by the proposer */
     double average;    /* and how often its guesses come true, kept by speculate.c */
@@ -124,6 +128,10 @@ mote_status ngram_proposer(proposer *p, const mote_session *s, mote_error *err);
 /* draft.c: a smaller model. */
 mote_status draft_proposer(proposer *p, const mote_session *target, const mote_spec_opts *o, mote_error *err);
 
+/* medusa.c, exit_draft.c: extra heads of the model itself. E_USAGE: it has none. */
+mote_status medusa_proposer(proposer *p, const mote_session *s, mote_error *err);
+mote_status exit_proposer(proposer *p, const mote_session *s, mote_error *err);
+
 /* ---- speculate.c ---- */
 
 /* A snapshot of what truncation cannot bring back. */
@@ -139,7 +147,7 @@ void spec_mark_rewind(spec_mark *m, mote_session *s, size_t seq, size_t n);
 struct mote_speculator {
     mote_session *s;
     mote_spec_opts o;
-    proposer by[2];
+    proposer by[SPEC_KINDS];
     size_t n_by;
     spec_cost cost;
     float *rows; /* [n_max + 1, n_vocab]: the logits of the last pass that had guesses */
@@ -153,6 +161,7 @@ struct mote_speculator {
     size_t n_run;    /* of p's tokens were computed … */
     size_t at;       /* … and so many, computed or not, came true */
     bool p_open;     /* the next token can still be p's */
+    size_t last_row; /* of the last pass: from which the last token was drawn */
     size_t rows_run, rows_before; /* rows of the last pass, 0: booked already; of that before it, 0: none */
     double pass_ns, save_ns;      /* time of the last pass with the draws from it; of the snapshot before it */
     size_t n_tokens, n_speculative;

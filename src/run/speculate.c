@@ -72,6 +72,14 @@ mote_status spec_open(mote_speculator **out, mote_session *s, const mote_spec_op
         TRYG(st, draft_proposer(&sp->by[sp->n_by], s, o, err));
         sp->n_by++;
     }
+    if (o->medusa) {
+        TRYG(st, medusa_proposer(&sp->by[sp->n_by], s, err));
+        sp->n_by++;
+    }
+    if (o->exit) {
+        TRYG(st, exit_proposer(&sp->by[sp->n_by], s, err));
+        sp->n_by++;
+    }
     *out = sp;
     return MOTE_OK;
 out:
@@ -102,8 +110,10 @@ void spec_stats(const mote_speculator *sp, mote_spec_stats *out) {
     for (size_t i = 0; i < sp->n_by; i++) {
         const proposer *p = &sp->by[i];
         out->memory_bytes += p->memory(p);
-        *(p->free ? &out->n_ngram : &out->n_draft) += p->n_drafted;
-        *(p->free ? &out->n_ngram_accepted : &out->n_draft_accepted) += p->n_accepted;
+        size_t *const guessed[SPEC_KINDS] = {&out->n_ngram, &out->n_draft, &out->n_exit, &out->n_medusa};
+        size_t *const accepted[SPEC_KINDS] = {&out->n_ngram_accepted, &out->n_draft_accepted, &out->n_exit_accepted, &out->n_medusa_accepted};
+        *guessed[p->kind] += p->n_drafted;
+        *accepted[p->kind] += p->n_accepted;
     }
 }
 
@@ -139,6 +149,7 @@ static void book_pass(mote_speculator *sp, size_t tokens) {
 
 static void settle(mote_speculator *sp) {
     size_t accepted = MIN(sp->at, sp->n_run);
+    sp->last_row = accepted;
     if (sp->n_run) {
         sp->who->n_drafted += sp->n_run;
         sp->who->n_accepted += accepted;
@@ -215,7 +226,7 @@ static bool worth_asking(mote_speculator *sp, proposer *p, const spec_ask *a, do
     if (sp->o.always) return true;
     if (c->n_t1 <= 2) return false;
     double lag = p->lag_ns ? p->lag_ns(p, a->n) : 0, chance = 1, tokens = 1, best = 0;
-    for (size_t n = 1; n <= a->max; n++) {
+    for (size_t n = 1; n <= MIN(a->max, p->n_most ? p->n_most : a->max); n++) {
         chance *= p->average;
         tokens += chance;
         double t = spec_cost_of(c, a->rows + n) + sp->mark_ns + (double)n * p->token_ns + lag;
