@@ -76,8 +76,8 @@ mote_status model_check_exits(const model *m, mote_error *err) {
     for (size_t il = 0; il < m->hp.n_layer; il++)
         for (int w = 0; w < 2; w++) {
             const block_ops *b = m->layers[il].mixer[w];
-            if (b && !b->fill)
-                FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layer %zu has a %s, whose state a token that leaves early cannot bring up to date", il, b->name);
+            if (b && (!b->fill || m->layers[il].state_bytes[w]))
+                FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layer %zu (%s) keeps a state that a token that leaves early cannot bring up to date", il, b->name);
         }
     return MOTE_OK;
 }
