@@ -50,7 +50,11 @@ static mote_status open_model(rolling *r, mote_error *err) {
     TRY(engine_open(&r->e, &(mote_engine_opts){.size = sizeof(mote_engine_opts), .n_threads = o->n_threads}, err));
     TRY(run_model_open(&r->m, r->e, o->path, &(mote_model_opts){.size = sizeof(mote_model_opts)}, err));
     TRY(run_vocab(r->m, &r->vocab, err));
-    mote_session_opts so = {.size = sizeof so, .n_ctx = o->n_ctx, .n_seq = r->at_once, .n_batch = PASS, .type_k = "f16", .type_v = "f16"};
+    mote_session_opts so = mote_session_opts_default();
+    so.n_ctx = o->n_ctx;
+    so.n_seq = r->at_once;
+    so.n_batch = PASS;
+    so.checkpoint_every = 0;
     TRY(run_session_open(&r->s, r->m, &so, err));
     r->ids = mem_calloc(r->at_once * o->n_ctx, sizeof *r->ids);
     r->counts = mem_calloc(r->at_once * o->n_ctx, sizeof *r->counts);
