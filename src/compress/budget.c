@@ -79,7 +79,7 @@ static void encode_rows(void *arg, int ith, int nth) {
         const float *imp = j->x->importance ? j->x->importance + row / (size_t)t->ne[1] * n : NULL;
         from->decode(x, t->data + row * row_bytes, n);
         for (size_t k = 0; imp && k < n; k++) w[k] = imp[k];
-        quantize_weigh(w, x, n, imp != NULL);
+        quant_weigh(w, x, n, imp != NULL);
         to->encode(coded, x, n, w);
         float *dst = j->out ? j->out + i * n : y;
         to->decode(dst, coded, n);

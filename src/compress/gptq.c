@@ -50,7 +50,7 @@ static void fit_scales(const quant_format *f, void *bytes, const float *x, size_
     float cost[QUANT_GRID_BLOCK];
     for (size_t i = 0; i < n; i += f->block) {
         if (importance) memcpy(cost, importance + i, f->block * sizeof *cost);
-        quantize_weigh(cost, x + i, f->block, importance != NULL);
+        quant_weigh(cost, x + i, f->block, importance != NULL);
         f->encode((unsigned char *)bytes + i / f->block * f->bytes, x + i, f->block, cost);
     }
 }

@@ -32,9 +32,6 @@ typedef struct quantize_source {
 mote_status compress_quantize_from(const char *in, const char *out, const mote_quantize_options *o,
                                    const quantize_importance *importance, const quantize_source *source,
                                    mote_quantize_report *report, mote_error *err);
-/* What an error of each of x[n] costs an encoder, into w[n]: the importance that is there already, or none, times sqrt(σ² + x²), σ² the
- * mean square of the 256 weights around. */
-void quantize_weigh(float *w, const float *x, size_t n, bool importance);
 void compress_report_free(mote_quantize_report *report);
 
 #endif

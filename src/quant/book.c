@@ -1,7 +1,6 @@
 /* book.c: the best scales and entries of a super-block under a codebook. */
 #include "quant/book.h"
 
-#include "base/cpu.h"
 #include "quant/fit.h"
 
 #include <math.h>
@@ -9,19 +8,9 @@
 
 enum { ROUNDS = 2, GROUPS_MAX = 4 /* of 1024 entries, or more of fewer */ };
 
-const book_ops *book_ops_here(void) {
-#ifdef MOTE_SIMD_ISA
-    uint32_t flags = cpu_detect();
-    if (flags & CPU_AVX512) return &book_avx512;
-    if (flags & CPU_AVX2) return &book_avx2;
-#endif
-    return &book_generic;
-}
-
 /* What a fit works on. */
 typedef struct fitting {
     const book *g;
-    const book_ops *ops;
     const float *x, *w;
     book_scales sc;
 } fitting;
@@ -101,7 +90,7 @@ static void take_sums(const fitting *k, int sub, float s, sums *m) {
         m->signs[i / 8] = take_signs(k, x, w, s, wx);
         for (int j = 0; j < 8; j += dim) {
             int group = (i + j) / dim;
-            k->ops->moments(k->g, wx + j, w + j, m->a2 + group * n, m->b + group * n);
+            book_moments(k->g, wx + j, w + j, m->a2 + group * n, m->b + group * n);
         }
     }
 }
@@ -112,7 +101,7 @@ static void try_scales(const fitting *k, const sums *m, const float *s, int n, f
     for (int t = 0; t < n; t += BOOK_TRIALS) {
         for (int u = 0; u < BOOK_TRIALS; u++) err[t + u] = 0;
         for (int group = 0; group < k->sc.f->per_scale / k->g->dim; group++) {
-            k->ops->least(m->a2 + group * k->g->n, m->b + group * k->g->n, k->g->n, s + t, least);
+            book_least(m->a2 + group * k->g->n, m->b + group * k->g->n, k->g->n, s + t, least);
             for (int u = 0; u < BOOK_TRIALS; u++) err[t + u] += s[t + u] * least[u];
         }
     }
@@ -137,7 +126,7 @@ static void take_entries(const fitting *k, const sums *m, int sub, int n, choice
     memcpy(c->out.signs + sub * size / 8, m->signs, (size_t)size / 8);
     for (int g = 0; g < groups; g++) {
         const float *a2 = m->a2 + g * entries, *b = m->b + g * entries;
-        int e = k->ops->best(a2, b, entries, c->d * by);
+        int e = book_best(a2, b, entries, c->d * by);
         c->out.index[sub * groups + g] = (uint16_t)e;
         c->a += 0.5f * by * a2[e];
         c->b += by * by * b[e];
@@ -166,7 +155,7 @@ static void fill(const fitting *k, float d, sums *m, choice *c) {
 }
 
 void book_fit(const book *g, const book_format *f, const float *x, const float *w, float unit, book_block *out) {
-    fitting k = {.g = g, .ops = book_ops_here(), .x = x, .w = w, .sc = {.f = f, .n_subs = QUANT_K / f->per_scale}};
+    fitting k = {.g = g, .x = x, .w = w, .sc = {.f = f, .n_subs = QUANT_K / f->per_scale}};
     choice best = {.err = INFINITY}, c;
     sums m;
     try_coarsely(&k, &m);

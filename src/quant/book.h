@@ -19,19 +19,19 @@ typedef struct book {
     _Alignas(64) float square[8 * BOOK_ENTRIES_MAX];
 } book;
 
-/* The inner loops. n is a multiple of 16; arrays are aligned to 64 bytes. */
-typedef struct book_ops {
-    /* a2[e] = 2 Σ_j wx[j] level[j][e], b[e] = Σ_j w[j] level[j][e]². */
-    void (*moments)(const book *g, const float *wx, const float *w, float *a2, float *b);
-    /* least[t] = min over e of s[t] b[e] - a2[e]. */
-    void (*least)(const float *a2, const float *b, int n, const float s[BOOK_TRIALS], float least[BOOK_TRIALS]);
-    /* The first e where s b[e] - a2[e] is least. */
-    int (*best)(const float *a2, const float *b, int n, float s);
-} book_ops;
+/* The inner loops (book_scan.c). n is a multiple of 16; arrays are aligned to 64 bytes.
+ * a2[e] = 2 Σ_j wx[j] level[j][e], b[e] = Σ_j w[j] level[j][e]². */
+#define book_moments QUANT_NAME(book_moments)
+void book_moments(const book *g, const float *wx, const float *w, float *a2, float *b);
+/* least[t] = min over e of s[t] b[e] - a2[e]. */
+#define book_least QUANT_NAME(book_least)
+void book_least(const float *a2, const float *b, int n, const float s[BOOK_TRIALS], float least[BOOK_TRIALS]);
+/* The first e where s b[e] - a2[e] is least. */
+#define book_best QUANT_NAME(book_best)
+int book_best(const float *a2, const float *b, int n, float s);
 /* Fills g from n entries whose weight j is byte j. */
+#define book_open QUANT_NAME(book_open)
 void book_open(book *g, const void *entries, int n, int dim);
-extern const book_ops book_generic, book_avx2, book_avx512;
-const book_ops *book_ops_here(void); /* for this machine */
 
 /* How a format uses its codebook. */
 typedef struct book_format {
@@ -53,11 +53,15 @@ typedef struct book_scales {
     float ideal[BOOK_SUBS_MAX];  /* the best of the coarse ones: by book_choose_d */
     float err[BOOK_SUBS_MAX][BOOK_COARSE]; /* Σ w (x - y)², less the same constant for all, at centre book_step(t) */
 } book_scales;
+#define book_step QUANT_NAME(book_step)
 float book_step(int t);
+#define book_centres QUANT_NAME(book_centres)
 void book_centres(book_scales *k, const float *x, const float *w);
 /* The d that promises the least error; 0: all is zero. */
+#define book_choose_d QUANT_NAME(book_choose_d)
 float book_choose_d(book_scales *k);
 /* The n whose scale under d is nearest to s. */
+#define book_nearest QUANT_NAME(book_nearest)
 int book_nearest(const book_format *f, float d, float s);
 
 typedef struct book_block {
@@ -67,6 +71,7 @@ typedef struct book_block {
     uint8_t signs[32];   /* of each eight weights, bit j set: minus */
 } book_block;
 /* 256 weights x (as fit_load gives them, with unit) of importance w. */
+#define book_fit QUANT_NAME(book_fit)
 void book_fit(const book *g, const book_format *f, const float *x, const float *w, float unit, book_block *out);
 
 #endif

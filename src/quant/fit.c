@@ -1,65 +1,93 @@
-/* fit.c: least squares for blocks of one scale, or of one scale and one minimum. */
+/* fit.c: least squares for groups of one scale, or of one scale and one minimum. */
 #include "quant/fit.h"
+
+#include "quant/lanes.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-/* Four lanes; gcc and clang make SSE or NEON of it. aligned(4): any float may be the first. */
-typedef float v4f __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t v4i __attribute__((vector_size(16), aligned(4), may_alias));
+/* ---- loading ---- */
 
-static inline v4f all(float f) {
-    return (v4f){f, f, f, f};
-}
-static inline v4f pick(v4i mask, v4f a, v4f b) {
-    return (v4f)((mask & (v4i)a) | (~mask & (v4i)b));
-}
-static inline float total(v4f v) {
-    return (v[0] + v[1]) + (v[2] + v[3]);
-}
-/* The nearest whole number in lo..hi. Adding 1.5 2^23 drops the fraction, rounding to even. */
-static inline v4f nearest(v4f t, v4f lo, v4f hi) {
-    t = pick(t > lo, t, lo);
-    t = pick(t < hi, t, hi);
-    return (t + all(0x1.8p23f)) - all(0x1.8p23f);
-}
-#define AT(p, i) (*(const v4f *)((p) + (i)))
-
-float fit_load(float *x, float *w, const float *src, const float *importance, int n) {
-    float amax = 0, wmax = 0;
-    for (int i = 0; i < n; i++) {
-        float v = src[i];
-        v = v >= -FLT_MAX ? v : v < 0 ? -FLT_MAX : 0; /* the last is NaN */
-        v = v <= FLT_MAX ? v : FLT_MAX;
-        x[i] = v;
-        v = fabsf(v);
-        amax = v > amax ? v : amax;
-        v = importance ? importance[i] : 1;
-        v = v >= 0 && v <= FLT_MAX ? v : 0;
-        w[i] = v;
-        wmax = v > wmax ? v : wmax;
+/* x and w without what is no number, and their largest magnitudes. */
+static void make_harmless(float *x, float *w, const float *src, const float *importance, int n, float *amax, float *wmax) {
+    vec xm = all(0), wm = all(0), one = all(1), top = all(FLT_MAX);
+    for (int i = 0; i < n; i += LANES) {
+        vec v = take(src + i), u = importance ? take(importance + i) : one;
+        v = pick(v == v, v, all(0));
+        v = lesser(larger(v, -top), top);
+        u = pick((u >= 0) & (u <= top), u, all(0));
+        put(x + i, v);
+        put(w + i, u);
+        xm = larger(xm, magnitude(v));
+        wm = larger(wm, u);
     }
+    for (int l = 0; l < LANES; l++) { /* which is the largest does not depend on the order */
+        *amax = xm[l] > *amax ? xm[l] : *amax;
+        *wmax = wm[l] > *wmax ? wm[l] : *wmax;
+    }
+}
+
+/* The power of two that brings amax to [1, 2). */
+static float unit_of(float amax) {
     int e;
     (void)frexpf(amax, &e);
-    float unit = amax > 0 ? ldexpf(1, e - 1) : 1;
-    if (unit > 0x1p-126f) {
-        float inverse = 1 / unit;
-        for (int i = 0; i < n; i++) x[i] *= inverse;
-    } else {
-        for (int i = 0; i < n; i++) x[i] /= unit;
-    }
+    return amax > 0 ? ldexpf(1, e - 1) : 1;
+}
+
+static void count_in(float *x, float *w, int n, float unit, float wmax, bool importance) {
+    bool invertible = unit > 0x1p-126f;
+    vec inverse = all(invertible ? 1 / unit : 1), by = all(unit);
+    for (int i = 0; i < n; i += LANES) put(x + i, invertible ? take(x + i) * inverse : take(x + i) / by);
     /* No importance at all is no information: all weights count the same. */
-    float wscale = wmax > 1e-30f ? 1 / wmax : 0;
-    for (int i = 0; i < n && importance; i++) w[i] = wscale > 0 ? w[i] * wscale : 1;
+    bool none = !(wmax > 1e-30f);
+    vec wscale = all(none ? 0 : 1 / wmax), same = all(none ? 1 : 0);
+    for (int i = 0; i < n && importance; i += LANES) put(w + i, V(w + i) * wscale + same);
+}
+
+float fit_load_row(float *x, float *w, const float *src, const float *importance, int n) {
+    float amax = 0, wmax = 0;
+    make_harmless(x, w, src, importance, n, &amax, &wmax);
+    float unit = unit_of(amax);
+    count_in(x, w, n, unit, wmax, importance != NULL);
     return unit;
 }
 
-uint16_t fit_half(float d, float unit) {
-    double v = (double)d * (double)unit;
-    if (!(v < 65504)) v = 65504;
-    if (!(v > -65504)) v = -65504;
-    return quant_f32_to_f16((float)v);
+typedef float v4f __attribute__((vector_size(16), may_alias));
+
+/* to[16 i + g] = from[n g + i] for 16 groups, four by four. */
+static void turn(float *to, const float *from, int n) {
+    for (int g = 0; g < FIT_GROUPS; g += 4) {
+        const float *p = from + g * n;
+        for (int i = 0; i < n; i += 4) {
+            v4f a = *(const v4f *)(p + i), b = *(const v4f *)(p + n + i), c = *(const v4f *)(p + 2 * n + i), d = *(const v4f *)(p + 3 * n + i);
+            v4f ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            v4f ef = __builtin_shufflevector(a, b, 2, 6, 3, 7), gh = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            float *q = to + i * FIT_GROUPS + g;
+            *(v4f *)q = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            *(v4f *)(q + FIT_GROUPS) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            *(v4f *)(q + 2 * FIT_GROUPS) = __builtin_shufflevector(ef, gh, 0, 1, 4, 5);
+            *(v4f *)(q + 3 * FIT_GROUPS) = __builtin_shufflevector(ef, gh, 2, 3, 6, 7);
+        }
+    }
+}
+
+void fit_load(fit_stack *k, const float *src, const float *importance, int n, int groups, int share) {
+    _Alignas(64) float w[FIT_GROUPS * FIT_GROUP_MAX];
+    size_t all_rows = (size_t)FIT_GROUPS * (size_t)n, used = (size_t)groups * (size_t)n;
+    k->n = n;
+    k->groups = groups;
+    k->share = share;
+    for (int g = 0; g < groups; g += share) {
+        size_t at = (size_t)g * (size_t)n;
+        float unit = fit_load_row(k->rows + at, w + at, src + at, importance ? importance + at : NULL, share * n);
+        for (int s = 0; s < share; s++) k->unit[g + s] = unit;
+    }
+    for (int g = groups; g < FIT_GROUPS; g++) k->unit[g] = 1;
+    memset(k->rows + used, 0, (all_rows - used) * sizeof(float));
+    memset(w + used, 0, (all_rows - used) * sizeof(float));
+    turn(k->x, k->rows, n);
+    turn(k->w, w, n);
 }
 
 uint16_t fit_half_cover(float d, float unit) {
@@ -68,241 +96,352 @@ uint16_t fit_half_cover(float d, float unit) {
     return subnormal && less ? (uint16_t)(h + 1) : h;
 }
 
-void fit_use_table(fit_range *r, uint8_t places[FIT_PLACES]) {
-    int i = 0;
-    for (int t = 0; t < FIT_PLACES; t++) {
-        while (i < 15 && t - FIT_PLACES / 2 >= r->table[i] + r->table[i + 1]) i++;
-        places[t] = (uint8_t)i;
+/* ---- levels ---- */
+
+/* The 16 levels of a table, and the sums of neighbours: t belongs to the upper of two where 2 t reaches their sum. */
+typedef struct levels {
+    _Alignas(64) float value[16], sum[16];
+    float lo, hi;
+    enum { WHOLE, ODD, TABLE } kind;
+} levels;
+
+static levels levels_of(const fit_range *r) {
+    levels t = {.lo = (float)r->lo, .hi = (float)r->hi, .kind = r->table ? TABLE : r->odd ? ODD : WHOLE};
+    for (int i = 0; i < 16 && r->table; i++) {
+        t.value[i] = r->table[i];
+        t.sum[i] = i < 15 ? (float)(r->table[i] + r->table[i + 1]) : 0;
     }
-    r->places = places;
+    return t;
 }
 
-/* Which of the 16 levels is nearest to t: midpoints are whole numbers in 2t. */
-static inline int nearest_of(const fit_range *r, float t) {
-    t = t + t + (float)(FIT_PLACES / 2);
-    t = t > 0 ? t : 0;
-    return r->places[t < FIT_PLACES - 1 ? (int)t : FIT_PLACES - 1];
+#if defined(__AVX512F__)
+static inline vec look_up(const float table[16], ivec at) {
+    return (vec)_mm512_permutexvar_ps((__m512i)at, (__m512)V(table));
 }
+#elif defined(__AVX2__)
+static inline vec look_up(const float table[16], ivec at) {
+    __m256 low = _mm256_permutevar8x32_ps((__m256)V(table), (__m256i)at);
+    __m256 high = _mm256_permutevar8x32_ps((__m256)V(table + 8), (__m256i)at);
+    return (vec)_mm256_blendv_ps(low, high, (__m256)(at << 28));
+}
+#else
+static inline vec look_up(const float table[16], ivec at) {
+    vec v;
+    for (int i = 0; i < LANES; i++) v[i] = table[at[i]];
+    return v;
+}
+#endif
 
-/* The four levels nearest to t. */
-static inline v4f quantized(const fit_range *r, v4f t) {
-    if (r->odd) {
-        const v4f two = all(2), one = all(1);
-        return nearest((t - one) / two, all((float)(r->lo - 1) / 2), all((float)(r->hi - 1) / 2)) * two + one;
+/* The place in the table of the level nearest to t: by halves. */
+static inline ivec place_of(const levels *r, vec t) {
+    ivec at = all_int(0);
+    t = t + t;
+    for (int step = 8; step; step /= 2) {
+        ivec next = at + all_int(step);
+        at += (t >= look_up(r->sum, next - all_int(1))) & all_int(step);
     }
-    if (!r->table) return nearest(t, all((float)r->lo), all((float)r->hi));
-    v4f q;
-    for (int k = 0; k < 4; k++) q[k] = (float)r->table[nearest_of(r, t[k])];
-    return q;
+    return at;
 }
 
-/* a = Σ w x q and b = Σ w q² of the levels nearest to x * inv. */
-static void sums(const float *x, const float *w, int n, float inv, const fit_range *r, float *a, float *b) {
-    v4f va = all(0), vb = all(0), vinv = all(inv);
-    for (int i = 0; i < n; i += 4) {
-        v4f q = quantized(r, AT(x, i) * vinv), wq = AT(w, i) * q;
-        va += wq * AT(x, i);
+/* kind: r's, as a constant of the loop it is in. */
+static inline vec level_near(const levels *r, int kind, vec t) {
+    if (kind == TABLE) return look_up(r->value, place_of(r, t));
+    if (kind == ODD) return nearest((t - 1.0f) * 0.5f, (r->lo - 1) * 0.5f, (r->hi - 1) * 0.5f) * 2.0f + 1.0f;
+    return nearest(t, r->lo, r->hi);
+}
+
+static inline vec inverse_of(vec d) {
+    return pick((d > 1e-30f) | (d < -1e-30f), all(1) / d, all(0));
+}
+
+/* a = Σ w x q and b = Σ w q² of the levels nearest to x * inv, of the groups from g on. */
+static inline __attribute__((always_inline)) void sums_of(const fit_stack *k, int g, const levels *r, int kind, vec inv, vec *a, vec *b) {
+    vec va = all(0), vb = all(0);
+    const float *x = k->x + g, *w = k->w + g;
+    for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
+        vec q = level_near(r, kind, V(x) * inv), wq = V(w) * q;
+        va += wq * V(x);
         vb += wq * q;
     }
-    *a = total(va);
-    *b = total(vb);
+    *a = va;
+    *b = vb;
 }
 
-/* The element of the largest magnitude, with its sign. */
-static float extreme(const float *x, int n) {
-    float best = 0;
-    for (int i = 0; i < n; i++) best = fabsf(x[i]) > fabsf(best) ? x[i] : best;
-    return best;
+static void sums(const fit_stack *k, int g, const levels *r, vec inv, vec *a, vec *b) {
+    if (r->kind == WHOLE) sums_of(k, g, r, WHOLE, inv, a, b);
+    else if (r->kind == ODD) sums_of(k, g, r, ODD, inv, a, b);
+    else sums_of(k, g, r, TABLE, inv, a, b);
 }
 
-float fit_scale(const float *x, const float *w, int n, const fit_range *r) {
-    float inv_far = fit_inverse(extreme(x, n)), best = 0, gain = 0, a, b;
-    if (inv_far == 0) return 0;
-    int sides = -r->lo == r->hi ? 1 : 2, longer = MAX(-r->lo, r->hi);
-    inv_far = fabsf(inv_far); /* positive scales first: of equals the first is kept */
-    for (int side = 0; side < sides; side++) {
-        for (int t = 0; t < r->tries; t++) {
-            float part = r->least + (r->most - r->least) * ((float)t / (float)MAX(r->tries - 1, 1));
-            float inv = (side ? -part : part) * (float)longer * inv_far;
-            sums(x, w, n, inv, r, &a, &b);
-            if (b > 0 && a * a > 1.000001f * gain * b) {
-                gain = a * a / b;
-                best = a / b;
+static inline __attribute__((always_inline)) vec errors_of(const fit_stack *k, int g, const levels *r, int kind, vec d) {
+    vec err = all(0), inv = inverse_of(d);
+    const float *x = k->x + g, *w = k->w + g;
+    for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
+        vec e = V(x) - d * level_near(r, kind, V(x) * inv);
+        err += V(w) * e * e;
+    }
+    return err;
+}
+
+static vec errors(const fit_stack *k, int g, const levels *r, vec d) {
+    if (r->kind == WHOLE) return errors_of(k, g, r, WHOLE, d);
+    return r->kind == ODD ? errors_of(k, g, r, ODD, d) : errors_of(k, g, r, TABLE, d);
+}
+
+static vec largest(const fit_stack *k, int g) {
+    vec m = all(0);
+    for (int i = 0; i < k->n; i++) m = larger(m, magnitude(V(k->x + FIT_GROUPS * i + g)));
+    return m;
+}
+
+void fit_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS]) {
+    const levels t = levels_of(r);
+    const int sides = -r->lo == r->hi ? 1 : 2, longer = MAX(-r->lo, r->hi);
+    for (int g = 0; g < FIT_GROUPS; g += LANES) {
+        vec best = all(0), gain = all(0), a, b, far = inverse_of(largest(k, g));
+        for (int side = 0; side < sides && g < k->groups; side++) { /* positive scales first: of equals the first is kept */
+            for (int u = 0; u < r->tries; u++) {
+                float part = r->least + (r->most - r->least) * ((float)u / (float)MAX(r->tries - 1, 1));
+                sums(k, g, &t, (side ? -part : part) * (float)longer * far, &a, &b);
+                ivec better = (b > 0) & (a * a > 1.000001f * gain * b);
+                vec q = a / b;
+                gain = pick(better, a * q, gain);
+                best = pick(better, q, best);
             }
         }
+        for (int round = 0; round < 4 && g < k->groups; round++) {
+            sums(k, g, &t, inverse_of(best), &a, &b);
+            ivec better = (b > 0) & (a * a > gain * b);
+            if (!any_of(better)) break;
+            vec q = a / b;
+            gain = pick(better, a * q, gain);
+            best = pick(better, q, best);
+        }
+        for (int l = 0; l < LANES; l++) d[g + l] = best[l];
     }
-    for (int round = 0; round < 4; round++) {
-        sums(x, w, n, fit_inverse(best), r, &a, &b);
-        if (!(b > 0 && a * a > gain * b)) break;
-        gain = a * a / b;
-        best = a / b;
-    }
-    return best;
 }
 
-float fit_error(const float *x, const float *w, int n, float d, const fit_range *r) {
-    v4f err = all(0), vd = all(d), inv = all(fit_inverse(d));
-    for (int i = 0; i < n; i += 4) {
-        v4f e = AT(x, i) - vd * quantized(r, AT(x, i) * inv);
-        err += AT(w, i) * e * e;
-    }
-    return total(err);
+void fit_errors(const fit_stack *k, const fit_range *r, const float d[FIT_GROUPS], float err[FIT_GROUPS]) {
+    const levels t = levels_of(r);
+    for (int g = 0; g < k->groups; g += LANES) put(err + g, errors(k, g, &t, take(d + g)));
 }
 
-uint16_t fit_best_half(const float *x, const float *w, int n, float *d, float unit, const fit_range *r) {
-    uint16_t first = fit_half(*d, unit), best = first;
-    float least = INFINITY;
+void fit_sums(const fit_stack *k, const fit_range *r, const float d[FIT_GROUPS], float a[FIT_GROUPS], float b[FIT_GROUPS]) {
+    const levels t = levels_of(r);
+    for (int g = 0; g < k->groups; g += LANES) {
+        vec va, vb;
+        sums(k, g, &t, inverse_of(take(d + g)), &va, &vb);
+        put(a + g, va);
+        put(b + g, vb);
+    }
+}
+
+/* The half `step` above h in magnitude, or the last there is. */
+static inline uint16_t half_beside(uint16_t h, int step) {
+    int m = (h & 0x7FFF) + step;
+    m = m < 0 ? 0 : m > 0x7BFF ? 0x7BFF : m;
+    return (uint16_t)(m | (h & 0x8000));
+}
+
+void fit_half_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS], uint16_t half[FIT_GROUPS]) {
+    float value[FIT_GROUPS] = {0}, err[FIT_GROUPS] = {0}, least[FIT_GROUPS];
+    uint16_t first[FIT_GROUPS];
+    fit_scales(k, r, d);
+    for (int g = 0; g < FIT_GROUPS; g++) {
+        half[g] = first[g] = fit_half(d[g], k->unit[g]);
+        least[g] = INFINITY;
+    }
     for (int step = -1; step <= 1; step++) {
-        int h = (first & 0x7FFF) + step;
-        if (h < 0 || h > 0x7BFF) continue;
-        uint16_t half = (uint16_t)(h | (first & 0x8000));
-        float value = fit_half_value(half, unit), err = fit_error(x, w, n, value, r);
-        if (err < least) {
-            least = err;
-            best = half;
-            *d = value;
+        for (int g = 0; g < FIT_GROUPS; g++) value[g] = fit_half_value(half_beside(first[g], step), k->unit[g]);
+        fit_errors(k, r, value, err);
+        for (int g = 0; g < FIT_GROUPS; g++) {
+            bool better = err[g] < least[g];
+            least[g] = better ? err[g] : least[g];
+            half[g] = better ? half_beside(first[g], step) : half[g];
+            d[g] = better ? value[g] : d[g];
         }
     }
-    return best;
 }
 
-void fit_levels(uint8_t *q, const float *x, int n, float off, float d, int lo, int hi) {
-    v4f inv = all(fit_inverse(d)), voff = all(off), vlo = all((float)lo), vhi = all((float)hi);
-    for (int i = 0; i < n; i += 4) {
-        v4f t = nearest((AT(x, i) + voff) * inv, vlo, vhi) - vlo;
-        for (int k = 0; k < 4; k++) q[i + k] = (uint8_t)t[k];
+static void put_bytes(uint8_t *q, ivec v) {
+    bvec b = __builtin_convertvector(v, bvec);
+    memcpy(q, &b, sizeof b);
+}
+
+void fit_nearest(const fit_stack *k, int g, float d, const fit_range *r, uint8_t *q) {
+    const levels t = levels_of(r);
+    const float *x = k->rows + (size_t)g * (size_t)k->n;
+    vec inv = all(fit_inverse(d));
+    if (r->table) {
+        for (int i = 0; i < k->n; i += LANES) put_bytes(q + i, place_of(&t, V(x + i) * inv));
+    } else if (r->odd) {
+        for (int i = 0; i < k->n; i += LANES)
+            put_bytes(q + i, __builtin_convertvector((level_near(&t, ODD, V(x + i) * inv) - t.lo) * 0.5f, ivec));
+    } else {
+        for (int i = 0; i < k->n; i += LANES)
+            put_bytes(q + i, __builtin_convertvector(nearest(V(x + i) * inv, t.lo, t.hi) - t.lo, ivec));
     }
 }
 
-void fit_nearest(uint8_t *q, const float *x, int n, float d, const fit_range *r) {
-    if (r->odd) {
-        fit_levels(q, x, n, -d, 2 * d, (r->lo - 1) / 2, (r->hi - 1) / 2);
-        return;
-    }
-    if (!r->table) {
-        fit_levels(q, x, n, 0, d, r->lo, r->hi);
-        return;
-    }
-    float inv = fit_inverse(d);
-    for (int i = 0; i < n; i++) q[i] = (uint8_t)nearest_of(r, x[i] * inv);
+void fit_one_scale(fit_blocks *t, const float *src, size_t n, const float *importance, int size, const fit_range *r) {
+    fit_stack k;
+    float d[FIT_GROUPS];
+    t->groups = (int)MIN(n / (size_t)size, (size_t)FIT_GROUPS);
+    fit_load(&k, src, importance, size, t->groups, 1);
+    fit_half_scales(&k, r, d, t->d);
+    for (int g = 0; g < t->groups; g++) fit_nearest(&k, g, d[g], r, t->q + g * size);
 }
+
+void fit_levels(const fit_stack *k, int g, float off, float d, int top, uint8_t *q) {
+    const float *x = k->rows + (size_t)g * (size_t)k->n;
+    vec inv = all(fit_inverse(d)), more = all(off);
+    for (int i = 0; i < k->n; i += LANES)
+        put_bytes(q + i, __builtin_convertvector(nearest((V(x + i) + more) * inv, 0, (float)top), ivec));
+}
+
+/* ---- a scale and a minimum ---- */
 
 /* Moments of the levels nearest to (x + off) * inv, where z = x + base is fitted: l = Σ w q, l2 = Σ w q²,
  * zl = Σ w z q. */
 typedef struct moments {
-    float l, l2, zl;
+    vec l, l2, zl;
 } moments;
 
-static moments level_moments(const float *x, const float *w, int n, float off, float inv, float base,
-                             int top) {
-    v4f l = all(0), l2 = all(0), zl = all(0), voff = all(off), vinv = all(inv), vbase = all(base);
-    for (int i = 0; i < n; i += 4) {
-        v4f q = nearest((AT(x, i) + voff) * vinv, all(0), all((float)top)), wq = AT(w, i) * q;
-        l += wq;
-        l2 += wq * q;
-        zl += wq * (AT(x, i) + vbase);
+static moments level_moments(const fit_stack *k, int g, vec off, vec inv, vec base, int top) {
+    moments m = {all(0), all(0), all(0)};
+    const float *x = k->x + g, *w = k->w + g;
+    for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
+        vec q = nearest((V(x) + off) * inv, 0, (float)top), wq = V(w) * q;
+        m.l += wq;
+        m.l2 += wq * q;
+        m.zl += wq * (V(x) + base);
     }
-    return (moments){total(l), total(l2), total(zl)};
+    return m;
 }
 
-void fit_affine(const float *x, const float *w, int n, int top, bool positive, float *scale, float *off) {
-    float lo = x[0], hi = x[0], sw = 0, sz = 0, szz = 0;
-    for (int i = 1; i < n; i++) {
-        lo = x[i] < lo ? x[i] : lo;
-        hi = x[i] > hi ? x[i] : hi;
+void fit_level_moments(const fit_stack *k, int top, const float scale[FIT_GROUPS], const float off[FIT_GROUPS], fit_moments *m) {
+    for (int g = 0; g < k->groups; g += LANES) {
+        moments v = level_moments(k, g, take(off + g), inverse_of(take(scale + g)), all(0), top);
+        put(m->l + g, v.l);
+        put(m->l2 + g, v.l2);
+        put(m->xl + g, v.zl);
     }
-    if (positive && lo > 0) lo = 0;
-    float base = -lo; /* z = x - lo lies in 0..hi - lo: no cancellation however far from zero x is */
-    *scale = 0;
-    *off = base;
-    float inv_range = fit_inverse(hi - lo);
-    if (inv_range == 0) return;
-    for (int i = 0; i < n; i++) {
-        float z = x[i] + base;
-        sw += w[i];
-        sz += w[i] * z;
-        szz += w[i] * z * z;
-    }
-    if (!(sw > 0)) sw = 1;
-    float least = szz, inv, try_off;
-    enum { ENDS = 4, SQUARE = ENDS * ENDS, TRIES = SQUARE + 3 };
+}
+
+enum { ENDS = 4, SQUARE = ENDS * ENDS, TRIES = SQUARE + 3 };
+
+/* LANES groups from g on. */
+static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale, vec *off) {
     static const float cut[ENDS] = {-0.35f, -0.05f, 0.25f, 0.55f}, more[3][2] = {{0, 0}, {0, -1}, {-1, 0}};
+    vec lo = V(k->x + g), hi = lo, sw = all(0), sz = all(0), szz = all(0);
+    for (int i = 1; i < k->n; i++) {
+        lo = lesser(lo, V(k->x + FIT_GROUPS * i + g));
+        hi = larger(hi, V(k->x + FIT_GROUPS * i + g));
+    }
+    if (positive) lo = lesser(lo, all(0));
+    vec base = -lo; /* z = x - lo lies in 0..hi - lo: no cancellation however far from zero x is */
+    vec inv_range = inverse_of(hi - lo);
+    *scale = all(0);
+    *off = base;
+    for (int i = 0; i < k->n; i++) {
+        vec z = V(k->x + FIT_GROUPS * i + g) + base, w = V(k->w + FIT_GROUPS * i + g);
+        sw += w;
+        sz += w * z;
+        szz += w * z * z;
+    }
+    sw = pick(sw > 0, sw, all(1));
+    vec least = szz;
     for (int t = 0; t < TRIES + 4; t++) {
+        vec inv = inverse_of(*scale), try_off = *off;
         if (t < TRIES) { /* the extremes fall a part of a step inside the outer levels, or beyond them */
-            float below = t < SQUARE ? cut[t / ENDS] : more[t - SQUARE][0];
-            float above = t < SQUARE ? cut[t % ENDS] : more[t - SQUARE][1];
+            float below = t < SQUARE ? cut[t / ENDS] : more[t - SQUARE][0], above = t < SQUARE ? cut[t % ENDS] : more[t - SQUARE][1];
             inv = ((float)top + below + above) * inv_range;
-            try_off = base - below / inv;
-        } else {
-            inv = fit_inverse(*scale);
-            try_off = *off;
+            try_off = base - below / ((float)top + below + above) * (hi - lo);
         }
-        moments m = level_moments(x, w, n, try_off, inv, base, top);
-        float det = sw * m.l2 - m.l * m.l, s, c = 0; /* z ≈ s q + c */
-        if (det > 1e-6f * sw * m.l2) {
-            s = (sw * m.zl - sz * m.l) / det;
-            c = (sz * m.l2 - m.l * m.zl) / det;
-            if (positive && base - c < 0) {
-                c = base;
-                s = (m.zl - c * m.l) / m.l2;
-            }
-        } else { /* one level alone */
-            s = m.l2 > 0 ? m.zl / m.l2 : 0;
+        moments m = level_moments(k, g, try_off, inv, base, top);
+        vec det = sw * m.l2 - m.l * m.l;
+        ivec several = det > 1e-6f * sw * m.l2; /* or one level alone */
+        vec s = pick(several, (sw * m.zl - sz * m.l) / det, m.zl / m.l2);
+        vec c = pick(several, (sz * m.l2 - m.l * m.zl) / det, all(0)); /* z ≈ s q + c */
+        if (positive) {
+            ivec beyond = several & (base - c < 0);
+            c = pick(beyond, base, c);
+            s = pick(beyond, (m.zl - c * m.l) / m.l2, s);
         }
-        if (!(s > 0)) continue;
-        float err = szz - 2 * s * m.zl - 2 * c * sz + s * s * m.l2 + 2 * s * c * m.l + c * c * sw;
-        if (err < least) {
-            least = err;
-            *scale = s;
-            *off = base - c;
-        } else if (t >= TRIES) {
-            break;
-        }
+        vec err = szz - 2 * s * m.zl - 2 * c * sz + s * s * m.l2 + 2 * s * c * m.l + c * c * sw;
+        ivec better = (s > 0) & (err < least) & (m.l2 > 0);
+        if (t >= TRIES && !any_of(better)) break;
+        least = pick(better, err, least);
+        *scale = pick(better, s, *scale);
+        *off = pick(better, base - c, *off);
     }
 }
 
-float fit_affine_error(const float *x, const float *w, int n, float scale, float off, int top, float *shift) {
-    v4f err = all(0), se = all(0), sw = all(0);
-    v4f vd = all(scale), inv = all(fit_inverse(scale)), voff = all(off);
-    for (int i = 0; i < n; i += 4) {
-        v4f z = AT(x, i) + voff, e = z - vd * nearest(z * inv, all(0), all((float)top)), we = AT(w, i) * e;
-        err += we * e;
-        se += we;
-        sw += AT(w, i);
+void fit_affine(const fit_stack *k, int top, bool positive, float scale[FIT_GROUPS], float off[FIT_GROUPS]) {
+    for (int g = 0; g < k->groups; g += LANES) {
+        vec s, o;
+        affine(k, g, top, positive, &s, &o);
+        put(scale + g, s);
+        put(off + g, o);
     }
-    float weight = total(sw);
-    *shift = weight > 0 ? -total(se) / weight : 0;
-    return total(err);
 }
 
-void fit_affine_halves(const float *x, const float *w, int n, int top, float unit, uint16_t *d, uint16_t *m,
-                       uint8_t *q) {
-    float scale, off, shift;
-    fit_affine(x, w, n, top, false, &scale, &off);
-    uint16_t h = fit_half(scale, unit);
-    float least = INFINITY, best_off = 0, best_scale = 0;
-    if (scale == 0) { /* all alike: the scale carries what the minimum, a half, cannot */
-        *m = fit_half(-off, unit);
-        *d = fit_half((-off - fit_half_value(*m, unit)) / (float)top, unit);
-        memset(q, top, (size_t)n);
-        return;
+void fit_affine_errors(const fit_stack *k, int top, const float scale[FIT_GROUPS], const float off[FIT_GROUPS], float err[FIT_GROUPS],
+                       float shift[FIT_GROUPS]) {
+    for (int g = 0; g < k->groups; g += LANES) {
+        vec sum = all(0), se = all(0), sw = all(0), d = take(scale + g), inv = inverse_of(d), more = take(off + g);
+        const float *x = k->x + g, *w = k->w + g;
+        for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
+            vec z = V(x) + more, e = z - d * nearest(z * inv, 0, (float)top), we = V(w) * e;
+            sum += we * e;
+            se += we;
+            sw += V(w);
+        }
+        put(err + g, sum);
+        put(shift + g, pick(sw > 0, -se / sw, all(0)));
+    }
+}
+
+void fit_affine_halves(const fit_stack *k, int top, uint16_t d[FIT_GROUPS], uint16_t m[FIT_GROUPS], float scale[FIT_GROUPS],
+                       float off[FIT_GROUPS]) {
+    float first[FIT_GROUPS] = {0}, ideal[FIT_GROUPS] = {0}, try_scale[FIT_GROUPS], try_off[FIT_GROUPS];
+    float err[FIT_GROUPS] = {0}, shift[FIT_GROUPS] = {0}, least[FIT_GROUPS];
+    fit_affine(k, top, false, first, ideal);
+    for (int g = 0; g < FIT_GROUPS; g++) {
+        least[g] = INFINITY;
+        d[g] = m[g] = 0;
+        scale[g] = off[g] = 0;
     }
     for (int step = -1; step <= 1; step++) { /* the minimum makes up for what rounding does to the scale */
-        if ((int)h + step < 0 || h + step > 0x7BFF) continue;
-        float try_scale = fit_half_value((uint16_t)(h + step), unit), try_off = off;
+        uint16_t h[FIT_GROUPS], hm[FIT_GROUPS];
+        for (int g = 0; g < FIT_GROUPS; g++) {
+            h[g] = half_beside(fit_half(first[g], k->unit[g]), step);
+            try_scale[g] = fit_half_value(h[g], k->unit[g]);
+            try_off[g] = ideal[g];
+        }
         for (int round = 0; round < 3; round++) {
-            uint16_t hm = fit_half(-try_off, unit);
-            try_off = -fit_half_value(hm, unit);
-            float err = fit_affine_error(x, w, n, try_scale, try_off, top, &shift);
-            if (err < least) {
-                least = err;
-                *d = (uint16_t)(h + step);
-                *m = hm;
-                best_off = try_off;
-                best_scale = try_scale;
+            for (int g = 0; g < FIT_GROUPS; g++) {
+                hm[g] = fit_half(-try_off[g], k->unit[g]);
+                try_off[g] = -fit_half_value(hm[g], k->unit[g]);
             }
-            try_off += shift;
+            fit_affine_errors(k, top, try_scale, try_off, err, shift);
+            for (int g = 0; g < FIT_GROUPS; g++) {
+                bool better = err[g] < least[g];
+                least[g] = better ? err[g] : least[g];
+                d[g] = better ? h[g] : d[g];
+                m[g] = better ? hm[g] : m[g];
+                scale[g] = better ? try_scale[g] : scale[g];
+                off[g] = better ? try_off[g] : off[g];
+                try_off[g] += shift[g];
+            }
         }
     }
-    fit_levels(q, x, n, best_off, best_scale, 0, top);
+    for (int g = 0; g < k->groups; g++) {
+        if (first[g] != 0) continue;
+        /* All alike: the scale carries what the minimum, a half, cannot. x + off is far above the top in this scale. */
+        m[g] = fit_half(-ideal[g], k->unit[g]);
+        d[g] = fit_half((-ideal[g] - fit_half_value(m[g], k->unit[g])) / (float)top, k->unit[g]);
+        scale[g] = 1e-20f;
+        off[g] = 4;
+    }
 }

@@ -1,30 +1,54 @@
 /* fit.h: least squares for the encoders: which scale (and minimum) lets integer levels match x best.
  *
- * Everything works on a block that fit_load has brought to amax in [1, 2): tiny and huge weights then behave
- * like any others, and no sum over- or underflows. Errors are Σ w (x - y)². n is a multiple of 4, at most
- * 256.
+ * Sixteen groups of weights are fitted side by side, each by itself: one instruction does the same for all of them, and nothing is
+ * ever summed across lanes, so that every instruction set gives the same bits (quant_int.h). A super-block's sub-blocks are such
+ * groups too.
  *
- * How a scale is found: nearest levels for a number of trial scales; for each the best scale given the levels
- * in closed form, d = Σ w x q / Σ w q²; the best then alternates levels and scale until nothing improves.
- * The error only ever counts levels nearest to the weight under the scale as it is stored. */
+ * Groups are brought to a largest magnitude in [1, 2): tiny and huge weights then behave like any others, and no sum over- or
+ * underflows. Errors are Σ w (x - y)².
+ *
+ * How a scale is found: nearest levels for a number of trial scales; for each the best scale given the levels in closed form,
+ * d = Σ w x q / Σ w q²; the best then alternates levels and scale until nothing improves. The error only ever counts levels nearest
+ * to the weight under the scale as it is stored. */
 #ifndef MOTE_QUANT_FIT_H
 #define MOTE_QUANT_FIT_H
 
 #include "quant/quant_int.h"
 
-#define FIT_ALIGNED _Alignas(16)
+enum { FIT_GROUPS = 16, FIT_GROUP_MAX = 256 };
 
-/* x = src / unit with non-finite values made harmless (NaN 0, infinities the largest float), w = importance
- * or 1. Returns unit, a power of two; a block of zeros is left so, with unit 1. */
-float fit_load(float *x, float *w, const float *src, const float *importance, int n);
+/* Number i of group g is x[16 i + g] and rows[n g + i]; w: its importance, or 1. Groups beyond `groups` are zeros. */
+typedef struct fit_stack {
+    int n, groups; /* n: weights per group, a multiple of 16 */
+    int share;     /* so many neighbours share a unit: they are a super-block's */
+    _Alignas(64) float x[FIT_GROUPS * FIT_GROUP_MAX];
+    _Alignas(64) float w[FIT_GROUPS * FIT_GROUP_MAX];
+    _Alignas(64) float rows[FIT_GROUPS * FIT_GROUP_MAX];
+    float unit[FIT_GROUPS]; /* what x is counted in */
+} fit_stack;
+
+/* groups × n weights that lie back to back, in units of their own or of `share` groups each (which divides groups). What the functions
+ * below say of groups beyond `groups` means nothing. */
+#define fit_load QUANT_NAME(fit_load)
+void fit_load(fit_stack *k, const float *src, const float *importance, int n, int groups, int share);
+/* One group alone: x = src / unit with non-finite values made harmless (NaN 0, infinities the largest float), w = importance or 1,
+ * relative to the largest. Returns unit, a power of two; a group of zeros is left so, with unit 1. n: a multiple of 16. */
+#define fit_load_row QUANT_NAME(fit_load_row)
+float fit_load_row(float *x, float *w, const float *src, const float *importance, int n);
 
 /* The half nearest to d * unit, never infinite; and its value in the block's units. */
-uint16_t fit_half(float d, float unit);
-/* The same, but where halves are coarse (below 2^-14) not nearer to zero than d: for scales of scales. */
-uint16_t fit_half_cover(float d, float unit);
-static inline float fit_half_value(uint16_t h, float unit) {
-    return quant_f16_to_f32(h) / unit;
+static inline uint16_t fit_half(float d, float unit) {
+    float v = d * unit;
+    v = v < 65504 ? v : 65504;
+    v = v > -65504 ? v : -65504;
+    return quant_to_half(v);
 }
+static inline float fit_half_value(uint16_t h, float unit) {
+    return quant_half_value(h) / unit;
+}
+/* The half nearest to d, but where halves are coarse (below 2^-14) not nearer to zero than d: for scales of scales. */
+#define fit_half_cover QUANT_NAME(fit_half_cover)
+uint16_t fit_half_cover(float d, float unit);
 /* 1 / d, or 0 where that is not a useful number. */
 static inline float fit_inverse(float d) {
     return d > 1e-30f || d < -1e-30f ? 1.0f / d : 0.0f;
@@ -36,40 +60,63 @@ typedef struct fit_range {
     int lo, hi, tries;
     float least, most;
     const int8_t *table;
-    const uint8_t *places; /* by fit_use_table */
-    bool odd;              /* every other integer of lo..hi alone, both odd */
+    bool odd; /* every other integer of lo..hi alone, both odd */
 } fit_range;
-/* Makes r->table usable; places live as long as r. Levels lie within -127..127. */
-#define FIT_PLACES 512
-void fit_use_table(fit_range *r, uint8_t places[FIT_PLACES]);
-/* The d that makes Σ w (x - d q)² small. */
-float fit_scale(const float *x, const float *w, int n, const fit_range *r);
-/* The error of d with nearest levels. */
-float fit_error(const float *x, const float *w, int n, float d, const fit_range *r);
-/* The half (in *d its value) whose levels err least, of those around d. */
-uint16_t fit_best_half(const float *x, const float *w, int n, float *d, float unit, const fit_range *r);
-/* q[i] = nearest level of (x[i] + off) / d, minus lo: 0..hi - lo. */
-void fit_levels(uint8_t *q, const float *x, int n, float off, float d, int lo, int hi);
 
-/* q[i] = nearest level of x[i] / d: its distance from lo, or its place in the table. */
-void fit_nearest(uint8_t *q, const float *x, int n, float d, const fit_range *r);
+/* d[g]: the scale that makes Σ w (x - d q)² small. */
+#define fit_scales QUANT_NAME(fit_scales)
+void fit_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS]);
+/* The same as a half, of which the neighbours are tried too; d[g] is its value. */
+#define fit_half_scales QUANT_NAME(fit_half_scales)
+void fit_half_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS], uint16_t half[FIT_GROUPS]);
+/* The errors of d with nearest levels. */
+#define fit_errors QUANT_NAME(fit_errors)
+void fit_errors(const fit_stack *k, const fit_range *r, const float d[FIT_GROUPS], float err[FIT_GROUPS]);
+/* The sums of the levels nearest under d: a = Σ w x q, b = Σ w q². */
+#define fit_sums QUANT_NAME(fit_sums)
+void fit_sums(const fit_stack *k, const fit_range *r, const float d[FIT_GROUPS], float a[FIT_GROUPS], float b[FIT_GROUPS]);
+/* q[i] = nearest level of x[i] / d for the n weights of group g: its distance from lo (in steps), or its place in the table. */
+#define fit_nearest QUANT_NAME(fit_nearest)
+void fit_nearest(const fit_stack *k, int g, float d, const fit_range *r, uint8_t *q);
+/* All of it for up to 16 blocks of `size` weights of src[n]: t->groups of them, their scales, and their levels at q + g size. */
+typedef struct fit_blocks {
+    int groups;
+    uint16_t d[FIT_GROUPS];
+    uint8_t q[FIT_GROUPS * FIT_GROUP_MAX];
+} fit_blocks;
+#define fit_one_scale QUANT_NAME(fit_one_scale)
+void fit_one_scale(fit_blocks *t, const float *src, size_t n, const float *importance, int size, const fit_range *r);
+/* q[i] = nearest level of (x[i] + off) / d in 0..top. */
+#define fit_levels QUANT_NAME(fit_levels)
+void fit_levels(const fit_stack *k, int g, float off, float d, int top, uint8_t *q);
 
 /* x ≈ scale q - off with q in 0..top. With `positive`, off is kept >= 0. scale >= 0. */
-void fit_affine(const float *x, const float *w, int n, int top, bool positive, float *scale, float *off);
-/* Its error with nearest levels; *shift: what to add to off to make the mean of the errors zero. */
-float fit_affine_error(const float *x, const float *w, int n, float scale, float off, int top, float *shift);
+#define fit_affine QUANT_NAME(fit_affine)
+void fit_affine(const fit_stack *k, int top, bool positive, float scale[FIT_GROUPS], float off[FIT_GROUPS]);
+/* Their errors with nearest levels; shift: what to add to off to make the mean of the errors zero. */
+#define fit_affine_errors QUANT_NAME(fit_affine_errors)
+void fit_affine_errors(const fit_stack *k, int top, const float scale[FIT_GROUPS], const float off[FIT_GROUPS], float err[FIT_GROUPS],
+                       float shift[FIT_GROUPS]);
+/* Both of them as halves (m: the minimum, -off); and their values. */
+#define fit_affine_halves QUANT_NAME(fit_affine_halves)
+void fit_affine_halves(const fit_stack *k, int top, uint16_t d[FIT_GROUPS], uint16_t m[FIT_GROUPS], float scale[FIT_GROUPS],
+                       float off[FIT_GROUPS]);
+/* Of levels nearest to (x + off) / scale: l = Σ w q, l2 = Σ w q², xl = Σ w x q. */
+typedef struct fit_moments {
+    float l[FIT_GROUPS], l2[FIT_GROUPS], xl[FIT_GROUPS];
+} fit_moments;
+#define fit_level_moments QUANT_NAME(fit_level_moments)
+void fit_level_moments(const fit_stack *k, int top, const float scale[FIT_GROUPS], const float off[FIT_GROUPS], fit_moments *m);
 
-/* Both of them as halves (m: the minimum, -off), and the levels. */
-void fit_affine_halves(const float *x, const float *w, int n, int top, float unit, uint16_t *d, uint16_t *m,
-                       uint8_t *q);
-
-/* A super-block x ≈ d sc[s] q, 256 weights in sub-blocks of n, sc in -bound..bound - 1. Returns d. */
-uint16_t fit_super(const float *x, const float *w, float unit, int n, const fit_range *r, int bound,
-                   int *sc);
-/* A super-block x ≈ d sc[s] q - dmin m[s], q in 0..top, sc and m in 0..bound. */
-void fit_super_affine(const float *x, const float *w, float unit, int n, int top, int bound, uint8_t *sc,
-                      uint8_t *m, uint16_t *d, uint16_t *dmin);
+/* Super-blocks (`share` groups each) x ≈ d sc[g] q, sc in -bound..bound - 1. d: one per super-block. */
+#define fit_super QUANT_NAME(fit_super)
+void fit_super(const fit_stack *k, const fit_range *r, int bound, int sc[FIT_GROUPS], uint16_t d[FIT_GROUPS]);
+/* Super-blocks x ≈ d sc[g] q - dmin m[g], q in 0..top, sc and m in 0..bound. */
+#define fit_super_affine QUANT_NAME(fit_super_affine)
+void fit_super_affine(const fit_stack *k, int top, int bound, uint8_t sc[FIT_GROUPS], uint8_t m[FIT_GROUPS], uint16_t d[FIT_GROUPS],
+                      uint16_t dmin[FIT_GROUPS]);
 /* The reverse of quant_k4_scale for all eight. */
+#define fit_pack_k4 QUANT_NAME(fit_pack_k4)
 void fit_pack_k4(uint8_t packed[12], const uint8_t sc[8], const uint8_t m[8]);
 
 #endif

@@ -14,7 +14,7 @@ static void group(float *y, uint64_t grid, float delta, float scale) {
 static void decode_iq1_s(float *y, const void *x, size_t n) {
     const iq1_s_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int s = 0; s < 8; s++) {
             int h = b->qh[s];
             float scale = d * (float)(2 * (h >> 12 & 7) + 1), delta = h & 0x8000 ? -0.125f : 0.125f;
@@ -33,7 +33,7 @@ static void decode_iq1_m(float *y, const void *x, size_t n) {
         uint16_t sc[4];
         memcpy(sc, b->scales, 8);
         unsigned half = sc[0] >> 12 | (sc[1] >> 12) << 4 | (sc[2] >> 12) << 8 | (unsigned)(sc[3] >> 12) << 12;
-        float d = quant_f16_to_f32((uint16_t)half);
+        float d = quant_half_value((uint16_t)half);
         for (int l = 0; l < 32; l++, y += 8) {
             int h = b->qh[l / 2] >> l % 2 * 4, nibble = sc[l / 8] >> l % 8 / 2 * 3 & 7;
             float scale = d * (float)(2 * nibble + 1), delta = h & 8 ? -0.125f : 0.125f;
@@ -227,9 +227,9 @@ static void encode_iq1_s(void *dst, const float *src, size_t n, const float *imp
     uint16_t places[CODES];
     open_places(places);
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        _Alignas(64) float x[QUANT_K], w[QUANT_K];
         iq1_choice c;
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
         fit_iq1(places, &f, x, w, unit, 4, &c);
         *b = (iq1_s_block){.d = c.half};
         for (int s = 0; s < 8; s++) {
@@ -249,10 +249,10 @@ static void encode_iq1_m(void *dst, const float *src, size_t n, const float *imp
     uint16_t places[CODES];
     open_places(places);
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        _Alignas(64) float x[QUANT_K], w[QUANT_K];
         iq1_choice c;
         uint16_t sc[4] = {0};
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
         fit_iq1(places, &f, x, w, unit, 1, &c);
         *b = (iq1_m_block){0};
         for (int l = 0; l < 32; l++) {

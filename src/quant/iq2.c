@@ -21,7 +21,7 @@ static float scale_of(float d, int nibble) {
 static void decode_iq2_xxs(float *y, const void *x, size_t n) {
     const iq2_xxs_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int s = 0; s < 8; s++) {
             uint8_t index[4];
             uint32_t w;
@@ -39,7 +39,7 @@ static void decode_iq2_xxs(float *y, const void *x, size_t n) {
 static void decode_iq2_xs(float *y, const void *x, size_t n) {
     const iq2_xs_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int l = 0; l < 32; l++, y += 8) {
             int nibble = b->scales[l / 4] >> l % 4 / 2 * 4 & 15;
             group(y, quant_iq2_xs_grid[b->qs[l] & 511], quant_signs8(b->qs[l] >> 9u), scale_of(d, nibble));
@@ -51,7 +51,7 @@ static void decode_iq2_xs(float *y, const void *x, size_t n) {
 static void decode_iq2_s(float *y, const void *x, size_t n) {
     const iq2_s_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int l = 0; l < 32; l++, y += 8) {
             int nibble = b->scales[l / 4] >> l % 4 / 2 * 4 & 15;
             int index = b->qs[l] | (b->qh[l / 4] >> l % 4 * 2 & 3) << 8;
@@ -70,9 +70,9 @@ static void decode_iq2_s(float *y, const void *x, size_t n) {
         _Alignas(64) book g;                                                                       \
         book_open(&g, (grid), (n_grid), 8);                                                           \
         for (size_t i = 0; i < n; i += QUANT_K, b++) {                                             \
-            FIT_ALIGNED float x[QUANT_K], w[QUANT_K];                                              \
+            _Alignas(64) float x[QUANT_K], w[QUANT_K];                                              \
             book_block out;                                                                        \
-            float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);     \
+            float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);     \
             book_fit(&g, &f, x, w, unit, &out);                                                    \
             pack_##name(b, &out);                                                                  \
         }                                                                                          \

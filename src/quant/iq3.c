@@ -17,7 +17,7 @@ static void group(float *y, uint32_t low, uint32_t high, uint8_t signs, float sc
 static void decode_iq3_xxs(float *y, const void *x, size_t n) {
     const iq3_xxs_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int s = 0; s < 8; s++) {
             uint32_t w;
             memcpy(&w, b->scales_signs + 4 * s, 4);
@@ -34,7 +34,7 @@ static void decode_iq3_xxs(float *y, const void *x, size_t n) {
 static void decode_iq3_s(float *y, const void *x, size_t n) {
     const iq3_s_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int s = 0; s < 8; s++) {
             int nibble = b->scales[s / 2] >> s % 2 * 4 & 15;
             float scale = d * (float)(1 + 2 * nibble);
@@ -77,9 +77,9 @@ static void encode_iq3_xxs(void *dst, const float *src, size_t n, const float *i
     _Alignas(64) book g;
     book_open(&g, quant_iq3_xxs_grid, 256, 4);
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        _Alignas(64) float x[QUANT_K], w[QUANT_K];
         book_block out;
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
         book_fit(&g, &f, x, w, unit, &out);
         pack_iq3_xxs(b, &out);
     }
@@ -91,9 +91,9 @@ static void encode_iq3_s(void *dst, const float *src, size_t n, const float *imp
     _Alignas(64) book g;
     book_open(&g, quant_iq3_s_grid, 512, 4);
     for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
+        _Alignas(64) float x[QUANT_K], w[QUANT_K];
         book_block out;
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
+        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
         book_fit(&g, &f, x, w, unit, &out);
         pack_iq3_s(b, &out);
     }

@@ -4,6 +4,8 @@
  * expanded by the compiler to the bytes that kernels load: magnitudes, for IQ1 signed trits. */
 #include "quant/layout.h"
 
+const int8_t quant_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
 /* One weight of a code, as the byte at its place. */
 #define LEVEL2(v) ((v) == 0 ? 8u : (v) == 1 ? 25u : 43u)
 #define LEVEL3(v) ((v) == 7 ? 62u : (v) == 6 ? 52u : 8u * (v) + 4u)

@@ -6,7 +6,7 @@
 static void decode_q1_0(float *y, const void *x, size_t n) {
     const q1_0_block *b = x;
     for (size_t i = 0; i < n / 128; i++, b++, y += 128) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < 128; j++) y[j] = b->qs[j / 8] >> j % 8 & 1 ? d : -d;
     }
 }
@@ -14,7 +14,7 @@ static void decode_q1_0(float *y, const void *x, size_t n) {
 static void decode_q2_0(float *y, const void *x, size_t n) {
     const q2_0_block *b = x;
     for (size_t i = 0; i < n / 64; i++, b++, y += 64) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < 64; j++) y[j] = (float)((b->qs[j / 4] >> j % 4 * 2 & 3) - 1) * d;
     }
 }
@@ -22,8 +22,8 @@ static void decode_q2_0(float *y, const void *x, size_t n) {
 static void encode_q1_0(void *dst, const float *src, size_t n, const float *importance) {
     q1_0_block *b = dst;
     for (size_t i = 0; i < n; i += 128, b++) {
-        FIT_ALIGNED float x[128], w[128];
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 128), sum = 0, weight = 0;
+        _Alignas(64) float x[128], w[128];
+        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, 128), sum = 0, weight = 0;
         *b = (q1_0_block){0};
         for (int j = 0; j < 128; j++) {
             sum += w[j] * fabsf(x[j]);
@@ -37,14 +37,14 @@ static void encode_q1_0(void *dst, const float *src, size_t n, const float *impo
 static void encode_q2_0(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -1, .hi = 2, .tries = 24, .least = 0.3f, .most = 3.0f};
     q2_0_block *b = dst;
-    for (size_t i = 0; i < n; i += 64, b++) {
-        FIT_ALIGNED float x[64], w[64];
-        uint8_t q[64];
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 64);
-        float d = fit_scale(x, w, 64, &range);
-        *b = (q2_0_block){.d = fit_best_half(x, w, 64, &d, unit, &range)};
-        fit_nearest(q, x, 64, d, &range);
-        for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * 64) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 64, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * 64;
+            *b = (q2_0_block){.d = t.d[g]};
+            for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+        }
     }
 }
 

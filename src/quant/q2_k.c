@@ -4,7 +4,7 @@
 static void decode_q2_k(float *y, const void *x, size_t n) {
     const q2_k_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++, y += QUANT_K) {
-        float d = quant_f16_to_f32(b->d), dmin = quant_f16_to_f32(b->dmin);
+        float d = quant_half_value(b->d), dmin = quant_half_value(b->dmin);
         for (int s = 0; s < 16; s++) {
             const uint8_t *q = b->qs + s / 8 * 32 + s % 2 * 16;
             int shift = s % 8 / 2 * 2;
@@ -15,20 +15,26 @@ static void decode_q2_k(float *y, const void *x, size_t n) {
 }
 
 static void encode_q2_k(void *dst, const float *src, size_t n, const float *importance) {
+    enum { SUBS = QUANT_K / 16, BLOCKS = FIT_GROUPS / SUBS };
     q2_k_block *b = dst;
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
-        uint8_t sc[16], m[16], q[16];
-        uint16_t d, dmin;
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
-        fit_super_affine(x, w, unit, 16, 3, 15, sc, m, &d, &dmin);
-        float vd = fit_half_value(d, unit), vm = fit_half_value(dmin, unit);
-        *b = (q2_k_block){.d = d, .dmin = dmin};
-        for (int s = 0; s < 16; s++) {
-            fit_levels(q, x + 16 * s, 16, vm * (float)m[s], vd * (float)sc[s], 0, 3);
-            b->scales[s] = (uint8_t)(m[s] << 4 | sc[s]);
+    fit_stack k;
+    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
+        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS;
+        uint8_t sc[FIT_GROUPS], m[FIT_GROUPS], q[16];
+        uint16_t d[FIT_GROUPS], dmin[FIT_GROUPS];
+        fit_load(&k, src + i, importance ? importance + i : NULL, 16, groups, SUBS);
+        fit_super_affine(&k, 3, 15, sc, m, d, dmin);
+        for (int g = 0; g < groups; g++) {
+            const int s = g % SUBS;
+            if (s == 0) {
+                *b = (q2_k_block){.d = d[g / SUBS], .dmin = dmin[g / SUBS]};
+            }
+            float vd = fit_half_value(b->d, k.unit[g]), vm = fit_half_value(b->dmin, k.unit[g]);
+            fit_levels(&k, g, vm * (float)m[g], vd * (float)sc[g], 3, q);
+            b->scales[s] = (uint8_t)(m[g] << 4 | sc[g]);
             uint8_t *qs = b->qs + s / 8 * 32 + s % 2 * 16;
             for (int l = 0; l < 16; l++) qs[l] |= (uint8_t)(q[l] << s % 8 / 2 * 2);
+            b += s == SUBS - 1;
         }
     }
 }

@@ -4,7 +4,7 @@
 static void decode_q4_k(float *y, const void *x, size_t n) {
     const q4_k_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++, y += QUANT_K) {
-        float d = quant_f16_to_f32(b->d), dmin = quant_f16_to_f32(b->dmin);
+        float d = quant_half_value(b->d), dmin = quant_half_value(b->dmin);
         for (int s = 0; s < 8; s++) {
             const uint8_t *q = b->qs + s / 2 * 32;
             int shift = s % 2 * 4;
@@ -17,19 +17,25 @@ static void decode_q4_k(float *y, const void *x, size_t n) {
 }
 
 static void encode_q4_k(void *dst, const float *src, size_t n, const float *importance) {
+    enum { SUBS = QUANT_K / 32, BLOCKS = FIT_GROUPS / SUBS };
     q4_k_block *b = dst;
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
-        uint8_t sc[8], m[8], q[32];
-        uint16_t d, dmin;
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
-        fit_super_affine(x, w, unit, 32, 15, 63, sc, m, &d, &dmin);
-        float vd = fit_half_value(d, unit), vm = fit_half_value(dmin, unit);
-        *b = (q4_k_block){.d = d, .dmin = dmin};
-        fit_pack_k4(b->scales, sc, m);
-        for (int s = 0; s < 8; s++) {
-            fit_levels(q, x + 32 * s, 32, vm * (float)m[s], vd * (float)sc[s], 0, 15);
+    fit_stack k;
+    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
+        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS;
+        uint8_t sc[FIT_GROUPS], m[FIT_GROUPS], q[32];
+        uint16_t d[FIT_GROUPS], dmin[FIT_GROUPS];
+        fit_load(&k, src + i, importance ? importance + i : NULL, 32, groups, SUBS);
+        fit_super_affine(&k, 15, 63, sc, m, d, dmin);
+        for (int g = 0; g < groups; g++) {
+            const int s = g % SUBS;
+            if (s == 0) {
+                *b = (q4_k_block){.d = d[g / SUBS], .dmin = dmin[g / SUBS]};
+                fit_pack_k4(b->scales, sc + g, m + g);
+            }
+            float vd = fit_half_value(b->d, k.unit[g]), vm = fit_half_value(b->dmin, k.unit[g]);
+            fit_levels(&k, g, vm * (float)m[g], vd * (float)sc[g], 15, q);
             for (int l = 0; l < 32; l++) b->qs[s / 2 * 32 + l] |= (uint8_t)(q[l] << s % 2 * 4);
+            b += s == SUBS - 1;
         }
     }
 }

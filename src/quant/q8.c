@@ -4,7 +4,7 @@
 static void decode_q8_0(float *y, const void *x, size_t n) {
     const q8_0_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < 32; j++) y[j] = (float)b->qs[j] * d;
     }
 }
@@ -12,14 +12,14 @@ static void decode_q8_0(float *y, const void *x, size_t n) {
 static void encode_q8_0(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.992f, .most = 1.003f};
     q8_0_block *b = dst;
-    for (size_t i = 0; i < n; i += 32, b++) {
-        FIT_ALIGNED float x[32], w[32];
-        uint8_t q[32];
-        float unit = fit_load(x, w, src + i, importance ? importance + i : NULL, 32);
-        float d = fit_scale(x, w, 32, &range);
-        b->d = fit_best_half(x, w, 32, &d, unit, &range);
-        fit_nearest(q, x, 32, d, &range);
-        for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(q[j] - 127);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 32, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * 32;
+            b->d = t.d[g];
+            for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(q[j] - 127);
+        }
     }
 }
 

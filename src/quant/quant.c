@@ -1,14 +1,31 @@
-/* quant.c: the table of formats. */
+/* quant.c: the table of formats, of the best instruction set there is. */
 #include "quant/quant_int.h"
 
-static const quant_format *const by_number[QUANT_TYPE_MAX] = {
-#define FORMAT(NAME, number, block, bytes, family) [number] = &quant_format_##NAME,
-#include "quant/formats.def"
-#undef FORMAT
-};
+#include "base/cpu.h"
+
+static const quant_rung *rung_of(uint32_t flags) {
+#ifdef MOTE_SIMD_ISA
+    if (flags & CPU_AVX512) return &quant_rung_avx512;
+    if (flags & CPU_AVX2) return &quant_rung_avx2;
+#endif
+    (void)flags;
+    return &quant_rung_generic;
+}
+
+const quant_format *quant_get_for(int type, uint32_t flags) {
+    return type >= 0 && type < QUANT_TYPE_MAX ? rung_of(flags)->formats[type] : NULL;
+}
 
 const quant_format *quant_get(int type) {
-    return type >= 0 && type < QUANT_TYPE_MAX ? by_number[type] : NULL;
+    return quant_get_for(type, cpu_detect());
+}
+
+void quant_weigh(float *w, const float *x, size_t n, bool importance) {
+    rung_of(cpu_detect())->weigh(w, x, n, importance);
+}
+
+void quant_miss(const float *x, const float *y, size_t n, double *err, double *sum) {
+    rung_of(cpu_detect())->miss(x, y, n, err, sum);
 }
 
 static char lower(char c) {
@@ -17,10 +34,10 @@ static char lower(char c) {
 
 const quant_format *quant_by_name(const char *name) {
     for (int t = 0; name && t < QUANT_TYPE_MAX; t++) {
-        if (!by_number[t]) continue;
-        const char *a = by_number[t]->name, *b = name;
+        if (!quant_get(t)) continue;
+        const char *a = quant_get(t)->name, *b = name;
         while (*a && lower(*a) == lower(*b)) a++, b++;
-        if (!*a && !*b) return by_number[t];
+        if (!*a && !*b) return quant_get(t);
     }
     return NULL;
 }

@@ -31,9 +31,18 @@ typedef struct quant_format {
 } quant_format;
 
 const quant_format *quant_get(int type);            /* NULL when unknown or retired */
+const quant_format *quant_get_for(int type, uint32_t flags); /* as compiled for a machine with these flags (base/cpu.h): the same bits */
 const quant_format *quant_by_name(const char *name); /* any letter case; NULL when unknown */
 /* Bytes of a row of n weights; error when n is no multiple of the block or the size overflows. */
 mote_status quant_row_bytes(const quant_format *f, uint64_t n, size_t *bytes, mote_error *err);
+
+/* What an error of each of x[n] costs an encoder, into w[n]: the importance that is there already, or none, times sqrt(σ² + x²), σ² the
+ * mean square of the 256 weights around. Large weights were made large by training; an encoder that minimises the plain error
+ * pulls them towards zero. SmolLM2 on 60 windows of WikiText-2: perplexity 22.55 with Q4_0 and 24.84 with Q2_K, where
+ * llama.cpp's files have 22.67 and 25.67. */
+void quant_weigh(float *w, const float *x, size_t n, bool importance);
+/* err = Σ (x - y)², sum = Σ x². */
+void quant_miss(const float *x, const float *y, size_t n, double *err, double *sum);
 
 /* IEEE half and bfloat16; conversions to 16 bits round to nearest even. */
 float quant_f16_to_f32(uint16_t h);

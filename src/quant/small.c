@@ -9,7 +9,7 @@ enum { GROUP = 96, TRITS = 192, TRIT_BYTES = 39 };
 static void decode_q4_96(float *y, const void *x, size_t n) {
     const q4_96_block *b = x;
     for (size_t i = 0; i < n / GROUP; i++, b++, y += GROUP) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < GROUP; j++) y[j] = (float)((b->qs[j / 32 * 16 + j % 16] >> j % 32 / 16 * 4 & 15) - 8) * d;
     }
 }
@@ -17,7 +17,7 @@ static void decode_q4_96(float *y, const void *x, size_t n) {
 static void decode_q3_96(float *y, const void *x, size_t n) {
     const q3_96_block *b = x;
     for (size_t i = 0; i < n / GROUP; i++, b++, y += GROUP) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < GROUP; j++) {
             int q = (b->qs[j / 4] >> j % 4 * 2 & 3) | (b->qh[j / 8] >> j % 8 & 1) << 2;
             y[j] = (float)(q - 4) * d;
@@ -28,7 +28,7 @@ static void decode_q3_96(float *y, const void *x, size_t n) {
 static void decode_q2_96(float *y, const void *x, size_t n) {
     const q2_96_block *b = x;
     for (size_t i = 0; i < n / GROUP; i++, b++, y += GROUP) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < GROUP; j++) y[j] = (float)(2 * (b->qs[j / 4] >> j % 4 * 2 & 3) - 3) * d;
     }
 }
@@ -37,7 +37,7 @@ static void decode_tq1_192(float *y, const void *x, size_t n) {
     static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
     const tq1_192_block *b = x;
     for (size_t i = 0; i < n / TRITS; i++, b++, y += TRITS) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < TRITS; j++) {
             uint8_t fraction = (uint8_t)(b->qs[j % TRIT_BYTES] * pow3[j / TRIT_BYTES]);
             y[j] = (float)((fraction * 3 >> 8) - 1) * d;
@@ -45,34 +45,33 @@ static void decode_tq1_192(float *y, const void *x, size_t n) {
     }
 }
 
-/* The levels q of n weights, less the lowest, and their scale. */
-static uint16_t levels(uint8_t *q, const float *src, const float *importance, int n, const fit_range *r) {
-    FIT_ALIGNED float x[TRITS], w[TRITS];
-    float unit = fit_load(x, w, src, importance, n), d = fit_scale(x, w, n, r);
-    uint16_t h = fit_best_half(x, w, n, &d, unit, r);
-    fit_nearest(q, x, n, d, r);
-    return h;
-}
-
 static void encode_q4_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -8, .hi = 7, .tries = 24, .least = 0.7f, .most = 1.4f};
     q4_96_block *b = dst;
-    for (size_t i = 0; i < n; i += GROUP, b++) {
-        uint8_t q[GROUP];
-        *b = (q4_96_block){.d = levels(q, src + i, importance ? importance + i : NULL, GROUP, &range)};
-        for (int j = 0; j < GROUP; j++) b->qs[j / 32 * 16 + j % 16] |= (uint8_t)(q[j] << j % 32 / 16 * 4);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * GROUP;
+            *b = (q4_96_block){.d = t.d[g]};
+            for (int j = 0; j < GROUP; j++) b->qs[j / 32 * 16 + j % 16] |= (uint8_t)(q[j] << j % 32 / 16 * 4);
+        }
     }
 }
 
 static void encode_q3_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -4, .hi = 3, .tries = 24, .least = 0.6f, .most = 2.0f};
     q3_96_block *b = dst;
-    for (size_t i = 0; i < n; i += GROUP, b++) {
-        uint8_t q[GROUP];
-        *b = (q3_96_block){.d = levels(q, src + i, importance ? importance + i : NULL, GROUP, &range)};
-        for (int j = 0; j < GROUP; j++) {
-            b->qs[j / 4] |= (uint8_t)((q[j] & 3) << j % 4 * 2);
-            b->qh[j / 8] |= (uint8_t)(q[j] >> 2 << j % 8);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * GROUP;
+            *b = (q3_96_block){.d = t.d[g]};
+            for (int j = 0; j < GROUP; j++) {
+                b->qs[j / 4] |= (uint8_t)((q[j] & 3) << j % 4 * 2);
+                b->qh[j / 8] |= (uint8_t)(q[j] >> 2 << j % 8);
+            }
         }
     }
 }
@@ -80,10 +79,14 @@ static void encode_q3_96(void *dst, const float *src, size_t n, const float *imp
 static void encode_q2_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -3, .hi = 3, .odd = true, .tries = 24, .least = 0.7f, .most = 3.0f};
     q2_96_block *b = dst;
-    for (size_t i = 0; i < n; i += GROUP, b++) {
-        uint8_t q[GROUP];
-        *b = (q2_96_block){.d = levels(q, src + i, importance ? importance + i : NULL, GROUP, &range)};
-        for (int j = 0; j < GROUP; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * GROUP;
+            *b = (q2_96_block){.d = t.d[g]};
+            for (int j = 0; j < GROUP; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+        }
     }
 }
 
@@ -91,13 +94,17 @@ static void encode_q2_96(void *dst, const float *src, size_t n, const float *imp
 static void encode_tq1_192(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
     tq1_192_block *b = dst;
-    for (size_t i = 0; i < n; i += TRITS, b++) {
-        uint8_t q[5 * TRIT_BYTES] = {0};
-        b->d = levels(q, src + i, importance ? importance + i : NULL, TRITS, &range);
-        for (int m = 0; m < TRIT_BYTES; m++) {
-            int v = 0;
-            for (int k = 0; k < 5; k++) v = 3 * v + q[TRIT_BYTES * k + m];
-            b->qs[m] = (uint8_t)((v * 256 + 242) / 243);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * TRITS) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, TRITS, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * TRITS;
+            b->d = t.d[g];
+            for (int m = 0; m < TRIT_BYTES; m++) {
+                int v = 0;
+                for (int k = m; k < 5 * TRIT_BYTES; k += TRIT_BYTES) v = 3 * v + (k < TRITS ? q[k] : 0);
+                b->qs[m] = (uint8_t)((v * 256 + 242) / 243);
+            }
         }
     }
 }

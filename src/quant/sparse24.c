@@ -34,23 +34,32 @@ static void choose(const float *x, const float *w, uint8_t col[KEPT]) {
     }
 }
 
-/* x, w of the kept ones. Returns the unit. */
-static float load(float *x, float *w, uint8_t col[KEPT], const float *src, const float *importance) {
-    FIT_ALIGNED float all[32], cost[32];
-    float unit = fit_load(all, cost, src, importance, 32);
-    choose(all, cost, col);
-    for (int k = 0; k < KEPT; k++) {
-        x[k] = all[col[k]];
-        w[k] = cost[col[k]];
+/* Up to 16 blocks: the columns they keep, and what is kept. */
+typedef struct sparse_blocks {
+    uint8_t col[FIT_GROUPS][KEPT];
+    fit_blocks kept;
+} sparse_blocks;
+
+static void take_kept(sparse_blocks *t, const fit_range *range, const float *src, size_t n, const float *importance) {
+    _Alignas(64) float all[32], cost[32];
+    float x[FIT_GROUPS * KEPT], w[FIT_GROUPS * KEPT];
+    size_t blocks = MIN(n / 32, (size_t)FIT_GROUPS);
+    for (size_t g = 0; g < blocks; g++) {
+        (void)fit_load_row(all, cost, src + 32 * g, importance ? importance + 32 * g : NULL, 32);
+        choose(all, cost, t->col[g]);
+        for (int i = 0; i < KEPT; i++) {
+            x[g * KEPT + i] = src[32 * g + t->col[g][i]];
+            w[g * KEPT + i] = cost[t->col[g][i]];
+        }
     }
-    return unit;
+    fit_one_scale(&t->kept, x, blocks * KEPT, w, KEPT, range);
 }
 
 static void decode_q4_0_24(float *y, const void *x, size_t n) {
     const q4_0_24_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
         uint8_t col[KEPT];
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         columns_of(b->at, col);
         memset(y, 0, 32 * sizeof *y);
         for (int k = 0; k < KEPT; k++) y[col[k]] = (float)((b->qs[k % 8] >> k / 8 * 4 & 15) - 8) * d;
@@ -60,14 +69,15 @@ static void decode_q4_0_24(float *y, const void *x, size_t n) {
 static void encode_q4_0_24(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -8, .hi = 7, .tries = 12, .least = 0.7f, .most = 1.1f};
     q4_0_24_block *b = dst;
-    for (size_t i = 0; i < n; i += 32, b++) {
-        FIT_ALIGNED float x[KEPT], w[KEPT];
-        uint8_t q[KEPT], col[KEPT];
-        float unit = load(x, w, col, src + i, importance ? importance + i : NULL), d = fit_scale(x, w, KEPT, &range);
-        b->d = fit_best_half(x, w, KEPT, &d, unit, &range);
-        fit_nearest(q, x, KEPT, d, &range);
-        set_columns(b->at, col);
-        for (int k = 0; k < 8; k++) b->qs[k] = (uint8_t)(q[k] | q[k + 8] << 4);
+    sparse_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
+        take_kept(&t, &range, src + i, n - i, importance ? importance + i : NULL);
+        for (int g = 0; g < t.kept.groups; g++, b++) {
+            const uint8_t *q = t.kept.q + g * KEPT;
+            b->d = t.kept.d[g];
+            set_columns(b->at, t.col[g]);
+            for (int k = 0; k < 8; k++) b->qs[k] = (uint8_t)(q[k] | q[k + 8] << 4);
+        }
     }
 }
 
@@ -75,7 +85,7 @@ static void decode_q8_0_24(float *y, const void *x, size_t n) {
     const q8_0_24_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
         uint8_t col[KEPT];
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         columns_of(b->at, col);
         memset(y, 0, 32 * sizeof *y);
         for (int k = 0; k < KEPT; k++) y[col[k]] = (float)b->qs[k] * d;
@@ -85,20 +95,22 @@ static void decode_q8_0_24(float *y, const void *x, size_t n) {
 static void encode_q8_0_24(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.98f, .most = 1.0f};
     q8_0_24_block *b = dst;
-    for (size_t i = 0; i < n; i += 32, b++) {
-        FIT_ALIGNED float x[KEPT], w[KEPT];
-        uint8_t q[KEPT], col[KEPT];
-        float unit = load(x, w, col, src + i, importance ? importance + i : NULL), d = fit_scale(x, w, KEPT, &range);
-        b->d = fit_best_half(x, w, KEPT, &d, unit, &range);
-        fit_nearest(q, x, KEPT, d, &range);
-        set_columns(b->at, col);
-        for (int k = 0; k < KEPT; k++) b->qs[k] = (int8_t)(q[k] - 127);
+    sparse_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
+        take_kept(&t, &range, src + i, n - i, importance ? importance + i : NULL);
+        for (int g = 0; g < t.kept.groups; g++, b++) {
+            const uint8_t *q = t.kept.q + g * KEPT;
+            b->d = t.kept.d[g];
+            set_columns(b->at, t.col[g]);
+            for (int k = 0; k < KEPT; k++) b->qs[k] = (int8_t)(q[k] - 127);
+        }
     }
 }
 
 QUANT_FORMAT(Q4_0_24, "q4_0_24", decode_q4_0_24, encode_q4_0_24);
 QUANT_FORMAT(Q8_0_24, "q8_0_24", decode_q8_0_24, encode_q8_0_24);
 
+#ifndef QUANT_ISA /* once */
 /* ---- without loss, to and from the dense formats with the same scales ---- */
 
 bool quant_24_dense(quant_type t, quant_type *dense) {
@@ -164,3 +176,4 @@ void quant_24_expand(quant_type t, void *dst, const void *src, size_t n) {
         }
     }
 }
+#endif

@@ -14,7 +14,7 @@ static float trit(uint8_t packed, int k) {
 static void decode_tq1_0(float *y, const void *x, size_t n) {
     const tq1_0_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int k = 0; k < 5; k++) {
             for (int m = 0; m < 32; m++) *y++ = trit(b->qs[m], k) * d;
         }
@@ -30,7 +30,7 @@ static void decode_tq1_0(float *y, const void *x, size_t n) {
 static void decode_tq2_0(float *y, const void *x, size_t n) {
     const tq2_0_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++, y += QUANT_K) {
-        float d = quant_f16_to_f32(b->d);
+        float d = quant_half_value(b->d);
         for (int j = 0; j < QUANT_K; j++) {
             int q = b->qs[j / 128 * 32 + j % 32] >> j % 128 / 32 * 2 & 3;
             y[j] = (float)(q - 1) * d;
@@ -38,16 +38,7 @@ static void decode_tq2_0(float *y, const void *x, size_t n) {
     }
 }
 
-/* Trits of 256 weights as 0, 1, 2; returns the scale. */
-static uint16_t trits(uint8_t *q, const float *src, const float *importance) {
-    static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
-    FIT_ALIGNED float x[QUANT_K], w[QUANT_K];
-    float unit = fit_load(x, w, src, importance, QUANT_K);
-    float d = fit_scale(x, w, QUANT_K, &range);
-    uint16_t h = fit_best_half(x, w, QUANT_K, &d, unit, &range);
-    fit_nearest(q, x, QUANT_K, d, &range);
-    return h;
-}
+static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
 
 /* `count` trits, `stride` apart, as a fraction of 3^5, times 256, rounded up. */
 static uint8_t pack(const uint8_t *q, int count, int stride) {
@@ -58,21 +49,29 @@ static uint8_t pack(const uint8_t *q, int count, int stride) {
 
 static void encode_tq1_0(void *dst, const float *src, size_t n, const float *importance) {
     tq1_0_block *b = dst;
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        uint8_t q[QUANT_K];
-        b->d = trits(q, src + i, importance ? importance + i : NULL);
-        for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
-        for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
-        for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * QUANT_K) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, QUANT_K, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * QUANT_K;
+            b->d = t.d[g];
+            for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
+            for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
+            for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
+        }
     }
 }
 
 static void encode_tq2_0(void *dst, const float *src, size_t n, const float *importance) {
     tq2_0_block *b = dst;
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        uint8_t q[QUANT_K];
-        *b = (tq2_0_block){.d = trits(q, src + i, importance ? importance + i : NULL)};
-        for (int j = 0; j < QUANT_K; j++) b->qs[j / 128 * 32 + j % 32] |= (uint8_t)(q[j] << j % 128 / 32 * 2);
+    fit_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * QUANT_K) {
+        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, QUANT_K, &range);
+        for (int g = 0; g < t.groups; g++, b++) {
+            const uint8_t *q = t.q + g * QUANT_K;
+            *b = (tq2_0_block){.d = t.d[g]};
+            for (int j = 0; j < QUANT_K; j++) b->qs[j / 128 * 32 + j % 32] |= (uint8_t)(q[j] << j % 128 / 32 * 2);
+        }
     }
 }
 

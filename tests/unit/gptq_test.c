@@ -231,7 +231,7 @@ static void feedback_agrees_with_the_definition(void **state) {
         quant_grid_scales s;
         float cost[N];
         memcpy(cost, b.h->mean_sq, sizeof cost);
-        quantize_weigh(cost, b.w + r * N, N, true);
+        quant_weigh(cost, b.w + r * N, N, true);
         f->encode(block, b.w + r * N, N, cost);
         quant_grid_read(quant_grid_of(QUANT_Q4_0), block, &s);
         scale[r] = s.d;

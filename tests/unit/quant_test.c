@@ -6,6 +6,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 #include <setjmp.h>
 #include <stdarg.h>
 /* cmocka wants these first */
@@ -213,6 +214,67 @@ static void requantizing_loses_little(void **state) {
     }
 }
 
+/* Every instruction set writes and reads the same bytes, for ordinary weights and for strange ones, for whole stacks of blocks and for
+ * single ones. */
+static void every_instruction_set_gives_the_same_bits(void **state) {
+    (void)state;
+    static const uint32_t rungs[] = {CPU_AVX2, CPU_AVX2 | CPU_AVX512};
+    static unsigned char a[17 * N * 4], b[17 * N * 4];
+    static float x[17 * N], y[17 * N], z[17 * N], w[17 * N];
+    rng r;
+    rng_seed(&r, 12, 1);
+    for (size_t i = 0; i < COUNT_OF(x); i++) {
+        x[i] = gauss(&r) * (i / 512 % 3 == 2 ? 1e-7f : 0.02f) + (i / 256 % 5 == 4 ? 0.3f : 0);
+        if (i % 5003 == 7) x[i] = i & 1 ? INFINITY : NAN;
+        w[i] = (float)rng_double(&r);
+    }
+    for (int t = 0; t < QUANT_TYPE_MAX; t++) {
+        const quant_format *f = quant_get_for(t, 0);
+        for (size_t k = 0; k < COUNT_OF(rungs) && f && f->encode; k++) {
+            const quant_format *g = quant_get_for(t, rungs[k]);
+            if ((cpu_detect() & rungs[k]) != rungs[k]) continue;
+            size_t n = f->bytes > 60 && f->block == 256 ? 5 * N : COUNT_OF(x), bytes = n / f->block * f->bytes;
+            for (int round = 0; round < 3; round++) {
+                size_t m = round < 2 ? n : f->block;
+                f->encode(a, x, m, round ? w : NULL);
+                g->encode(b, x, m, round ? w : NULL);
+                if (memcmp(a, b, m / f->block * f->bytes)) fail_msg("%s: other bytes on rung %zu, round %d", f->name, k, round);
+            }
+            for (size_t i = 0; i < bytes && f->block > 1; i++) a[i] = (unsigned char)rng_u32(&r);
+            f->decode(y, a, n);
+            g->decode(z, a, n);
+            if (memcmp(y, z, n * sizeof *y)) fail_msg("%s: decodes to other bits on rung %zu", f->name, k);
+        }
+    }
+}
+
+static void weighing_and_missing(void **state) {
+    (void)state;
+    static float x[1000], y[1000], w[1000];
+    rng r;
+    rng_seed(&r, 13, 1);
+    double err = 0, sum = 0, e, s;
+    for (int i = 0; i < 1000; i++) {
+        x[i] = gauss(&r);
+        y[i] = x[i] + 0.01f * gauss(&r);
+        err += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+        sum += (double)x[i] * (double)x[i];
+        w[i] = 3;
+    }
+    quant_miss(x, y, 1000, &e, &s);
+    assert_true(fabs(e - err) < 1e-5 * err && fabs(s - sum) < 1e-5 * sum);
+    quant_weigh(w, x, 1000, true);
+    double mean = 0;
+    for (int i = 768; i < 1000; i++) mean += (double)x[i] * (double)x[i] / 232;
+    for (int i = 768; i < 1000; i++) assert_true(fabs((double)w[i] / (3 * sqrt(mean + (double)x[i] * (double)x[i])) - 1) < 1e-5);
+    y[3] = 1e30f; /* its square is no float */
+    quant_miss(x, y, 1000, &e, &s);
+    assert_true(isfinite(e) && e > 0.9e60);
+    y[3] = INFINITY;
+    quant_miss(x, y, 1000, &e, &s);
+    assert_false(isfinite(e));
+}
+
 /* 2:4: what is stored is what the dense twin holds, both ways; the two that cost most to lose are kept. */
 static void sparse_twins_hold_the_same(void **state) {
     (void)state;
@@ -265,6 +327,7 @@ int main(void) {
         cmocka_unit_test(any_bytes_decode),
         cmocka_unit_test(errors_fall_with_the_bits),
         cmocka_unit_test(importance_moves_the_error_to_where_it_matters_less),
+        cmocka_unit_test(every_instruction_set_gives_the_same_bits), cmocka_unit_test(weighing_and_missing),
         cmocka_unit_test(sparse_twins_hold_the_same), cmocka_unit_test(requantizing_loses_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
