@@ -110,6 +110,8 @@ typedef struct mote_train_options {
     const char *order;     /* of the data: "shuffled", "as-is" or "easy-first" (as it is, in the first epoch) ["shuffled"] */
     const char *eval_data; /* held-out text [1 % of the data's items] */
     double held_out;       /* another share; below 0: none */
+    double layer_dropout;  /* LayerSkip: chance that the last layer is left out of a part of a step; less for those before it [0: none] */
+    double early_exit;     /* … and how much the model's head behind inner layers counts, 0 to 1 [0: not at all] */
     size_t sample_tokens;  /* text made up at each look at held-out data [0: none] */
     const char *sample_prompt;
     mote_train_callbacks callbacks;

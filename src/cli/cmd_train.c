@@ -13,7 +13,7 @@ struct train_options {
     const char *recipe, *model, *tokenizer, *out, *out_type, *eval_data, *prompt, *arch, *order;
     cli_list data;
     int64_t depth, width, heads, kv_heads, ff, context, vocab, sample;
-    double held_out, rope_base;
+    double held_out, rope_base, layer_dropout, early_exit;
     bool untied;
 };
 
@@ -28,6 +28,8 @@ const cli_option train_options[] = {
     OPT_STR(struct train_options, eval_data, "eval-data", NULL, "FILE", "held-out text (default: 1 % of the data's items)"),
     OPT_NUM(struct train_options, held_out, "held-out", NULL, "X", -1, 0.9, "share of the data's items that is held out (0: 0.01; below 0: none)"),
     OPT_CHOICE(struct train_options, order, "order", NULL, "shuffled|as-is|easy-first", "of the data; easy-first: as it is, in the first epoch (mote data --order makes such files)"),
+    OPT_NUM(struct train_options, layer_dropout, "layer-dropout", NULL, "X", 0, 0.99, "LayerSkip: chance that the last layer is left out, less for those before it; 0.1 to 0.2 as a rule"),
+    OPT_NUM(struct train_options, early_exit, "early-exit", NULL, "X", 0, 1, "LayerSkip: how much the model's head behind inner layers counts; 0.1 to 1 (then mote heads finds good exits)"),
     OPT_INT(struct train_options, sample, "sample", NULL, "N", 0, 4096, "let the model make up N tokens at each look at held-out data"),
     OPT_STR(struct train_options, prompt, "prompt", "p", "TEXT", "how that text begins"),
     OPT_CHOICE(struct train_options, arch, "arch", NULL, "llama|qwen3", "family of a new model"),
@@ -84,7 +86,7 @@ static int print_report(const struct train_options *o, const char *out, const mo
 
 static int run(const cli_command *self, const struct train_options *o, mote_train_source *data, char *model) {
     mote_train_options t = {.recipe = o->recipe, .model = model, .tokenizer = o->tokenizer, .out = o->out, .out_type = o->out_type, .data = data,
-        .n_data = o->data.n, .order = o->order, .eval_data = o->eval_data, .held_out = o->held_out, .sample_tokens = (size_t)o->sample, .sample_prompt = o->prompt,
+        .n_data = o->data.n, .order = o->order, .eval_data = o->eval_data, .held_out = o->held_out, .layer_dropout = o->layer_dropout, .early_exit = o->early_exit, .sample_tokens = (size_t)o->sample, .sample_prompt = o->prompt,
         .shape = {.arch = o->arch, .depth = (size_t)o->depth, .width = (size_t)o->width, .n_head = (size_t)o->heads,
                   .n_head_kv = (size_t)o->kv_heads, .n_ff = (size_t)o->ff, .n_ctx = (size_t)o->context, .n_vocab = (size_t)o->vocab,
                   .untied = o->untied, .rope_base = o->rope_base}};

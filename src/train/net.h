@@ -59,6 +59,7 @@ typedef struct net_inside {
     var **q, **k, **v; /* [n_layer] after rotation, heads side by side; NULL where a layer has no attention */
     size_t from, until; /* run layers [from, until) alone; until 0: all. With from > 0, `x` is the stream that enters */
     var *x;
+    const bool *skip;  /* [n_layer] such layers are passed by; NULL: none */
 } net_inside;
 /* A linear layer's attention by itself: q, k (turned) and v, heads side by side -> [n, n_head · dim_v]. maps: q[n_head · m, dim_k] and
  * k[n_head_kv · m, dim_k] with biases [1, heads · m] or NULL, gain[1, n_head]; o->window: the exact part (model/linattn.h). */

@@ -87,6 +87,7 @@ var *net_hidden(net *n, tape *t, const int32_t *ids, const ad_seqs *s, net_insid
     var *x = from == 0 ? embed(&seg.p, ids) : inside->x;
     for (seg.il = from; seg.il < until; seg.il++) {
         if (inside && inside->layers) inside->layers[seg.il] = x;
+        if (inside && inside->skip && inside->skip[seg.il]) continue;
         x = again ? tape_checkpoint(t, layer_segment, &seg, sizeof seg, x) : run_layer(&seg.p, seg.il, x);
     }
     if (inside && inside->layers) inside->layers[until] = x;

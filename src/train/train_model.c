@@ -2,6 +2,7 @@
 #include "train/train_model.h"
 
 #include "run/run.h"
+#include "train/layerskip.h"
 #include "train/new_model.h"
 #include "train/runlog.h"
 #include "train/train_look.h"
@@ -31,6 +32,7 @@ typedef struct job {
     train_data of;
     train_amount amount;
     trainer *trainer;
+    layerskip skip;
     runlog *log;
     log_sink sink;
     double flops, held_tokens;
@@ -230,6 +232,8 @@ static mote_status plan(job *j, trainer_opts *t, mote_error *err) {
         json_object_set_new(j->identity, "ctx", json_integer((json_int_t)j->amount.n_ctx)) ||
         json_object_set_new(j->identity, "data", json_string(data_digest(j->data))))
         FAIL(err, MOTE_E_MEMORY, "out of memory");
+    if (j->o->layer_dropout > 0) (void)json_object_set_new(j->identity, "layer_dropout", json_real(j->o->layer_dropout));
+    if (j->o->early_exit > 0) (void)json_object_set_new(j->identity, "early_exit", json_real(j->o->early_exit));
     return MOTE_OK;
 }
 
@@ -314,9 +318,14 @@ static mote_status train(job *j, trainer_opts *t, mote_error *err) {
     t->dir = *j->dir ? j->dir : NULL;
     t->identity = j->identity;
     t->log = &j->sink;
-    mote_status s = trainer_open(&j->trainer, t, params, n, &source, trainer_next_token_loss, j->net, &hooks, err);
+    j->skip = (layerskip){.n = j->net, .steps = j->amount.steps, .seed = j->o->settings.seed, .dropout = j->o->layer_dropout, .exit = j->o->early_exit,
+                          .rising = !j->o->model, .rank = ranks_rank(j->machine.ranks), .at = UINT64_MAX};
+    bool skips = j->o->layer_dropout > 0 || j->o->early_exit > 0;
+    mote_status s = trainer_open(&j->trainer, t, params, n, &source, skips ? layerskip_loss : trainer_next_token_loss,
+                                 skips ? (void *)&j->skip : (void *)j->net, &hooks, err);
     mem_free(params);
     TRY(s);
+    j->skip.t = j->trainer;
     TRY(trainer_resume(j->trainer, &j->report.resumed_at, err));
     if (j->report.resumed_at && first(j)) log_line(&j->sink, LOG_INFO, "going on from step %" PRIu64 " (%s)", j->report.resumed_at, j->dir);
     if (first(j) && *j->dir) TRY(runlog_open(&j->log, j->dir, j->report.resumed_at, err));
@@ -361,6 +370,8 @@ mote_status train_model(const mote_train_options *options, mote_train_report *re
     mote_status s;
     TRYG(s, train_recipe_open(&j->recipe, options, err));
     if (!j->o->out || !*j->o->out) FAILG(s, err, MOTE_E_USAGE, "no output: the GGUF file to write is missing");
+    if (!(j->o->layer_dropout >= 0 && j->o->layer_dropout < 1 && j->o->early_exit >= 0 && j->o->early_exit <= 1))
+        FAILG(s, err, MOTE_E_USAGE, "layer dropout %g, early exit %g: expected numbers from 0 to 1", j->o->layer_dropout, j->o->early_exit);
     if (!j->o->n_data) FAILG(s, err, MOTE_E_USAGE, "no data: at least one file of text or JSONL is needed");
     TRYG(s, train_machine_open(&j->machine, &j->o->settings, j->o->callbacks.progress != NULL, err));
     TRYG(s, told_by_first(j, open_folder(j, err), err));

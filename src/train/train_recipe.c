@@ -13,6 +13,7 @@ static const setting eval_table[] = {
     OPTION("data", STR, eval_data), OPTION("held_out", NUM, held_out), OPTION("sample_tokens", COUNT, sample_tokens),
     OPTION("sample_prompt", STR, sample_prompt), {0},
 };
+static const setting skip_table[] = {OPTION("dropout", NUM, layer_dropout), OPTION("exit", NUM, early_exit), {0}};
 static const setting out_table[] = {OPTION("path", STR, out), OPTION("type", STR, out_type), {0}};
 static const setting source_table[] = {
     {"path", SETTING_STR, offsetof(mote_train_source, path)},   {"weight", SETTING_NUM, offsetof(mote_train_source, weight)},
@@ -59,8 +60,9 @@ static mote_status section(train_recipe *r, const char *key, const json_t *v, mo
         if (!r->o.out) r->o.out = json_string_value(v);
         return MOTE_OK;
     }
+    if (strcmp(key, "layer_skip") == 0) return settings_read(&r->o, skip_table, v, what, err);
     if (strcmp(key, "out") == 0) return settings_read(&r->o, out_table, v, what, err);
-    FAIL(err, MOTE_E_FORMAT, "%s: '%.60s' is not known here; known are model, data, order, train, eval, out", path, key);
+    FAIL(err, MOTE_E_FORMAT, "%s: '%.60s' is not known here; known are model, data, order, train, layer_skip, eval, out", path, key);
 }
 
 mote_status train_recipe_open(train_recipe *r, const mote_train_options *o, mote_error *err) {

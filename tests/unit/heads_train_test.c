@@ -1,11 +1,13 @@
 /* heads_train_test.c: heads beside a frozen model: the gradients of their loss, what a run teaches them, that nothing else changes, that a
  * run that was stopped ends with the same bytes, and what is refused. */
+#include "mote/train.h"
 #include "mote/train_heads.h"
 #include "base/base.h"
 #include "grad_check.h"
 #include "report.h"
 #include "tiny_model.h"
 #include "train/heads_run.h"
+#include "train/layerskip.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -293,6 +295,54 @@ static void the_models_own_words(void **unused) {
     assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_USAGE);
 }
 
+/* LayerSkip: the shares and chances of the paper; a model trained so says more behind its inner layers, and a run that was stopped ends the same. */
+static void layers_can_speak(void **unused) {
+    (void)unused;
+    const layerskip s = {.steps = 11, .dropout = 0.2, .exit = 0.5, .rising = true};
+    double sum = 0;
+    for (size_t l = 0; l < 8; l++) sum += layerskip_share(&s, l, 8, 3);
+    assert_float_equal(sum, 1, 1e-9);
+    assert_float_equal((layerskip_share(&s, 3, 8, 3) * (7 + 0.5 * 21 + 0.5 * 1 + 0.5 * 6 + 0.5 * 15)), 0.5 * 6, 1e-6);
+    assert_float_equal(layerskip_share(&s, 4, 8, 3), 0, 0);
+    assert_float_equal(layerskip_chance(&s, 7, 8, 10), 0.2, 1e-9);
+    assert_float_equal(layerskip_chance(&s, 0, 8, 10), 0, 1e-9);
+    assert_float_equal(layerskip_chance(&s, 7, 8, 5), (0.2 * (sqrt(2) - 1)), 1e-6);
+    const mote_train_source text = {.path = in_folder("text.jsonl")};
+    double divergence[2];
+    for (int i = 0; i < 2; i++) {
+        const char *out = in_folder(i ? "skips.gguf" : "plain.gguf");
+        mote_train_options t = {.settings = {.steps = 30, .n_ctx = 32, .batch = 4, .micro_batch = 2, .lr = 5e-3, .seed = 1, .precision = "f32", .n_threads = 2},
+                                .model = in_folder("tiny.gguf"), .out = out, .out_type = "f32", .data = &text, .n_data = 1, .held_out = -1};
+        if (i) t.layer_dropout = 0.3, t.early_exit = 1;
+        OK(mote_train(&t, NULL, &e_));
+        mote_train_heads_opts o = base(in_folder("begin.gguf"));
+        mote_train_heads_report r = {.size = sizeof r};
+        o.model = out;
+        o.medusa = 0;
+        o.untrained = true;
+        OK(mote_train_heads(&o, &r, &e_));
+        divergence[i] = r.heads[0].divergence;
+        if (!i) continue;
+        int polled = 0;
+        mote_error e = {0};
+        t.out = in_folder("skips2.gguf");
+        t.callbacks = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_17};
+        assert_int_equal(mote_train(&t, NULL, &e), MOTE_E_CANCELLED);
+        OK(mote_train(&t, NULL, &e_));
+        assert_same_file(out, t.out);
+        t.early_exit = 2;
+        assert_int_equal(mote_train(&t, NULL, &e), MOTE_E_USAGE);
+    }
+    char got[80];
+    (void)snprintf(got, sizeof got, "divergence %.3f", divergence[1]);
+    if (report) {
+        char want[40];
+        (void)snprintf(want, sizeof want, "half of %.3f, without", divergence[0]);
+        report_row("train", "LayerSkip: exit at half of the layers", got, want, divergence[1] < divergence[0] / 2 ? "ok" : "FAIL", "-", "tiny model");
+    }
+    if (!(divergence[1] < divergence[0] / 2)) fail_msg("%s, without %.3f", got, divergence[0]);
+}
+
 static void mistakes_are_told(void **unused) {
     (void)unused;
     static const struct {
@@ -341,6 +391,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_file_is_what_was_said),
         cmocka_unit_test(a_stopped_run_ends_the_same),
         cmocka_unit_test(the_models_own_words),
+        cmocka_unit_test(layers_can_speak),
         cmocka_unit_test(mistakes_are_told),
     };
     char command[200], text[12000] = "";
