@@ -213,6 +213,7 @@ static mote_status fit_layers(linear_job *j, const uint32_t *marked, size_t coun
 static mote_status transfer(linear_job *j, const uint32_t *marked, size_t count, mote_error *err) {
     prune *p = j->p;
     mote_status s;
+    p->ids.n = 0; /* choosing takes less of the text */
     TRY(prune_tokens(p, 4096, err));
     j->n_windows = prune_n_windows(p);
     TRY(prune_alloc(p, p->m->hp.n_layer * j->n_windows, sizeof *j->seen, &j->seen, err));

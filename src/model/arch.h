@@ -66,6 +66,7 @@ typedef struct hparams {
     float attn_temp_scale;       /* q is multiplied by 1 + scale·log(floor(pos/length) + 1); 0 = none */
     size_t attn_temp_length;
     size_t n_swa;         /* sliding window of windowed layers; 0 = none */
+    attn_blocks blocks;   /* of layers of kind ATTN_BLOCKS */
     size_t linear_window; /* keys that layers of kind ATTN_LINEAR see exactly, the own one included; 0 = none */
     bool parallel;        /* mixer and feed-forward read the same input */
     bool causal;
@@ -93,6 +94,7 @@ struct block_ops;
 typedef enum attn_kind {
     ATTN_SOFTMAX, /* all keys, or a window of them */
     ATTN_LINEAR,  /* keys behind the window are summed up in a state: linattn.h */
+    ATTN_BLOCKS,  /* a few blocks of keys: tensor.h's attn_blocks */
     ATTN_KINDS
 } attn_kind;
 
@@ -264,7 +266,7 @@ extern const block_ops block_rwkv7_time, block_rwkv7_channel;
 
 /* Keys that a layer's softmax sees at most, the own one included; 0: all. */
 static inline size_t layer_window(const model *m, const layer *l) {
-    return l->kind == ATTN_LINEAR ? m->hp.linear_window : l->swa ? m->hp.n_swa : 0;
+    return l->kind == ATTN_LINEAR ? m->hp.linear_window : l->kind == ATTN_SOFTMAX && l->swa ? m->hp.n_swa : 0;
 }
 
 /* Helpers for blocks. */

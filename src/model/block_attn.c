@@ -1,6 +1,6 @@
 /* block_attn.c: multi-head attention with grouped queries (GQA/MQA), in all the variants of the dense families:
  * separate or fused q/k/v, biases, query/key norms before or after rotation, gated output, clamps, sinks, ALiBi,
- * windows, temperature over positions, and linear attention behind a window (linattn.h). Source: Vaswani et al. 2017, §3.2; Ainslie et al. 2023 for GQA. */
+ * windows, temperature over positions, blocks chosen by the query, and linear attention behind a window (linattn.h). Source: Vaswani et al. 2017, §3.2; Ainslie et al. 2023 for GQA. */
 #include "model/linattn.h"
 
 #include <math.h>
@@ -65,6 +65,7 @@ static mote_status attn_bind(model *m, layer *l, int which, mote_error *err) {
     TRY(bind_qk_norm(m, l, R_ATTN_K_NORM, l->n_head_kv, err));
     TRY(bind_vec(l, R_ATTN_SINKS, l->n_head, false, err));
     TRY(bind_vec(l, R_ATTN_SUB_NORM, o_width(l), false, err));
+    if (l->kind == ATTN_BLOCKS && !m->hp.causal) FAIL(err, MOTE_E_UNSUPPORTED, "layer %zu: blocks are for models that generate text", l->index);
     l->wide_scores = has_large_keys(m, l);
     if (l->kind != ATTN_LINEAR || m->hp.linear_window) l->kv_index = m->n_kv++;
     if (m->arch->attn_unscaled) l->slots[R_ATTN_QKV].scale = NULL;
@@ -194,7 +195,7 @@ static void apply_gate(fwd *f, const layer *l, const struct qkv *b, float *out) 
 static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_q, float *out, float *lse) {
     const hparams *h = &f->m->hp;
     attn_opts o = {.n_head = l->n_head, .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k),
-                   .softcap = h->attn_softcap, .window = layer_window(f->m, l), .causal = h->causal, .wide_scores = l->wide_scores,
+                   .softcap = h->attn_softcap, .window = layer_window(f->m, l), .blocks = l->kind == ATTN_BLOCKS ? &h->blocks : NULL, .causal = h->causal, .wide_scores = l->wide_scores,
                    .sinks = l->slots[R_ATTN_SINKS].vec, .alibi = l->kind == ATTN_LINEAR ? NULL : l->priv[which]};
     attn_seg segs[ATTN_SEGS];
     size_t row = 0;
@@ -208,6 +209,21 @@ static void attend(fwd *f, const layer *l, int which, const float *q, size_t ld_
         }
         op_attention(&f->t, &o, segs, n);
     }
+}
+
+/* Mean keys of the blocks that this pass has filled. */
+static void make_means(fwd *f, const layer *l) {
+    size_t size = f->m->hp.blocks.size, turn = 0, mark = bump_mark(&f->t.scratch);
+    float *key = bump_f32(&f->t.scratch, (size_t)f->t.nth * l->dim_k) + (size_t)f->t.ith * l->dim_k;
+    team_enter(&f->t, PROF_CACHE);
+    for (size_t i = 0; i < f->b->n_segs; i++) {
+        const model_seg *g = &f->b->segs[i];
+        for (size_t b = g->pos0 / size; b < (g->pos0 + g->n) / size; b++)
+            for (size_t h = 0; h < l->n_head_kv; h++)
+                if (turn++ % (size_t)f->t.nth == (size_t)f->t.ith) kv_make_mean(&f->t, fwd_kv(f, l, g->seq), h, b, key);
+    }
+    team_barrier(&f->t);
+    bump_reset(&f->t.scratch, mark);
 }
 
 static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
@@ -228,6 +244,7 @@ static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in,
         row += g->n;
     }
     team_barrier(&f->t);
+    if (l->kind == ATTN_BLOCKS) make_means(f, l);
     if (f->m->arch->attn_gate) pack_queries(f, l, &b, packed);
     const float *q = f->m->arch->attn_gate ? packed : b.q;
     size_t ld_q = f->m->arch->attn_gate ? q_width(l) : b.ld_q;

@@ -253,6 +253,13 @@ static mote_status read_kinds(model *m, mote_error *err) {
         TRY(in_range(kind, 0, ATTN_KINDS - 1, "attention.kind", m, err));
         m->layers[il].kind = (attn_kind)kind;
     }
+    TRY(hp_u32(m, "attention.block.size", &h->blocks.size, ATTN_BLOCK_STEP, err));
+    TRY(hp_u32(m, "attention.block.window", &h->blocks.window, 1, err));
+    TRY(hp_u32(m, "attention.block.top", &h->blocks.top, 1, err));
+    TRY(in_range(h->blocks.size, ATTN_BLOCK_STEP, 1 << 16, "attention.block.size", m, err));
+    TRY(in_range(h->blocks.window, 1, CTX_MAX, "attention.block.window", m, err));
+    TRY(in_range(h->blocks.top, 0, ATTN_TOP_MAX, "attention.block.top", m, err));
+    if (h->blocks.size % ATTN_BLOCK_STEP) FAIL(err, MOTE_E_RANGE, "key '%s.attention.block.size' is %zu, no multiple of %d", m->arch->name, h->blocks.size, ATTN_BLOCK_STEP);
     TRY(hp_u32(m, "attention.linear.window", &h->linear_window, 0, err));
     return in_range(h->linear_window, 0, CTX_MAX, "attention.linear.window", m, err);
 }

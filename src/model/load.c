@@ -163,7 +163,7 @@ static void fill_info(model *m) {
         const layer *l = &m->layers[il];
         for (int w = 0; w < 2; w++) {
             if (l->state_bytes[w]) i->recurrent = true;
-            if (l->mixer[w] && l->mixer[w] != &block_attn) i->can_shift = false;
+            if (l->mixer[w] && (l->mixer[w] != &block_attn || l->kind != ATTN_SOFTMAX)) i->can_shift = false;
         }
         if (layer_window(m, l) && l->kv_index != SIZE_MAX) i->windowed = true;
     }

@@ -28,7 +28,7 @@ static mote_status lay_out(state *s, sequence *q, unsigned char *base, size_t *k
         kv_layer *c = &q->kv[l->kv_index];
         if (!base) {
             *c = (kv_layer){.k_type = s->opts.k_type, .v_type = s->opts.v_type, .n_head_kv = l->n_head_kv, .dim_k = l->dim_k,
-                             .dim_v = l->dim_v, .cap = layer_cap(s->m, l, &s->opts)};
+                             .dim_v = l->dim_v, .cap = layer_cap(s->m, l, &s->opts), .block = l->kind == ATTN_BLOCKS ? s->m->hp.blocks.size : 0};
             TRY(kv_check(c->k_type, c->v_type, c->dim_k, c->dim_v, err));
         }
         size_t kb = round_up(kv_k_bytes(c), 64), vb = round_up(kv_v_bytes(c), 64);

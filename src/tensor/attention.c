@@ -6,6 +6,8 @@
  * its own position only, and chunks of one unit can be computed by different threads when there are too few
  * units for all (decoding).
  *
+ * With blocks, a tile that no query of the unit reads is not touched at all.
+ *
  * Products are in f32, or, on the fast path of machines that have the instructions, in bf16 with f32 sums: then queries,
  * keys, values and weights are pair words (kernel.h). */
 #include "tensor/tensor_int.h"
@@ -43,6 +45,7 @@ typedef struct buffers {
     float *q, *k, *v;
     uint32_t *qw, *kw, *vw, *pw; /* pw: weights [rows, tile / 2] */
     float *wide; /* a block of keys or values */
+    uint32_t *chosen; /* [queries][1 + ATTN_TOP_MAX]: how many blocks, and which */
     running total, part;
 } buffers;
 
@@ -53,7 +56,7 @@ static running running_at(float *p, size_t rows) { return (running){p, p + up16(
 static size_t running_stride(size_t rows, size_t dim_v) { return 2 * up16(rows) + up16(rows * dim_v); }
 
 /* Cuts `mine` up; returns the floats needed. */
-static size_t lay_out(buffers *b, float *mine, size_t rows, size_t dim_k, size_t dim_v, size_t tile) {
+static size_t lay_out(buffers *b, float *mine, size_t rows, size_t queries, size_t dim_k, size_t dim_v, size_t tile) {
     size_t at = 0;
 #define TAKE(n) (at += up16(n), mine ? mine + at - up16(n) : NULL)
     float *total = TAKE(running_stride(rows, dim_v)), *part = TAKE(running_stride(rows, dim_v));
@@ -63,12 +66,14 @@ static size_t lay_out(buffers *b, float *mine, size_t rows, size_t dim_k, size_t
     b->v = TAKE(tile * dim_v);
     float *weights = TAKE(rows * tile / 2);
     b->wide = TAKE(KV_BLOCK * (MAX(dim_k, dim_v) + 1));
+    float *chosen = TAKE(queries * (1 + ATTN_TOP_MAX));
 #undef TAKE
     if (!mine) return at;
     b->qw = (uint32_t *)(void *)b->q;
     b->kw = (uint32_t *)(void *)b->k;
     b->vw = (uint32_t *)(void *)b->v;
     b->pw = (uint32_t *)(void *)weights;
+    b->chosen = (uint32_t *)(void *)chosen;
     b->total = running_at(total, rows);
     b->part = running_at(part, rows);
     return at;
@@ -78,7 +83,7 @@ size_t attn_scratch_bytes(size_t n_rows, size_t n_head, size_t n_head_kv, size_t
                           size_t kv_len_max, int nth) {
     buffers b;
     size_t group = n_head / n_head_kv, rows = queries_for(group) * group, chunks = kv_len_max / CHUNK + 2;
-    size_t each = lay_out(&b, NULL, rows, dim_k, dim_v, TILE_MAX);
+    size_t each = lay_out(&b, NULL, rows, queries_for(group), dim_k, dim_v, TILE_MAX);
     size_t units = MIN(n_rows * n_head_kv, 4 * (size_t)nth);
     size_t part_rows = MIN(rows, n_rows * group);
     return ((size_t)nth * each + units * chunks * running_stride(part_rows, dim_v)) * sizeof(float) + 1024;
@@ -113,9 +118,60 @@ static unit make_unit(const plan *p, const attn_seg *seg, size_t head_kv, size_t
     return u;
 }
 
-/* The unit's queries times the scale. */
+/* ---- blocks ---- */
+size_t attn_choose(const struct kern_table *k, const attn_blocks *o, const float *q, size_t group, size_t dim_k, const float *means, size_t ld,
+                   size_t pos, uint32_t *chosen) {
+    float best[ATTN_TOP_MAX];
+    size_t n = 0, own = pos / o->size, end = own + 1 > o->window ? own + 1 - o->window : 0;
+    for (size_t i = 1; i < end; i++) {
+        float score = 0;
+        size_t at = n;
+        for (size_t h = 0; h < group; h++) score += k->dot(q + h * dim_k, means + i * ld, dim_k);
+        while (at > 0 && score > best[at - 1]) at--;
+        if (at >= o->top) continue;
+        if (n < o->top) n++;
+        for (size_t j = n - 1; j > at; j--) {
+            best[j] = best[j - 1];
+            chosen[j] = chosen[j - 1];
+        }
+        best[at] = score;
+        chosen[at] = (uint32_t)i;
+    }
+    return n;
+}
+
+bool attn_reads(const attn_blocks *o, size_t pos, size_t i, const uint32_t *chosen, size_t n) {
+    if (i == 0 || i + o->window > pos / o->size) return true;
+    for (size_t j = 0; j < n; j++)
+        if (chosen[j] == i) return true;
+    return false;
+}
+
+static void choose_blocks(const team *t, const plan *p, const unit *u, const buffers *b) {
+    if (!p->o->blocks) return;
+    for (size_t i = 0; i < u->n_q; i++) {
+        const float *q = u->seg->q + (u->q0 + i) * u->seg->ld_q + u->head_kv * p->group * p->dim_k;
+        uint32_t *to = b->chosen + i * (1 + ATTN_TOP_MAX);
+        to[0] = (uint32_t)attn_choose(t->kern, p->o->blocks, q, p->group, p->dim_k, kv_mean(u->seg->kv, u->head_kv, 0), p->dim_k,
+                                      u->seg->pos0 + u->q0 + i, to + 1);
+    }
+}
+
+static bool query_reads(const plan *p, const unit *u, const buffers *b, size_t query, size_t position) {
+    const uint32_t *c = b->chosen + query * (1 + ATTN_TOP_MAX);
+    return attn_reads(p->o->blocks, u->seg->pos0 + u->q0 + query, position / p->o->blocks->size, c + 1, c[0]);
+}
+
+static bool any_reads(const plan *p, const unit *u, const buffers *b, size_t position) {
+    for (size_t i = 0; i < u->n_q; i++)
+        if (query_reads(p, u, b, i, position)) return true;
+    return false;
+}
+
+/* The unit's queries times the scale, and the blocks they read. */
 static void load_queries(const team *t, const plan *p, const unit *u, const buffers *b) {
     size_t pairs = (p->dim_k + 1) / 2;
+    choose_blocks(t, p, u, b);
     for (size_t i = 0; i < u->n_q; i++) {
         const float *src = u->seg->q + (u->q0 + i) * u->seg->ld_q + u->head_kv * p->group * p->dim_k;
         if (!p->score_pairs) {
@@ -131,10 +187,11 @@ static void load_queries(const team *t, const plan *p, const unit *u, const buff
 }
 
 /* Scores s[row][0..n) of positions from p0: cap, bias, mask. */
-static void shape_scores(const team *t, const plan *p, const unit *u, size_t p0, size_t n, float *s) {
+static void shape_scores(const team *t, const plan *p, const unit *u, const buffers *b, size_t p0, size_t n) {
     const attn_opts *o = p->o;
+    float *s = b->s;
     bool seen = p0 >= u->all_lo && p0 + n <= u->all_hi;
-    if (seen && o->softcap <= 0 && !o->alibi) return;
+    if (seen && o->softcap <= 0 && !o->alibi && !o->blocks) return;
     for (size_t r = 0; r < u->rows; r++, s += p->tile) {
         size_t pos = u->seg->pos0 + u->q0 + r / p->group, lo, hi;
         visible(o, u->seg, pos, &lo, &hi);
@@ -147,6 +204,7 @@ static void shape_scores(const team *t, const plan *p, const unit *u, size_t p0,
             float slope = o->alibi[u->head_kv * p->group + r % p->group];
             for (size_t j = 0; j < n; j++) s[j] += slope * ((float)(p0 + j) - (float)pos);
         }
+        if (o->blocks && !query_reads(p, u, b, r / p->group, p0)) lo = hi;
         for (size_t j = 0; j < n && p0 + j < lo; j++) s[j] = -INFINITY;
         for (size_t j = hi > p0 ? hi - p0 : 0; j < n; j++) s[j] = -INFINITY;
     }
@@ -246,11 +304,12 @@ static void run_chunk(const team *t, const plan *p, const unit *u, const buffers
     }
     memset(r->out, 0, u->rows * p->dim_v * sizeof(float));
     for (size_t p0 = from / p->tile * p->tile; p0 < to; p0 += p->tile) {
+        if (p->o->blocks && !any_reads(p, u, b, p0)) continue;
         size_t first = MAX(p0, from / KV_BLOCK * KV_BLOCK), last = MIN(p0 + p->tile, to);
         size_t n = (last - first + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
         if (p->score_pairs) score_pairs(t, p, u, b, first, n);
         else score_f32(t, p, u, b, first, n);
-        shape_scores(t, p, u, first, n, b->s);
+        shape_scores(t, p, u, b, first, n);
         soften(t, p, u->rows, n, b, r);
         if (p->pairs) add_pairs(t, p, u, b, first, last - first, r->out);
         else add_f32(t, p, u, b, first, last - first, r->out);
@@ -398,8 +457,8 @@ void op_attention(team *t, const attn_opts *o, const attn_seg *segs, size_t n_se
         queries = MAX(queries, u.n_q);
     }
     buffers b;
-    size_t each = lay_out(&b, NULL, rows, p.dim_k, p.dim_v, p.tile);
-    (void)lay_out(&b, bump_f32(&t->scratch, (size_t)t->nth * each) + (size_t)t->ith * each, rows, p.dim_k, p.dim_v, p.tile);
+    size_t each = lay_out(&b, NULL, rows, p.n_queries, p.dim_k, p.dim_v, p.tile);
+    (void)lay_out(&b, bump_f32(&t->scratch, (size_t)t->nth * each) + (size_t)t->ith * each, rows, p.n_queries, p.dim_k, p.dim_v, p.tile);
     if (t->nth == 1 || units >= 4 * (size_t)t->nth || chunks == units) run_whole_units(t, &p, &b);
     else {
         size_t part = running_stride(queries * p.group, p.dim_v);

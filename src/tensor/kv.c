@@ -45,7 +45,10 @@ static size_t v_row_bytes(const kv_layer *c) {
     const quant_format *f = quant_get((int)c->v_type);
     return c->dim_v / f->block * f->bytes;
 }
-size_t kv_k_bytes(const kv_layer *c) { return c->n_head_kv * (c->cap / KV_BLOCK) * k_block_bytes(c); }
+static size_t keys_bytes(const kv_layer *c) { return c->n_head_kv * (c->cap / KV_BLOCK) * k_block_bytes(c); }
+size_t kv_k_bytes(const kv_layer *c) {
+    return keys_bytes(c) + (c->block ? c->n_head_kv * (c->cap / c->block) * c->dim_k * sizeof(float) : 0);
+}
 size_t kv_v_bytes(const kv_layer *c) { return c->n_head_kv * c->cap * v_row_bytes(c); }
 
 static unsigned char *k_block(const kv_layer *c, size_t head, size_t block) {
@@ -227,4 +230,20 @@ void kv_pairs_v(const kern_table *kern, const kv_layer *c, size_t head, size_t b
             kern->bf16_zip(dst + i * c->dim_v, wide + 2 * i * c->dim_v, wide + (2 * i + 1) * c->dim_v, c->dim_v);
     }
     for (size_t i = 0; n % 2 && i < c->dim_v; i++) dst[(pairs - 1) * c->dim_v + i] &= 0xffff; /* may be no number at all */
+}
+
+/* ---- means of keys ---- */
+float *kv_mean(const kv_layer *c, size_t head, size_t i) {
+    return (float *)(void *)(c->k + keys_bytes(c)) + (head * (c->cap / c->block) + i) * c->dim_k;
+}
+
+/* Key by key: what a mean is does not depend on how its keys came. */
+void kv_make_mean(const team *t, const kv_layer *c, size_t head, size_t i, float *key) {
+    float *mean = kv_mean(c, head, i);
+    memset(mean, 0, c->dim_k * sizeof *mean);
+    for (size_t p = i * c->block; p < (i + 1) * c->block; p++) {
+        kv_get_k(c, head, p, key);
+        t->kern->axpy(mean, key, 1, c->dim_k);
+    }
+    t->kern->scale(mean, mean, 1 / (float)c->block, c->dim_k);
 }

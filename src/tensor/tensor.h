@@ -243,10 +243,14 @@ typedef struct kv_layer {
     quant_type k_type, v_type; /* f32, f16, bf16, q8_0, q4_0 */
     size_t n_head_kv, dim_k, dim_v, cap;
     unsigned char *k, *v;      /* kv_k_bytes / kv_v_bytes each, 64-byte aligned */
+    size_t block;              /* 0, or: the mean key of every so many positions lies behind the keys (attn_blocks) */
 } kv_layer;
 mote_status kv_check(quant_type k_type, quant_type v_type, size_t dim_k, size_t dim_v, mote_error *err);
 size_t kv_k_bytes(const kv_layer *c);
 size_t kv_v_bytes(const kv_layer *c);
+/* The mean key of positions [i · block, (i + 1) · block) of a head, dim_k floats; kv_make_mean computes it from the keys. */
+float *kv_mean(const kv_layer *c, size_t head, size_t i);
+void kv_make_mean(const team *t, const kv_layer *c, size_t head, size_t i, float *key /* room for dim_k */);
 /* Stores / reads back one head of one position (dim_k or dim_v floats). This thread only. */
 void kv_put_k(const team *t, const kv_layer *c, size_t head, size_t pos, const float *k);
 void kv_put_v(const team *t, const kv_layer *c, size_t head, size_t pos, const float *v);
@@ -265,11 +269,24 @@ typedef struct attn_seg {
     size_t kv_len;  /* non-causal: attend to positions 0 … kv_len-1; causal: ignored */
     float *lse;     /* [n_q, n_head] the logarithm of each softmax's denominator is written there, or NULL */
 } attn_seg;
+/* Attention to a few blocks of `size` positions (a multiple of 64): the first one, the last `window` of them, the own one included, and of
+ * those between the `top` whose mean key has the greatest product with the queries of a key/value head, summed over them. Every
+ * query chooses for itself. Source: Lu et al. 2025 (MoBA), eq. 3-5; the first block after Xiao et al. 2024 (attention sinks). */
+typedef struct attn_blocks {
+    size_t size, window, top;
+} attn_blocks;
+enum { ATTN_BLOCK_STEP = 64, ATTN_TOP_MAX = 64 };
+/* The chosen ones of the query at pos: q[group, dim_k], means[.. , dim_k] at stride ld. Returns how many; chosen: room for ATTN_TOP_MAX. */
+size_t attn_choose(const struct kern_table *k, const attn_blocks *o, const float *q, size_t group, size_t dim_k, const float *means, size_t ld,
+                   size_t pos, uint32_t *chosen);
+/* Whether the query at pos reads block i. */
+bool attn_reads(const attn_blocks *o, size_t pos, size_t i, const uint32_t *chosen, size_t n);
 typedef struct attn_opts {
     size_t n_head;       /* query heads; head h reads KV head h / (n_head / n_head_kv) */
     float scale;         /* scores are multiplied by it */
     float softcap;       /* 0 = none; else cap · tanh(s / cap) */
     size_t window;       /* 0 = all; else only keys with pos_q - pos_k < window */
+    const attn_blocks *blocks; /* NULL: all; else causal, without window, over caches whose means are there */
     bool chunked;        /* window is a chunk size: keys of the same chunk pos/window only (llama4) */
     bool causal;
     bool wide_scores;    /* scores in f32 even where bf16 is faster: keys far larger than what tells them apart */

@@ -90,7 +90,7 @@ static var *attend(const net_pass *p, size_t il, var *const qkv[3]) {
     bool linear = l->kind == ATTN_LINEAR;
     ad_attn o = {.n_head = l->n_head, .n_head_kv = l->n_head_kv, .dim_k = l->dim_k, .dim_v = l->dim_v,
                  .scale = h->attn_scale > 0 ? h->attn_scale : 1 / sqrtf((float)l->dim_k), .softcap = h->attn_softcap,
-                 .window = layer_window(p->n->m, l), .causal = true,
+                 .window = layer_window(p->n->m, l), .causal = true, .blocks = l->kind == ATTN_BLOCKS ? &h->blocks : NULL,
                  .alibi = linear ? NULL : l->priv[l->mixer[0] == &block_attn ? PLACE_MIXER : PLACE_MIXER_2], .sinks = net_main(p, il, R_ATTN_SINKS)};
     const net_maps maps = {net_main(p, il, R_ATTN_Q_MAP), net_bias(p, il, R_ATTN_Q_MAP), net_main(p, il, R_ATTN_K_MAP), net_bias(p, il, R_ATTN_K_MAP),
                            net_main(p, il, R_ATTN_MAP_GAIN), (size_t)l->slots[R_ATTN_K_MAP].ne[1]};

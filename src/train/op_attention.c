@@ -32,6 +32,8 @@ struct attending {
     const ad_seqs *s;
     float *lse;                     /* [n, n_head] log of the sum of exponentials */
     var *lse_out;                   /* the same as a result, or NULL */
+    uint32_t *chosen;               /* [n, n_head_kv, 1 + ATTN_TOP_MAX] how many blocks a query reads of those between, and which; or NULL */
+    float *means;                   /* per thread, while blocks are chosen */
     float *gq, *gk, *gv, *gsink;
     float *hk, *hv;                 /* of each query head by itself: [n, n_head · dim_k], [n, n_head · dim_v] */
     bool fresh_q, fresh_k, fresh_v, fresh_sink;
@@ -55,6 +57,51 @@ static size_t first_seen(const struct attending *a, size_t i, size_t start) {
     return a->o.window && i + 1 - start > a->o.window ? i + 1 - a->o.window : start;
 }
 static size_t last_seen(const struct attending *a, size_t i, size_t end) { return a->o.causal ? i + 1 : end; }
+
+/* ---- blocks ---- */
+/* x[0 … hi - lo), of keys [lo, hi): those of blocks that query i does not read become v. */
+static void hide(const struct attending *a, size_t h, size_t i, size_t start, size_t lo, size_t hi, float v, float *x) {
+    const ad_attn *o = &a->o;
+    if (!a->chosen) return;
+    const uint32_t *c = a->chosen + (i * o->n_head_kv + h / (o->n_head / o->n_head_kv)) * (1 + ATTN_TOP_MAX);
+    const size_t size = o->blocks->size;
+    for (size_t j = lo, end; j < hi; j = end) {
+        end = MIN(hi, start + ((j - start) / size + 1) * size);
+        for (size_t e = j; !attn_reads(o->blocks, i - start, (j - start) / size, c + 1, c[0]) && e < end; e++) x[e - lo] = v;
+    }
+}
+
+/* A unit is a key/value head of a sequence: the mean keys of its whole blocks, as the engine makes them, and what every query chooses. */
+static void choose_part(void *ctx, size_t from, size_t to, int ith) {
+    const struct attending *a = ctx;
+    const ad_attn *o = &a->o;
+    const size_t size = o->blocks->size, group = o->n_head / o->n_head_kv, dim = o->dim_k;
+    float *means = a->means + (size_t)ith * up(a->s->n, size) * dim;
+    for (size_t unit = from; unit < to; unit++) {
+        const size_t q = unit / o->n_head_kv, g = unit % o->n_head_kv, start = a->s->start[q], len = a->s->start[q + 1] - start;
+        for (size_t b = 0; b < len / size; b++) {
+            float *mean = means + b * dim;
+            memset(mean, 0, dim * sizeof *mean);
+            for (size_t j = start + b * size; j < start + (b + 1) * size; j++) a->kern->axpy(mean, a->k->x + j * a->k->cols + g * dim, 1, dim);
+            a->kern->scale(mean, mean, 1 / (float)size, dim);
+        }
+        for (size_t i = 0; i < len; i++) {
+            uint32_t *to_c = a->chosen + ((start + i) * o->n_head_kv + g) * (1 + ATTN_TOP_MAX);
+            to_c[0] = (uint32_t)attn_choose(a->kern, o->blocks, a->q->x + (start + i) * a->q->cols + g * group * dim, group, dim, means, dim, i, to_c + 1);
+        }
+    }
+}
+
+static bool choose_blocks(tape *t, struct attending *a) {
+    if (!a->o.blocks) return true;
+    a->chosen = tape_mem(t, a->s->n * a->o.n_head_kv * (1 + ATTN_TOP_MAX) * sizeof *a->chosen);
+    const tape_spot spot = tape_mark(t);
+    a->means = tape_mem(t, (size_t)tape_threads(t) * up(a->s->n, a->o.blocks->size) * a->o.dim_k * sizeof *a->means);
+    if (!a->chosen || !a->means) return false;
+    tape_for(t, a->s->n_seq * a->o.n_head_kv, 1, choose_part, a);
+    tape_release(t, spot);
+    return true;
+}
 
 /* c[m, n] (+)= one panel of A times panels of B that are b_next words apart. */
 static void multiply(const kern_gemm *g, const uint32_t *pa, size_t m, const uint32_t *pb, size_t b_next, size_t n, size_t words, float *c,
@@ -108,11 +155,12 @@ static void bend_scores(const ad_attn *o, float *s, size_t h, size_t i, size_t l
 }
 
 /* s[0 … hi - lo): scores become exponentials; returns 1 / their sum. */
-static float soften(const struct attending *a, float *s, size_t h, size_t i, size_t lo, size_t hi) {
+static float soften(const struct attending *a, float *s, size_t h, size_t i, size_t start, size_t lo, size_t hi) {
     const ad_attn *o = &a->o;
     const bool bent = o->softcap > 0 || o->alibi;
     const float sink = o->sinks ? o->sinks->x[h] : -INFINITY, by = bent ? 1 : o->scale;
     if (bent) bend_scores(o, s, h, i, lo, hi);
+    hide(a, h, i, start, lo, hi, -INFINITY, s);
     const float top = fmaxf(by * a->kern->max(s, hi - lo), sink);
     const float sum = a->kern->train.exp_scaled(s, by, top, hi - lo) + expf(sink - top);
     a->lse[i * o->n_head + h] = top + logf(sum);
@@ -132,7 +180,8 @@ static void attend_panel(const struct attending *a, const struct room *r, const 
     for (size_t e = 0; e < m; e++) {
         const size_t from = first_seen(a, i + e, u->start), to = last_seen(a, i + e, u->end);
         float *s = r->s + e * ld, *seen = s + (from - u->start - lo), *end = s + (to - u->start - lo);
-        inverse[e] = soften(a, seen, h, i + e, from, to);
+        inverse[e] = soften(a, seen, h, i + e, u->start, from, to);
+        hide(a, h, i + e, u->start, from, to, 0, seen);
         memset(s, 0, (size_t)(seen - s) * sizeof *s);
         memset(end, 0, (size_t)(s + n - end) * sizeof *s);
     }
@@ -192,6 +241,8 @@ static void back_rows(const struct attending *a, const struct room *r, const til
         if (o->softcap > 0 || o->alibi) bent_back(a, row + x, drow + x, b->h, i, from, to, b->own[r0 + e]);
         else
             a->kern->train.soft_back(&(kern_soft_back){row + x, drow + x, z - x, o->scale, a->lse[i * o->n_head + b->h], b->own[r0 + e], o->scale});
+        hide(a, b->h, i, u->start, from, to, 0, row + x);
+        hide(a, b->h, i, u->start, from, to, 0, drow + x);
         memset(row, 0, x * sizeof *row), memset(row + z, 0, (width - z) * sizeof *row);
         memset(drow, 0, x * sizeof *row), memset(drow + z, 0, (width - z) * sizeof *row);
     }
@@ -354,6 +405,7 @@ var *ad_attention(tape *t, var *q, var *k, var *v, const ad_attn *o, const ad_se
     a.lse = a.lse_out ? a.lse_out->x : tape_mem(t, q->rows * o->n_head * sizeof(float));
     if (!a.y || !a.lse) return NULL;
     if (o->lse) *o->lse = a.lse_out;
+    if (!choose_blocks(t, &a)) return NULL;
     const tape_spot spot = tape_mark(t);
     const bool done = visit_all(t, &a, PIECE, false);
     tape_release(t, spot);

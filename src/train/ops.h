@@ -64,6 +64,7 @@ typedef struct ad_attn {
     bool causal;
     const float *alibi;     /* [n_head] or NULL */
     var *sinks;             /* [1, n_head] logits that take a share of the softmax, or NULL */
+    const attn_blocks *blocks; /* each query reads some blocks of its sequence (tensor.h), causal; NULL: all. No gradient goes into the choice */
     var **lse;              /* [n, n_head] logarithms of the softmax's denominators come out there, or NULL */
 } ad_attn;
 /* q[n, n_head · dim_k], k[n, n_head_kv · dim_k], v[n, n_head_kv · dim_v] -> [n, n_head · dim_v]. Blockwise: never n × n.

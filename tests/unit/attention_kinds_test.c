@@ -25,7 +25,7 @@ enum { LAYERS = 2, MAPS = 6 };
 /* A file of the tiny model with other kinds of attention: random maps of MAPS exponents for linear layers. */
 typedef struct wanted {
     uint32_t kinds[LAYERS];
-    uint32_t window;
+    uint32_t window, block, top;
     enum { WHOLE, NO_MAP, NO_GAIN, SHORT_MAP, NO_LIST } fault;
 } wanted;
 
@@ -67,6 +67,8 @@ static void make(const wanted *w, quant_type type) {
     const kv kinds = {.key = STR("llama.attention.kind"), .type = KV_ARRAY, .elem = KV_U32, .count = LAYERS, .elems = (const unsigned char *)w->kinds};
     OK(edit_set_kv(e, &kinds, &e_));
     OK(edit_set_u32(e, "llama.attention.linear.window", w->window, &e_));
+    OK(edit_set_u32(e, "llama.attention.block.size", w->block ? w->block : 64, &e_));
+    OK(edit_set_u32(e, "llama.attention.block.top", w->top, &e_));
     if (w->fault != NO_LIST) OK(edit_put(e, STR("attention_kinds"), QUANT_F32, 1, (uint64_t[]){LAYERS}, list, NULL, &e_));
     OK(edit_write(e, made, &e_));
     edit_close(&e);
@@ -77,6 +79,7 @@ static void make(const wanted *w, quant_type type) {
 
 static const wanted sessions[] = {
     {.kinds = {ATTN_LINEAR, ATTN_LINEAR}}, {.kinds = {ATTN_SOFTMAX, ATTN_LINEAR}, .window = 1}, {.kinds = {ATTN_LINEAR, ATTN_SOFTMAX}, .window = 21},
+    {.kinds = {ATTN_BLOCKS, ATTN_BLOCKS}, .top = 1}, {.kinds = {ATTN_BLOCKS, ATTN_LINEAR}, .window = 9, .top = 2},
 };
 
 static void sessions_keep_what_they_promise(void **unused) {
@@ -85,7 +88,7 @@ static void sessions_keep_what_they_promise(void **unused) {
         mote_error err = {0};
         spec_props_result r;
         make(&sessions[i], i == 1 ? QUANT_Q8_0 : QUANT_F32);
-        const props_opts o = {.cache_type = i == 1 ? "f16" : "f32", .exact = i != 1, .n_ids = 90, .n_ctx = 128, .seed = i, .quick = true};
+        const props_opts o = {.cache_type = i == 1 ? "f16" : "f32", .exact = i != 1, .n_ids = sessions[i].top ? 330 : 90, .n_ctx = sessions[i].top ? 384 : 128, .seed = i, .quick = true};
         if (session_props(made, &o, &err) != MOTE_OK) fail_msg("case %zu: %s", i, err.message);
         if (spec_props(made, &(spec_props_opts){.cache_type = o.cache_type, .exact = o.exact, .quick = true, .seed = i}, &r, &err) != MOTE_OK)
             fail_msg("case %zu: %s", i, err.message);
@@ -94,7 +97,7 @@ static void sessions_keep_what_they_promise(void **unused) {
 
 /* The engine's logits and the trained graph's: the same numbers up to rounding. */
 static double graph_against_engine(const char *path) {
-    enum { N = 70 };
+    enum { N = 400 };
     pool *p = NULL;
     model *m = NULL;
     state *s = NULL;
@@ -108,7 +111,7 @@ static double graph_against_engine(const char *path) {
     size_t vocab = m->hp.n_vocab;
     float *ours = MEM_NEW_N(float, N * vocab), *theirs = MEM_NEW_N(float, N * vocab);
     for (int32_t i = 0; i < N; i++) ids[i] = (want[i] = i, 10 + i * 37 % 250);
-    const state_opts so = {.n_ctx = 128, .n_seq = 1, .n_batch = 128, .k_type = QUANT_F32, .v_type = QUANT_F32, .exact = true};
+    const state_opts so = {.n_ctx = N, .n_seq = 1, .n_batch = N, .k_type = QUANT_F32, .v_type = QUANT_F32, .exact = true};
     const model_seg seg = {.n = N};
     OK(state_open(&s, m, &so, p, &e_));
     OK(model_forward(s, &(model_batch){.ids = ids, .n = N, .segs = &seg, .n_segs = 1, .want = want, .n_want = N, .logits = theirs}, &e_));
@@ -138,10 +141,11 @@ static double graph_against_engine(const char *path) {
 static void what_is_trained_is_what_runs(void **unused) {
     (void)unused;
     for (size_t i = 0; i < COUNT_OF(sessions); i++) {
-        char item[40];
+        char item[60];
         make(&sessions[i], QUANT_F32);
         double nmse = graph_against_engine(made);
-        (void)snprintf(item, sizeof item, "linear attention, window %u", (unsigned)sessions[i].window);
+        (void)snprintf(item, sizeof item, "kinds %u %u, window %u, top %u", (unsigned)sessions[i].kinds[0], (unsigned)sessions[i].kinds[1],
+                       (unsigned)sessions[i].window, (unsigned)sessions[i].top);
         char measured[32];
         (void)snprintf(measured, sizeof measured, "NMSE %.1e", nmse);
         if (report) report_row("graph", item, measured, "1e-10", nmse < 1e-10 ? "ok" : "FAIL", "-", "f32");
@@ -158,6 +162,8 @@ static void files_that_lie_are_refused(void **unused) {
         {{.kinds = {0, 1}, .fault = NO_MAP}, "attn_q_map"},    {{.kinds = {0, 1}, .fault = NO_GAIN}, "attn_map_gain"},
         {{.kinds = {0, 1}, .fault = SHORT_MAP}, "has shape"},  {{.kinds = {0, 1}, .fault = NO_LIST}, "attention_kinds"},
         {{.kinds = {0, 77}}, "attention.kind"},                {{.kinds = {1, 0}, .window = UINT32_MAX}, "attention.linear.window"},
+        {{.kinds = {2, 0}, .block = 96}, "no multiple of 64"},     {{.kinds = {2, 0}, .block = 0x80000000}, "attention.block.size"},
+        {{.kinds = {2, 0}, .top = 65}, "attention.block.top"},
     };
     pool *p = NULL;
     OK(pool_open(&p, 1, &e_));

@@ -391,7 +391,7 @@ static bool sees(const attn_case *c, size_t q, size_t k) {
 static void check_attention(const attn_case *c) {
     rng r;
     rng_seed(&r, 4, 0);
-    kv_layer kv = {c->type, c->type, c->n_head_kv, c->dim_k, c->dim_v, c->cap, NULL, NULL};
+    kv_layer kv = {c->type, c->type, c->n_head_kv, c->dim_k, c->dim_v, c->cap, NULL, NULL, 0};
     kv.k = mem_alloc_aligned(kv_k_bytes(&kv));
     kv.v = mem_alloc_aligned(kv_v_bytes(&kv));
     team t = {.kern = &kern, .nth = 1};

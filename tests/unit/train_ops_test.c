@@ -39,6 +39,8 @@ static const ad_attn attn_full = {.n_head = 4, .n_head_kv = 2, .dim_k = 8, .dim_
 static const ad_attn attn_odd = {.n_head = 3, .n_head_kv = 1, .dim_k = 8, .dim_v = 8, .scale = 0.4f, .softcap = 2, .window = 5, .causal = true};
 static const float slopes[] = {0.5f, 0.25f, 0.1f};
 static const ad_attn attn_alibi = {.n_head = 3, .n_head_kv = 3, .dim_k = 8, .dim_v = 8, .scale = 0.4f, .alibi = slopes};
+static const attn_blocks some_blocks = {.size = 3, .window = 1, .top = 1};
+static const ad_attn attn_some = {.n_head = 4, .n_head_kv = 2, .dim_k = 8, .dim_v = 6, .scale = 0.4f, .causal = true, .blocks = &some_blocks};
 static const ad_linattn_shape linear_all = {4, 2, 6, 0, 30}, linear_far = {3, 1, 16, 5, 30};
 static const ad_ssd_shape ssd = {.n_head = 4, .dim = 5, .n_group = 2, .n_state = 7};
 
@@ -172,6 +174,7 @@ static const grad_case cases[] = {
     {.name = "attention with sinks", .fn = attend_sinks, .arg = &attn_full, .n = 4, .in = {IN(N, 32), IN(N, 16), IN(N, 12), IN(1, 4)}},
     {.name = "attention and its logarithms, with sinks", .fn = attend_lse, .arg = &attn_full, .n = 4, .in = {IN(N, 32), IN(N, 16), IN(N, 12), IN(1, 4)}},
     {.name = "attention and its logarithms, window and cap", .fn = attend_lse, .arg = &attn_odd, .n = 3, .in = {IN(N, 24), IN(N, 8), IN(N, 8)}},
+    {.name = "attention, blocks chosen by the query", .fn = attend, .arg = &attn_some, .n = 3, .in = {IN(N, 32), IN(N, 16), IN(N, 12)}, .step = 1e-3f, .bar = 5e-3},
     {.name = "linear attention", .fn = attend_linearly, .arg = &linear_all, .n = 3, .in = {IN(N, 28), IN(N, 14), IN(N, 12)}},
     {.name = "linear attention behind a window", .fn = attend_linearly, .arg = &linear_far, .n = 3, .in = {IN(N, 21), IN(N, 7), IN(N, 16)}},
     {.name = "convolution", .fn = f_conv, .n = 3, .in = {IN(N, 40), IN(40, 4), IN(1, 40)}},
