@@ -58,9 +58,18 @@ typedef struct mote_prune_opts {
      * to give what the softmax gave. Such files are mote's own. */
     const char *linear_layers;
     size_t n_linear, linear_window, linear_features, linear_steps;
+    /* Attention in layers `block_layers`, or in the n_block that miss far keys least, reads blocks of block_size keys (0: 64; a multiple of
+     * that): the first one, the last block_window (0: 1), and block_top (the default 4) that each query chooses by their mean keys.
+     * Such files are mote's own. */
+    const char *block_layers;
+    size_t n_block, block_size, block_window, block_top;
     /* A dense feed-forward becomes this many experts, all alike, of which two are used:
      * a start for training (Komatsuzaki et al. 2023, sparse upcycling), the same logits until then. */
     size_t upcycle;
+    /* n_drop_experts of each layer's experts go. experts_by: saliency (the default: router weight times the length of what an expert says,
+     * Lasby et al. 2025), frequency, random */
+    size_t n_drop_experts;
+    const char *experts_by;
     /* Layers of one range share their tensors ("10-11,14-16"): mote's own form of file. share_by: lora (the default: their mean,
      * and for each what is best of rank share_rank (0: 32) on top), first (the first one's alone) */
     const char *share, *share_by;

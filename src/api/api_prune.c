@@ -3,7 +3,7 @@
 #include "compress/pruning.h"
 
 void mote_prune_opts_fill(mote_prune_opts *o, size_t size) {
-    const mote_prune_opts d = {.size = sizeof d, .linear_window = 64, .linear_steps = 200};
+    const mote_prune_opts d = {.size = sizeof d, .linear_window = 64, .linear_steps = 200, .block_top = 4};
     api_fill(o, size, &d, sizeof d);
 }
 

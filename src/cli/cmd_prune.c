@@ -9,8 +9,8 @@
 #include <string.h>
 
 struct prune_options {
-    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers;
-    int64_t linear_count, linear_window, linear_features, linear_steps;
+    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by;
+    int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio;
     bool repair, json;
@@ -44,7 +44,14 @@ const cli_option prune_options[] = {
     OPT_INT(S, linear_window, "linear-window", NULL, "N", 0, 1 << 24, "behind N keys that are seen exactly (default 64)"),
     OPT_INT(S, linear_features, "linear-features", NULL, "N", 0, 1024, "N exponents, that is 2 N features, a head (default: its dimensions)"),
     OPT_INT(S, linear_steps, "linear-steps", NULL, "N", 0, 1 << 24, "train the feature maps for N steps (default 200)"),
+    OPT_STR(S, block_layers, "block-layers", NULL, "LIST", "attention reads a few blocks of keys in those layers: time that hardly grows"),
+    OPT_INT(S, block_count, "block-count", NULL, "N", 0, 4096, "or in the N layers that miss far keys least (--depth-by random: any)"),
+    OPT_INT(S, block_size, "block-size", NULL, "N", 0, 1 << 16, "blocks of N keys, a multiple of 64 (default 64)"),
+    OPT_INT(S, block_window, "block-window", NULL, "N", 0, 1 << 20, "the last N blocks are always read, and the first (default 1)"),
+    OPT_INT(S, block_top, "block-top", NULL, "N", 0, 64, "and N that each query chooses by their mean keys (default 4)"),
     OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
+    OPT_INT(S, drop_experts, "drop-experts", NULL, "N", 0, 1024, "N of each layer's experts go"),
+    OPT_CHOICE(S, experts_by, "experts-by", NULL, "saliency|frequency|random", "which: those that say least, weighed by the router; the least used; any"),
     OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
     OPT_INT(S, share_rank, "share-rank", NULL, "N", 0, 4096, "rank of what each layer adds to the shared tensors (default 32)"),
     OPT_CHOICE(S, share_by, "share-by", NULL, "lora|first", "their mean and an addition for each; the first layer's tensors as they are"),
@@ -62,6 +69,8 @@ const cli_example prune_examples[] = {
     {"mote prune --params 100M --axes ff,layers -f text.txt in.gguf out.gguf", "at most 100 million parameters, from both"},
     {"mote prune --merge-kv 1 -f text.txt in.gguf out.gguf", "to multi-query attention: a KV cache of one head"},
     {"mote prune --linear-count 10 -f text.txt in.gguf out.gguf", "linear attention in the ten layers that miss far keys least"},
+    {"mote prune --block-count 15 --block-top 8 -f text.txt in.gguf out.gguf", "fifteen layers read 64 keys here and there"},
+    {"mote prune --drop-experts 2 -f text.txt moe.gguf out.gguf", "without the two experts of each layer that matter least"},
     {"mote prune --share 10-11,14-15 --share-rank 64 -f text.txt in.gguf out.gguf", "two blocks serve four layers, each with an addition of its own"},
     {"mote prune --vocab 16000 -f text.txt in.gguf out.gguf", "a tokenizer and embeddings of 16000 tokens"},
     {0},
@@ -96,7 +105,7 @@ static int print_report(const struct prune_options *o, const mote_prune_report *
 }
 
 int cmd_prune(const cli_command *self, int argc, char **argv) {
-    struct prune_options o = {.linear_window = 64, .linear_steps = 200};
+    struct prune_options o = {.linear_window = 64, .linear_steps = 200, .block_top = 4};
     cli_args args;
     int code;
     mote_error err;
@@ -118,6 +127,9 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.window = (size_t)o.window, q.window_layers = o.window_layers, q.n_window = (size_t)o.window_count, q.upcycle = (size_t)o.upcycle;
     q.linear_layers = o.linear_layers, q.n_linear = (size_t)o.linear_count, q.linear_window = (size_t)o.linear_window;
     q.linear_features = (size_t)o.linear_features, q.linear_steps = (size_t)o.linear_steps;
+    q.block_layers = o.block_layers, q.n_block = (size_t)o.block_count, q.block_size = (size_t)o.block_size;
+    q.block_window = (size_t)o.block_window, q.block_top = (size_t)o.block_top;
+    q.n_drop_experts = (size_t)o.drop_experts, q.experts_by = o.experts_by;
     q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;
     q.progress = on_progress, q.progress_ctx = &p;

@@ -179,7 +179,9 @@ static size_t list_steps(const mote_prune_opts *o, step *out, size_t n) {
     if (o->n_vocab) out[n++] = (step){"vocab", prune_vocab};
     if (o->window) out[n++] = (step){"window", prune_window_layers};
     if (o->n_linear || o->linear_layers) out[n++] = (step){"linear", prune_linear};
+    if (o->n_block || o->block_layers) out[n++] = (step){"blocks", prune_blocks};
     if (o->upcycle) out[n++] = (step){"upcycle", prune_upcycle};
+    if (o->n_drop_experts) out[n++] = (step){"experts", prune_experts};
     if (o->share) out[n++] = (step){"share", prune_share};
     return n;
 }

@@ -89,6 +89,35 @@ mote_status prune_window_layers(prune *p, mote_error *err) {
     return MOTE_OK;
 }
 
+mote_status prune_blocks(prune *p, mote_error *err) {
+    const mote_prune_opts *o = p->o;
+    size_t n = p->m->hp.n_layer, count = 0, size = o->block_size ? o->block_size : ATTN_BLOCK_STEP, seen = MAX(o->block_window, (size_t)1);
+    uint32_t *marked;
+    char key[160];
+    if (size % ATTN_BLOCK_STEP || size > 1 << 16 || o->block_top > ATTN_TOP_MAX || seen > INT32_MAX / size)
+        FAIL(err, MOTE_E_RANGE, "blocks of %zu keys, %zu chosen, %zu last ones: sizes are multiples of %d to 65536, and at most %d can be chosen", size,
+             o->block_top, seen, ATTN_BLOCK_STEP, ATTN_TOP_MAX);
+    TRY(prune_alloc(p, n, sizeof *marked, &marked, err));
+    if (o->block_layers) TRY(prune_parse_layers(o->block_layers, marked, n, &count, err));
+    else TRY(prune_choose_windows(p, seen * size, o->n_block, marked, err));
+    count = 0;
+    for (size_t il = 0; il < n; il++) {
+        const layer *l = &p->m->layers[il];
+        count += marked[il] != 0;
+        if (marked[il] && (l->mixer[0] != &block_attn || l->kind != ATTN_SOFTMAX || !p->m->hp.causal))
+            FAIL(err, MOTE_E_UNSUPPORTED, "layer %zu has no softmax attention that could read blocks alone", il);
+        if (l->kind == ATTN_BLOCKS) FAIL(err, MOTE_E_UNSUPPORTED, "the model has layers that read blocks already");
+    }
+    TRY(prune_put_kinds(p, marked, ATTN_BLOCKS, err));
+    TRY(edit_set_u32(p->edit, prune_key(p, "attention.block.size", key), (uint32_t)size, err));
+    TRY(edit_set_u32(p->edit, prune_key(p, "attention.block.window", key), (uint32_t)seen, err));
+    TRY(edit_set_u32(p->edit, prune_key(p, "attention.block.top", key), (uint32_t)o->block_top, err));
+    prune_say(p, "attention: %zu of %zu layers read blocks of %zu keys, the first, the last %zu and %zu chosen ones: %s", count, n, size, seen,
+              o->block_top, prune_layer_names(p, marked));
+    (void)json_object_set_new(p->json, "block_size", json_integer((json_int_t)size));
+    return MOTE_OK;
+}
+
 /* ---- upcycling ---- */
 /* W of the dense layer, n times, as bytes. */
 static mote_status repeat(prune *p, const slot *from, const char *name, size_t il, size_t n, mote_error *err) {

@@ -121,6 +121,8 @@ mote_status prune_vocab(prune *p, mote_error *err);   /* prune_vocab.c */
 mote_status prune_share(prune *p, mote_error *err);   /* prune_share.c */
 mote_status prune_window_layers(prune *p, mote_error *err); /* prune_swap.c */
 mote_status prune_linear(prune *p, mote_error *err);  /* prune_linear.c */
+mote_status prune_blocks(prune *p, mote_error *err);  /* prune_swap.c */
+mote_status prune_experts(prune *p, mote_error *err); /* prune_experts.c */
 mote_status prune_upcycle(prune *p, mote_error *err); /* prune_swap.c */
 /* Marks the k layers that miss keys behind `window` least; with depth_by random, any. */
 mote_status prune_choose_windows(prune *p, size_t window, size_t k, uint32_t *marked, mote_error *err);

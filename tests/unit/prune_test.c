@@ -552,6 +552,68 @@ static void equal_experts_are_the_dense_model(void **st) {
     model_file_close(&f);
 }
 
+static void experts_that_say_little_go(void **st) {
+    (void)st;
+    static float none[64 * 1024];
+    model_file *f;
+    model_edit *e;
+    tiny(QUANT_Q8_0);
+    prune_ok_same(&(mote_prune_opts){.upcycle = 4, .n_drop_experts = 2}); /* four alike: two of them are the same model */
+    assert_true(difference(source, result) < 1e-9);
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_int_equal(model_file_find_tensor(f, "blk.1.ffn_up_exps.weight")->ne[2], 2);
+    assert_int_equal(model_file_find_tensor(f, "blk.1.ffn_gate_inp.weight")->ne[1], 2);
+    model_file_close(&f);
+    /* expert 2 of layer 1 says nothing, however often it is asked */
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.upcycle = 4});
+    OK(model_file_open(&f, result, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    const tensor_info *t = model_file_find_tensor(f, "blk.1.ffn_down_exps.weight");
+    float *down = floats(f, "blk.1.ffn_down_exps.weight");
+    size_t each = (size_t)(t->ne[0] * t->ne[1]);
+    assert_true(each <= COUNT_OF(none));
+    memset(down + 2 * each, 0, each * sizeof *down);
+    OK(edit_put(e, t->name, QUANT_F32, 3, t->ne, down, NULL, &e_));
+    OK(edit_write(e, source, &e_));
+    edit_close(&e);
+    model_file_close(&f);
+    mem_free_aligned(down);
+    static const char *const ways[] = {"saliency", "frequency", "random"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        bool silent = false;
+        prune_ok(&(mote_prune_opts){.n_drop_experts = 1, .experts_by = ways[i], .n_tokens = 256});
+        OK(model_file_open(&f, result, 0, &e_));
+        float *x = floats(f, "blk.1.ffn_down_exps.weight");
+        assert_int_equal(model_file_find_tensor(f, "blk.0.ffn_down_exps.weight")->ne[2], 3);
+        for (size_t k = 0; k < 3; k++) silent |= memcmp(x + k * each, none, each * sizeof *x) == 0;
+        mem_free_aligned(x);
+        model_file_close(&f);
+        if (i == 0) assert_false(silent);
+    }
+    prune_ok(&(mote_prune_opts){.n_drop_experts = 3, .n_tokens = 128}); /* fewer than were used */
+    mote_prune_report r = {.size = sizeof r};
+    assert_int_equal(pruned(&(mote_prune_opts){.n_drop_experts = 4}, &r, NULL), MOTE_E_RANGE);
+    tiny(QUANT_F32);
+    assert_int_equal(pruned(&(mote_prune_opts){.n_drop_experts = 1}, &r, NULL), MOTE_E_UNSUPPORTED);
+}
+
+static void few_blocks_of_a_short_text_are_all(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.block_layers = "0-1", .block_top = 2});
+    assert_true(difference(source, result) < 1e-12);
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_int_equal(model_file_find(f, "llama.attention.kind")->count, 2);
+    assert_non_null(model_file_find_tensor(f, "attention_kinds"));
+    model_file_close(&f);
+    prune_ok_same(&(mote_prune_opts){.n_block = 1, .block_top = 2, .n_tokens = 128});
+    mote_prune_report r = {.size = sizeof r};
+    assert_int_equal(pruned(&(mote_prune_opts){.block_layers = "1", .block_size = 100}, &r, NULL), MOTE_E_RANGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.block_layers = "1", .block_top = 65}, &r, NULL), MOTE_E_RANGE);
+}
+
 /* ---- refusals ---- */
 static void what_cannot_be_is_refused(void **st) {
     (void)st;
@@ -648,6 +710,8 @@ int main(void) {
         cmocka_unit_test(windows_hide_what_lies_behind),
         cmocka_unit_test(maps_learn_what_the_softmax_gave),
         cmocka_unit_test(equal_experts_are_the_dense_model),
+        cmocka_unit_test(experts_that_say_little_go),
+        cmocka_unit_test(few_blocks_of_a_short_text_are_all),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),
     };
