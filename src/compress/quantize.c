@@ -7,6 +7,7 @@
 #include "quant/sparse24.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define TILE 12288
@@ -22,6 +23,12 @@ typedef struct job {
     const unsigned char *ready; /* all of it in `to` already, or NULL */
     uint64_t first, n;        /* weights: where the chunk begins, how many it has */
     unsigned char *dst;       /* of the chunk */
+    atomic_size_t next;       /* the first tile that nobody has taken */
+    gguf_writer *w;           /* the chunk before is written meanwhile, by the calling thread */
+    const unsigned char *out; /* NULL: there is none */
+    size_t out_bytes;
+    mote_status written;
+    mote_error *err_out;
     const float *importance;  /* ne[0] values per expert, or NULL */
     uint64_t columns, matrix; /* ne[0], and the weights of one expert */
     float *scratch;           /* 3 × TILE per thread */
@@ -69,12 +76,19 @@ static void convert_tile(job *j, size_t tile, float *scratch, float *y, float *w
     }
 }
 
+static void write_out(job *j) {
+    if (j->out) j->written = gguf_write_data(j->w, j->out, j->out_bytes, j->err_out);
+    j->out = NULL;
+}
+
 static void convert(void *arg, int ith, int nth) {
+    (void)nth;
     job *j = arg;
-    size_t from, to;
     float *x = j->scratch + (size_t)ith * 3 * TILE;
-    pool_share((size_t)((j->n + TILE - 1) / TILE), 1, ith, nth, &from, &to);
-    for (size_t tile = from; tile < to; tile++) convert_tile(j, tile, x, x + TILE, x + 2 * TILE);
+    size_t tiles = (size_t)((j->n + TILE - 1) / TILE);
+    if (ith == 0) write_out(j);
+    for (size_t tile; (tile = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < tiles;)
+        convert_tile(j, tile, x, x + TILE, x + 2 * TILE);
 }
 
 /* Everything of one run. */
@@ -89,6 +103,7 @@ typedef struct run {
     pool *pool;
     job job;
     size_t tiles; /* of a chunk */
+    unsigned char *dst[2]; /* of a chunk, and of the one that is being written */
     mote_quantize_report *report;
     arena *mem;
     double err, sum; /* of all conversions */
@@ -141,13 +156,20 @@ static mote_status convert_tensor(run *r, const tensor_info *t, const quant_form
     double e = 0, sum = 0;
     for (j->first = 0; j->first < n; j->first += j->n) {
         j->n = MIN(n - j->first, (uint64_t)r->tiles * TILE);
+        unsigned char *turn = r->dst[0];
+        r->dst[0] = r->dst[1];
+        r->dst[1] = j->dst = turn;
+        atomic_store(&j->next, 0);
+        j->err_out = err;
         pool_run(r->pool, convert, j);
+        if (j->written != MOTE_OK) return j->written;
         for (size_t i = 0; i < (size_t)((j->n + TILE - 1) / TILE); i++) {
             if (j->bad[i] != UINT64_MAX) return check_tile(j, t, j->bad[i], err);
             e += j->err[i];
             sum += j->sum[i];
         }
-        TRY(gguf_write_data(r->w, j->dst, (size_t)(j->n / to->block * to->bytes), err));
+        j->out = j->dst;
+        j->out_bytes = (size_t)(j->n / to->block * to->bytes);
     }
     *nmse = sum > 0 ? e / sum : 0;
     r->err += e;
@@ -227,6 +249,7 @@ static mote_status declare(run *r, const char *out, mote_error *err) {
         const tensor_info *t = model_file_tensor(r->f, i);
         TRY(gguf_put_tensor(r->w, t->name, r->choice[i].got, t->n_dims, t->ne, err));
     }
+    r->job.w = r->w;
     return gguf_writer_begin(r->w, err);
 }
 
@@ -238,10 +261,11 @@ static mote_status prepare_threads(run *r, mote_error *err) {
     size_t nth = (size_t)pool_size(r->pool);
     r->tiles = TILES_PER_THREAD * nth;
     r->job.scratch = mem_alloc_aligned(nth * 3 * TILE * sizeof(float));
-    r->job.dst = mem_alloc_aligned(r->tiles * TILE * sizeof(float));
+    r->dst[0] = mem_alloc_aligned(r->tiles * TILE * sizeof(float));
+    r->dst[1] = mem_alloc_aligned(r->tiles * TILE * sizeof(float));
     r->job.err = MEM_NEW_N(double, 2 * r->tiles);
     r->job.bad = MEM_NEW_N(uint64_t, r->tiles);
-    if (!r->job.scratch || !r->job.dst || !r->job.err || !r->job.bad) {
+    if (!r->job.scratch || !r->dst[0] || !r->dst[1] || !r->job.err || !r->job.bad) {
         FAIL(err, MOTE_E_MEMORY, "out of memory for %zu threads; use fewer", nth);
     }
     r->job.sum = r->job.err + r->tiles;
@@ -288,6 +312,13 @@ static mote_status start_report(run *r, mote_error *err) {
     return MOTE_OK;
 }
 
+/* What still waits to be written. */
+static mote_status flush(run *r, mote_error *err) {
+    r->job.err_out = err;
+    write_out(&r->job);
+    return r->job.written;
+}
+
 static mote_status write_tensors(run *r, mote_error *err) {
     size_t n = model_file_n_tensors(r->f);
     for (size_t i = 0; i < n; i++) {
@@ -300,6 +331,7 @@ static mote_status write_tensors(run *r, mote_error *err) {
         if (r->o->dry_run) {
             /* nothing but progress */
         } else if (to == t->type && !values && !bytes) {
+            TRY(flush(r, err));
             TRY(gguf_write_data(r->w, t->data, t->size, err));
         } else {
             TRY(convert_tensor(r, t, quant_get((int)to), values, bytes, &q->nmse, err));
@@ -311,6 +343,7 @@ static mote_status write_tensors(run *r, mote_error *err) {
     }
     if (r->o->dry_run) return MOTE_OK;
     r->report->nmse = r->sum > 0 ? r->err / r->sum : 0;
+    TRY(flush(r, err));
     return gguf_writer_commit(r->w, err);
 }
 
@@ -361,7 +394,8 @@ mote_status compress_quantize_from(const char *in, const char *out, const mote_q
     gguf_writer_close(&r.w);
     pool_close(&r.pool);
     mem_free_aligned(r.job.scratch);
-    mem_free_aligned(r.job.dst);
+    mem_free_aligned(r.dst[0]);
+    mem_free_aligned(r.dst[1]);
     mem_free(r.job.err);
     mem_free(r.job.bad);
     mem_free(r.choice);

@@ -30,7 +30,10 @@ static void make_harmless(float *x, float *w, const float *src, const float *imp
 
 /* The power of two that brings amax to [1, 2). */
 static float unit_of(float amax) {
+    quant_bits v = {.f = amax};
     int e;
+    v.u &= 0x7F800000; /* the exponent, but of the smallest numbers */
+    if (v.u) return v.f;
     (void)frexpf(amax, &e);
     return amax > 0 ? ldexpf(1, e - 1) : 1;
 }
@@ -194,31 +197,68 @@ static vec largest(const fit_stack *k, int g) {
     return m;
 }
 
+/* The best scale so far and its gain, a² / b: what it takes off the error. */
+typedef struct leader {
+    vec d, gain;
+} leader;
+
+static inline ivec challenge(leader *l, vec a, vec b, float margin) {
+    ivec better = (b > 0) & (a * a > margin * l->gain * b);
+    vec d = a / b;
+    l->gain = pick(better, a * d, l->gain);
+    l->d = pick(better, d, l->d);
+    return better;
+}
+
+/* The trial scales of a range whose levels are not the same on both sides of zero, and their negatives: rounding is the same for both. */
+static void try_both(const fit_stack *k, int g, const levels *r, vec inv, leader *plus, leader *minus) {
+    vec a = all(0), b = all(0), c = all(0), d = all(0), lo = all(r->lo), hi = all(r->hi), far = all(0x1.8p23f);
+    const float *x = k->x + g, *w = k->w + g;
+    for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
+        vec t = (V(x) * inv + far) - far, p = lesser(larger(t, lo), hi), m = lesser(larger(t, -hi), -lo);
+        vec wp = V(w) * p, wm = V(w) * m;
+        a += wp * V(x);
+        b += wp * p;
+        c += wm * V(x);
+        d += wm * m;
+    }
+    challenge(plus, a, b, 1.000001f);
+    challenge(minus, -c, d, 1.000001f);
+}
+
+static float trial_of(const fit_range *r, int t) {
+    return (r->least + (r->most - r->least) * ((float)t / (float)MAX(r->tries - 1, 1))) * (float)MAX(-r->lo, r->hi);
+}
+
+static vec scales(const fit_stack *k, int g, const fit_range *r, const levels *t) {
+    leader best = {all(0), all(0)}, minus = best;
+    vec far = inverse_of(largest(k, g)), a, b;
+    bool sides = -r->lo != r->hi;
+    for (int u = 0; u < r->tries; u++) {
+        vec inv = trial_of(r, u) * far;
+        if (sides && t->kind == WHOLE) {
+            try_both(k, g, t, inv, &best, &minus);
+            continue;
+        }
+        sums(k, g, t, inv, &a, &b);
+        challenge(&best, a, b, 1.000001f);
+        if (!sides) continue;
+        sums(k, g, t, -inv, &a, &b);
+        challenge(&minus, a, b, 1.000001f);
+    }
+    ivec other = minus.gain > 1.000001f * best.gain; /* of equals the positive one */
+    best.gain = pick(other, minus.gain, best.gain);
+    best.d = pick(other, minus.d, best.d);
+    for (int round = 0; round < 4; round++) {
+        sums(k, g, t, inverse_of(best.d), &a, &b);
+        if (!any_of(challenge(&best, a, b, 1))) break;
+    }
+    return best.d;
+}
+
 void fit_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS]) {
     const levels t = levels_of(r);
-    const int sides = -r->lo == r->hi ? 1 : 2, longer = MAX(-r->lo, r->hi);
-    for (int g = 0; g < FIT_GROUPS; g += LANES) {
-        vec best = all(0), gain = all(0), a, b, far = inverse_of(largest(k, g));
-        for (int side = 0; side < sides && g < k->groups; side++) { /* positive scales first: of equals the first is kept */
-            for (int u = 0; u < r->tries; u++) {
-                float part = r->least + (r->most - r->least) * ((float)u / (float)MAX(r->tries - 1, 1));
-                sums(k, g, &t, (side ? -part : part) * (float)longer * far, &a, &b);
-                ivec better = (b > 0) & (a * a > 1.000001f * gain * b);
-                vec q = a / b;
-                gain = pick(better, a * q, gain);
-                best = pick(better, q, best);
-            }
-        }
-        for (int round = 0; round < 4 && g < k->groups; round++) {
-            sums(k, g, &t, inverse_of(best), &a, &b);
-            ivec better = (b > 0) & (a * a > gain * b);
-            if (!any_of(better)) break;
-            vec q = a / b;
-            gain = pick(better, a * q, gain);
-            best = pick(better, q, best);
-        }
-        for (int l = 0; l < LANES; l++) d[g + l] = best[l];
-    }
+    for (int g = 0; g < FIT_GROUPS; g += LANES) put(d + g, g < k->groups ? scales(k, g, r, &t) : all(0));
 }
 
 void fit_errors(const fit_stack *k, const fit_range *r, const float d[FIT_GROUPS], float err[FIT_GROUPS]) {
