@@ -38,6 +38,7 @@
 #define MOTE_MOTE_H
 
 #include "mote/convert.h"
+#include "mote/pack.h"
 #include "mote/make.h"
 #include "mote/prepare.h"
 #include "mote/distill.h"

@@ -1,0 +1,118 @@
+/* packing.c: tensors entropy-coded for the disk, and tensors in formats that others read. Both without loss: formats of mote's own have
+ * one scale for at least 32 weights and whole steps of at most eight, which blocks of Q4_0 (2:4 in eight bits: Q8_0) hold exactly. */
+#include "compress/packing.h"
+
+#include "format/coded.h"
+#include "format/edit.h"
+#include "quant/layout.h"
+
+#include <math.h>
+
+typedef struct packing {
+    model_file *f;
+    model_edit *edit;
+    unsigned char **bytes; /* of the changed tensors, until the file is written */
+    size_t n_bytes;
+    mote_pack_result *r;
+} packing;
+
+static uint64_t weights_of(const tensor_info *t) { return t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]; }
+
+static void count(packing *p, const tensor_info *t, size_t bytes) {
+    p->r->n_changed++;
+    p->r->n_weights += weights_of(t);
+    p->r->bytes_from += t->size;
+    p->r->bytes_to += bytes;
+}
+
+static mote_status code_tensor(packing *p, const tensor_info *t, mote_error *err) {
+    char name[512];
+    size_t n;
+    if (!coded_can(t->type)) return MOTE_OK;
+    TRY(coded_write(t, &p->bytes[p->n_bytes], &n, err));
+    const unsigned char *bytes = p->bytes[p->n_bytes++];
+    if (n >= t->size) return MOTE_OK; /* too small to pay for its distributions */
+    const uint64_t ne[1] = {n};
+    (void)snprintf(name, sizeof name, "%.*s" CODED_SUFFIX, STR_ARG(t->name));
+    TRY(edit_drop(p->edit, t->name, err));
+    TRY(edit_put_bytes(p->edit, str_of(name), QUANT_I8, 1, ne, bytes, err));
+    count(p, t, n);
+    return MOTE_OK;
+}
+
+/* 32 weights that are whole multiples of d. */
+static void put_q4_0(q4_0_block *b, const float *y, float d) {
+    *b = (q4_0_block){.d = quant_f32_to_f16(d)};
+    for (int j = 0; j < 32; j++) {
+        int q = d != 0 ? (int)lrintf(y[j] / d) : 0;
+        b->qs[j % 16] |= (uint8_t)((q + 8) << j / 16 * 4);
+    }
+}
+static void put_q8_0(q8_0_block *b, const float *y, float d) {
+    *b = (q8_0_block){.d = quant_f32_to_f16(d)};
+    for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(d != 0 ? lrintf(y[j] / d) : 0);
+}
+
+/* The format of GGUF's that holds what t's does, or t's own. */
+static quant_type standard(quant_type t) {
+    switch ((int)t) {
+    case QUANT_Q4_96:
+    case QUANT_Q3_96:
+    case QUANT_Q2_96:
+    case QUANT_TQ1_192:
+    case QUANT_Q4_0_24: return QUANT_Q4_0;
+    case QUANT_Q8_0_24: return QUANT_Q8_0;
+    default: return t;
+    }
+}
+
+static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *err) {
+    quant_type to = standard(t->type);
+    if (to == t->type) return MOTE_OK;
+    const quant_format *f = quant_get((int)t->type), *g = quant_get((int)to);
+    size_t n = (size_t)weights_of(t), bytes = n / g->block * g->bytes;
+    unsigned char *dst = mem_calloc(n / g->block, g->bytes);
+    float y[192];
+    if (!dst) FAIL(err, MOTE_E_MEMORY, "out of memory for tensor '%.*s'", STR_ARG(t->name));
+    p->bytes[p->n_bytes++] = dst;
+    const unsigned char *block = t->data;
+    for (size_t i = 0; i < n; i += f->block, block += f->bytes) {
+        uint16_t half;
+        memcpy(&half, block, 2);
+        f->decode(y, block, f->block);
+        for (size_t j = 0; j < f->block; j += 32, dst += g->bytes) {
+            if (to == QUANT_Q4_0) put_q4_0((q4_0_block *)dst, y + j, quant_f16_to_f32(half));
+            else put_q8_0((q8_0_block *)dst, y + j, quant_f16_to_f32(half));
+        }
+    }
+    count(p, t, bytes);
+    return edit_put_bytes(p->edit, t->name, to, t->n_dims, t->ne, p->bytes[p->n_bytes - 1], err);
+}
+
+static mote_status run(const char *in, const char *out, mote_status (*change)(packing *, const tensor_info *, mote_error *), mote_pack_result *r, mote_error *err) {
+    mote_status s = MOTE_OK;
+    packing p = {.r = r};
+    model_file *written = NULL;
+    TRYG(s, model_file_open(&p.f, in, MODEL_FILE_VOCAB, err));
+    TRYG(s, edit_open(&p.edit, p.f, err));
+    r->n_tensors = model_file_n_tensors(p.f);
+    r->file_from = model_file_bytes(p.f);
+    p.bytes = mem_calloc(r->n_tensors, sizeof *p.bytes);
+    if (!p.bytes) FAILG(s, err, MOTE_E_MEMORY, "out of memory for %zu tensors", r->n_tensors);
+    for (size_t i = 0; i < r->n_tensors; i++) TRYG(s, change(&p, model_file_tensor(p.f, i), err));
+    if (change == code_tensor && r->n_changed == 0)
+        FAILG(s, err, MOTE_E_UNSUPPORTED, "%s: no tensor gets smaller: none large enough is in a format that is entropy-coded (q4_96, q3_96, q2_96, tq1_192)", in);
+    TRYG(s, edit_write(p.edit, out, err));
+    TRYG(s, model_file_open(&written, out, 0, err));
+    r->file_to = model_file_bytes(written);
+out:
+    model_file_close(&written);
+    edit_close(&p.edit);
+    for (size_t i = 0; i < p.n_bytes; i++) mem_free(p.bytes[i]);
+    mem_free(p.bytes);
+    model_file_close(&p.f);
+    return s;
+}
+
+mote_status pack_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, code_tensor, r, err); }
+mote_status export_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, export_tensor, r, err); }
