@@ -1,5 +1,6 @@
 /* no_alloc_test.c: once a session and a sampler are open, feeding and drawing tokens allocates nothing. */
 #include "fault.h"
+#include "heads_file.h"
 #include "mote/mote.h"
 #include "tiny_model.h"
 
@@ -45,7 +46,7 @@ static int generate(mote_session *s, mote_sampler *smp, mote_speculator *sp) {
     return 0;
 }
 
-static int speculate(mote_session *s, mote_sampler *smp, mote_model *m) {
+static int speculate(mote_session *s, mote_sampler *smp, mote_model *m, bool leaves) {
     mote_error err;
     mote_speculator *sp;
     mote_spec_opts o = mote_spec_opts_default();
@@ -56,6 +57,17 @@ static int speculate(mote_session *s, mote_sampler *smp, mote_model *m) {
     mote_speculator_close(&sp);
     o.ngram = false;
     o.draft = m;
+    CHECK(mote_speculator_open(&sp, s, &o, &err) == MOTE_OK);
+    bad = bad || generate(s, smp, sp);
+    mote_speculator_close(&sp);
+    o.draft = NULL;
+    o.medusa = true;
+    CHECK(mote_speculator_open(&sp, s, &o, &err) == MOTE_OK);
+    bad = bad || generate(s, smp, sp);
+    mote_speculator_close(&sp);
+    if (leaves) return bad;
+    o.medusa = false;
+    o.exit = true;
     CHECK(mote_speculator_open(&sp, s, &o, &err) == MOTE_OK);
     bad = bad || generate(s, smp, sp);
     mote_speculator_close(&sp);
@@ -85,7 +97,7 @@ static int decode(mote_session *s, mote_sampler *smp) {
     return generate(s, smp, NULL);
 }
 
-static int run(const char *path, const char *cache) {
+static int run(const char *path, const char *extra, const char *cache, float threshold) {
     mote_error err;
     mote_engine *e;
     mote_model *m;
@@ -93,6 +105,9 @@ static int run(const char *path, const char *cache) {
     mote_sampler *smp;
     mote_session_opts so = mote_session_opts_default();
     mote_sample_opts po = mote_sample_opts_default();
+    mote_model_opts mo = mote_model_opts_default();
+    mo.heads = extra;
+    so.exit_threshold = threshold;
     so.n_ctx = 64;
     so.n_seq = 2;
     so.type_k = so.type_v = cache;
@@ -107,10 +122,10 @@ static int run(const char *path, const char *cache) {
     po.logprobs = true;
     po.n_top = 5;
     CHECK(mote_engine_open(&e, NULL, &err) == MOTE_OK);
-    CHECK(mote_model_open(&m, e, path, NULL, &err) == MOTE_OK);
+    CHECK(mote_model_open(&m, e, path, &mo, &err) == MOTE_OK);
     CHECK(mote_session_open(&s, m, &so, &err) == MOTE_OK);
     CHECK(mote_sampler_open(&smp, m, &po, &err) == MOTE_OK);
-    int bad = decode(s, smp) || speculate(s, smp, m);
+    int bad = decode(s, smp) || speculate(s, smp, m, threshold <= 1);
     mote_sampler_close(&smp);
     mote_session_close(&s);
     mote_model_close(&m);
@@ -122,16 +137,20 @@ int main(void) {
     static const char *const caches[] = {"f16", "q8_0"};
     static const quant_type types[] = {QUANT_F32, QUANT_Q8_0};
     char path[] = "/tmp/mote-noalloc-XXXXXX";
-    int fd = mkstemp(path), bad = fd < 0;
+    char extra[] = "/tmp/mote-noalloc-XXXXXX";
+    const heads_plan plan = {.layer = {1, 2, 2}, .offset = {0, 1, 2}, .n = 3, .size = 0.1f};
+    int fd = mkstemp(path), fd_heads = mkstemp(extra), bad = fd < 0 || fd_heads < 0;
     if (fd >= 0) (void)close(fd);
+    if (fd_heads >= 0) (void)close(fd_heads);
     fault_init();
     fault_arm(FAULT_NONE, 0, false);
     for (int i = 0; i < 2 && !bad; i++) {
         mote_error err;
         bad = tiny_model_write(path, &(tiny_opts){.seed = 1, .type = types[i]}, &err) != MOTE_OK ||
-              run(path, caches[i]);
+              heads_file_write(extra, path, &plan, &err) != MOTE_OK || run(path, extra, caches[i], 2) || run(path, extra, caches[i], 0.07f);
     }
     (void)unlink(path);
+    (void)unlink(extra);
     if (!bad) printf("feeding and drawing allocate nothing\n");
     return bad;
 }
