@@ -5,10 +5,10 @@ $ for s in off auto exit medusa; do mote run -m tiny.gguf --heads heads.gguf --s
 $ grep -c 'exit [0-9]* of [0-9]*, Medusa [0-9]* of [0-9]*' statsexit statsmedusa
 > statsexit:1
 > statsmedusa:1
-$ for x in 0 2; do mote run -m tiny.gguf --heads heads.gguf --exit-threshold $x --temp 0 -n 10 --ignore-eos --raw --json -p 'The dogs' < /dev/null | python3 -c 'import json,sys; d = json.load(sys.stdin); print(d.get("exits"))'; done
+$ for x in 0 2; do mote run -m tiny.gguf --heads heads.gguf --exit-threshold $x --spec off --temp 0 -n 10 --ignore-eos --raw --json -p 'The dogs' < /dev/null | python3 -c 'import json,sys; d = json.load(sys.stdin); print(d.get("exits"))'; done
 > {'tokens': 10, 'layers': 1.0, 'of_layers': 3, 'exits': [{'layer': 1, 'left': 10}, {'layer': 2, 'left': 0}]}
 > None
-$ mote run -m tiny.gguf --heads heads.gguf --exit-threshold 0 --temp 0 -n 10 --ignore-eos --raw --stats -p 'The dogs' > said
+$ mote run -m tiny.gguf --heads heads.gguf --exit-threshold 0 --spec off --temp 0 -n 10 --ignore-eos --raw --stats -p 'The dogs' > said
 ! exits: 10 tokens went through 1.00 of 3 layers on average; left behind layer 1 10, behind layer 2 0
 $ python3 -c 'import json; open("t.txt", "w").write("".join(json.loads(l)["text"] for l in open("text.jsonl")))'; for x in "" "--heads heads.gguf" "--heads heads.gguf --exit-threshold 1.5"; do mote perplexity -m tiny.gguf $x -f t.txt -c 64 --chunks 4 --json; done | uniq | wc -l
 > 1
