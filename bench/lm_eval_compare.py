@@ -60,19 +60,20 @@ def compare(name, theirs, rows, summary, results):
     """Prints a line; returns whether all is equal."""
     mine = {r["item"]: r for r in rows if r["task"] == name}
     worst, unequal, n = 0.0, [], 0
-    for s in theirs:
-        if s.get("filter", "none") == "flexible-extract":
-            continue
+    for s in theirs:  # generated answers come once for each of the task's filters
         m = mine[s["doc_id"]]
         n += 1
+        own = s.get("filter", "none")
         if name in CHOICES:
             worst = max([worst] + [abs(a - float(b[0][0] if isinstance(b[0], (list, tuple)) else b[0])) for a, b in zip(m["loglikelihoods"], s["resps"])])
             same = all(m[k] == s[k] for k in ("acc", "acc_norm") if k in m and k in s)
         else:
             same = m["answer"] == s["resps"][0][0]
+            if "exact_match" in s:
+                same = same and m[f"exact_match,{own}"] == s["exact_match"] and m["extracted"][own == "flexible-extract"] == s["filtered_resps"][0]
         if not same:
             unequal.append(s["doc_id"])
-    print(f"{name:14} {n} items, {len(unequal)} unequal {unequal or ''}" + (f", likelihoods within {worst:.1e} nats" if name in CHOICES else ""))
+    print(f"{name:14} {n} verdicts, {len(unequal)} unequal {unequal or ''}" + (f", likelihoods within {worst:.1e} nats" if name in CHOICES else ""))
     for k, v in summary[name].items():
         key = k if "," in k else f"{k},none"
         if isinstance(v, dict) and key in results[f"local_{name}"]:

@@ -3,6 +3,7 @@
 #define MOTE_TESTS_FOLDER_H
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static char folder[] = "/tmp/mote_test_XXXXXX";
 
@@ -20,6 +21,19 @@ static inline void put_text(const char *name, const char *text) {
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
+}
+
+/* For cmocka_run_group_tests. */
+static inline int make_folder(void **given) {
+    (void)given;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int remove_folder(void **given) {
+    char command[300];
+    (void)given;
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
 }
 
 #endif

@@ -1,4 +1,5 @@
 /* cmd_distill.c: a student learns from a teacher; a model learns to live with the format it is packed in. */
+#include "calibration.h"
 #include "commands.h"
 #include "models.h"
 #include "mote/distill.h"
@@ -105,20 +106,6 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
     return cli_done(CLI_OK);
 }
 
-/* "REGEX=TYPE": the last equals sign divides. The strings are copies that are cut in place. */
-static int split_types(const cli_command *self, const cli_list *l, mote_tensor_type *out) {
-    for (size_t i = 0; i < l->n; i++) {
-        char *text = strdup(l->v[i]), *equals = text ? strrchr(text, '=') : NULL;
-        if (!equals || equals == text || !equals[1]) {
-            free(text);
-            return cli_usage(self, "--tensor-type takes REGEX=TYPE, not '%s'", l->v[i]);
-        }
-        *equals = 0;
-        out[i] = (mote_tensor_type){text, equals + 1};
-    }
-    return CLI_OK;
-}
-
 static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types) {
     mote_distill_options d = {.student = student, .teacher = teacher, .out = o->out, .out_type = o->out_type, .data = o->data.v, .n_data = o->data.n,
         .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align,
@@ -155,10 +142,10 @@ int cmd_distill(const cli_command *self, int argc, char **argv) {
     if (o.model && !student) return code;
     char *teacher = o.teacher ? models_resolve(o.teacher, &code) : NULL;
     if (!o.teacher || teacher) {
-        code = split_types(self, &o.qat_types, types);
+        code = overrides_split(self, &o.qat_types, types);
         if (code == CLI_OK) code = run(self, &o, student, teacher, types);
     }
-    for (size_t i = 0; i < o.qat_types.n; i++) free((char *)(uintptr_t)types[i].pattern);
+    overrides_free(types, o.qat_types.n);
     free(student);
     free(teacher);
     return code;

@@ -48,14 +48,22 @@ static inline level level_of(const fit *f, float scale, float off, float w) {
     return l;
 }
 
+/* The scale and the minimum that weight i has. */
+static inline float scale_at(const fit *f, size_t i, float *off) {
+    const quant_grid *g = f->part->grid;
+    size_t block = i / g->block, group = i / g->group;
+    *off = g->minimum ? half_of(f->m[block]) * f->b[group] : 0;
+    return half_of(f->d[block]) * f->a[group];
+}
+
 static void quantize_part(void *ctx, size_t from, size_t to, int ith) {
     const fit *f = ctx;
     const quant_grid *g = f->part->grid;
     (void)ith;
     for (size_t r = from; r < to; r++) {
         for (size_t c = 0; c < f->cols; c += g->group) {
-            size_t i = r * f->cols + c, block = i / g->block, group = i / g->group;
-            float scale = half_of(f->d[block]) * f->a[group], off = g->minimum ? half_of(f->m[block]) * f->b[group] : 0;
+            size_t i = r * f->cols + c;
+            float off, scale = scale_at(f, i, &off);
             for (size_t k = 0; k < g->group; k++) f->y->x[i + k] = level_of(f, scale, off, f->w[i + k]).value;
         }
     }
@@ -69,7 +77,7 @@ static void gradient_part(void *ctx, size_t from, size_t to, int ith) {
     for (size_t r = from; r < to; r++) {
         for (size_t c = 0; c < f->cols; c += g->group) {
             size_t i = r * f->cols + c, block = i / g->block, group = i / g->group;
-            float scale = half_of(f->d[block]) * f->a[group], off = g->minimum ? half_of(f->m[block]) * f->b[group] : 0;
+            float off, scale = scale_at(f, i, &off);
             float gs = 0, go = 0;
             for (size_t k = 0; k < g->group; k++) {
                 level l = level_of(f, scale, off, f->w[i + k]);

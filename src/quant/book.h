@@ -7,7 +7,7 @@
 #ifndef MOTE_QUANT_BOOK_H
 #define MOTE_QUANT_BOOK_H
 
-#include "quant/quant_int.h"
+#include "quant/fit.h"
 
 enum { BOOK_ENTRIES_MAX = 1024, BOOK_TRIALS = 4 };
 
@@ -73,5 +73,21 @@ typedef struct book_block {
 /* 256 weights x (as fit_load gives them, with unit) of importance w. */
 #define book_fit QUANT_NAME(book_fit)
 void book_fit(const book *g, const book_format *f, const float *x, const float *w, float unit, book_block *out);
+
+/* encode_NAME: super-blocks by the codebook `grid` of n entries of dim weights, put together by pack_NAME; then the format's fields. */
+#define BOOK_ENCODE(name, grid, entries, dim, ...)                                                     \
+    static void encode_##name(void *dst, const float *src, size_t n, const float *importance) {        \
+        static const book_format f = {__VA_ARGS__};                                                    \
+        name##_block *b = dst;                                                                         \
+        _Alignas(64) book g;                                                                           \
+        book_open(&g, (grid), (entries), (dim));                                                       \
+        for (size_t i = 0; i < n; i += QUANT_K, b++) {                                                 \
+            _Alignas(64) float x[QUANT_K], w[QUANT_K];                                                 \
+            book_block out;                                                                            \
+            float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);     \
+            book_fit(&g, &f, x, w, unit, &out);                                                        \
+            pack_##name(b, &out);                                                                      \
+        }                                                                                              \
+    }
 
 #endif

@@ -115,6 +115,26 @@ void fit_super(const fit_stack *k, const fit_range *r, int bound, int sc[FIT_GRO
 #define fit_super_affine QUANT_NAME(fit_super_affine)
 void fit_super_affine(const fit_stack *k, int top, int bound, uint8_t sc[FIT_GROUPS], uint8_t m[FIT_GROUPS], uint16_t d[FIT_GROUPS],
                       uint16_t dmin[FIT_GROUPS]);
+/* ---- whole encoders: n weights of src in blocks of `bytes`, each put together by `pack` ---- */
+
+/* Blocks of `size` weights under one scale. q: [size] */
+typedef void fit_pack(void *block, uint16_t d, const uint8_t *q);
+#define fit_encode QUANT_NAME(fit_encode)
+void fit_encode(void *dst, const float *src, size_t n, const float *importance, int size, size_t bytes, const fit_range *r, fit_pack *pack);
+/* Of 32 weights under one scale and a minimum. */
+typedef void fit_pack_affine(void *block, uint16_t d, uint16_t m, const uint8_t *q);
+#define fit_encode_affine QUANT_NAME(fit_encode_affine)
+void fit_encode_affine(void *dst, const float *src, size_t n, const float *importance, size_t bytes, int top, fit_pack_affine *pack);
+/* Super-blocks, sub-block by sub-block of `size` weights, in order; the block is zeros before the first. */
+typedef void fit_pack_super(void *block, uint16_t d, int s, int sc, const uint8_t *q);
+#define fit_encode_super QUANT_NAME(fit_encode_super)
+void fit_encode_super(void *dst, const float *src, size_t n, const float *importance, int size, size_t bytes, const fit_range *r, int bound,
+                      fit_pack_super *pack);
+/* d: the scale of scales and that of minima; sc, m: of all sub-blocks. */
+typedef void fit_pack_super_affine(void *block, const uint16_t d[2], int s, const uint8_t *sc, const uint8_t *m, const uint8_t *q);
+#define fit_encode_super_affine QUANT_NAME(fit_encode_super_affine)
+void fit_encode_super_affine(void *dst, const float *src, size_t n, const float *importance, int size, size_t bytes, int top, int bound,
+                             fit_pack_super_affine *pack);
 /* The reverse of quant_k4_scale for all eight. */
 #define fit_pack_k4 QUANT_NAME(fit_pack_k4)
 void fit_pack_k4(uint8_t packed[12], const uint8_t sc[8], const uint8_t m[8]);

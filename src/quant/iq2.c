@@ -62,22 +62,6 @@ static void decode_iq2_s(float *y, const void *x, size_t n) {
 
 /* ---- encoding ---- */
 
-/* Σ over the blocks: load, fit, hand to pack. */
-#define ENCODE(name, block, grid, n_grid, per, parity)                                             \
-    static void encode_##name(void *dst, const float *src, size_t n, const float *importance) {    \
-        static const book_format f = {.per_scale = (per), .even = (parity), .top = 15, .add = 0.125f, .mul = 0.25f, .typical = 23}; \
-        block *b = dst;                                                                            \
-        _Alignas(64) book g;                                                                       \
-        book_open(&g, (grid), (n_grid), 8);                                                           \
-        for (size_t i = 0; i < n; i += QUANT_K, b++) {                                             \
-            _Alignas(64) float x[QUANT_K], w[QUANT_K];                                              \
-            book_block out;                                                                        \
-            float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);     \
-            book_fit(&g, &f, x, w, unit, &out);                                                    \
-            pack_##name(b, &out);                                                                  \
-        }                                                                                          \
-    }
-
 static void pack_iq2_xxs(iq2_xxs_block *b, const book_block *in) {
     b->d = in->d;
     for (int s = 0; s < 8; s++) {
@@ -108,9 +92,9 @@ static void pack_iq2_s(iq2_s_block *b, const book_block *in) {
     for (int s = 0; s < 8; s++) b->scales[s] = (uint8_t)(in->scale[2 * s] | in->scale[2 * s + 1] << 4);
 }
 
-ENCODE(iq2_xxs, iq2_xxs_block, quant_iq2_xxs_grid, 256, 32, true)
-ENCODE(iq2_xs, iq2_xs_block, quant_iq2_xs_grid, 512, 16, true)
-ENCODE(iq2_s, iq2_s_block, quant_iq2_s_grid, 1024, 16, false)
+BOOK_ENCODE(iq2_xxs, quant_iq2_xxs_grid, 256, 8, .per_scale = 32, .even = true, .top = 15, .add = 0.125f, .mul = 0.25f, .typical = 23)
+BOOK_ENCODE(iq2_xs, quant_iq2_xs_grid, 512, 8, .per_scale = 16, .even = true, .top = 15, .add = 0.125f, .mul = 0.25f, .typical = 23)
+BOOK_ENCODE(iq2_s, quant_iq2_s_grid, 1024, 8, .per_scale = 16, .even = false, .top = 15, .add = 0.125f, .mul = 0.25f, .typical = 23)
 
 QUANT_FORMAT(IQ2_XXS, "iq2_xxs", decode_iq2_xxs, encode_iq2_xxs);
 QUANT_FORMAT(IQ2_XS, "iq2_xs", decode_iq2_xs, encode_iq2_xs);

@@ -71,33 +71,8 @@ static void pack_iq3_s(iq3_s_block *b, const book_block *in) {
     for (int s = 0; s < 4; s++) b->scales[s] = (uint8_t)(in->scale[2 * s] | in->scale[2 * s + 1] << 4);
 }
 
-static void encode_iq3_xxs(void *dst, const float *src, size_t n, const float *importance) {
-    static const book_format f = {.per_scale = 32, .even = true, .top = 15, .add = 0.25f, .mul = 0.5f, .typical = 24};
-    iq3_xxs_block *b = dst;
-    _Alignas(64) book g;
-    book_open(&g, quant_iq3_xxs_grid, 256, 4);
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        _Alignas(64) float x[QUANT_K], w[QUANT_K];
-        book_block out;
-        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
-        book_fit(&g, &f, x, w, unit, &out);
-        pack_iq3_xxs(b, &out);
-    }
-}
-
-static void encode_iq3_s(void *dst, const float *src, size_t n, const float *importance) {
-    static const book_format f = {.per_scale = 32, .even = false, .top = 15, .add = 1, .mul = 2, .typical = 6};
-    iq3_s_block *b = dst;
-    _Alignas(64) book g;
-    book_open(&g, quant_iq3_s_grid, 512, 4);
-    for (size_t i = 0; i < n; i += QUANT_K, b++) {
-        _Alignas(64) float x[QUANT_K], w[QUANT_K];
-        book_block out;
-        float unit = fit_load_row(x, w, src + i, importance ? importance + i : NULL, QUANT_K);
-        book_fit(&g, &f, x, w, unit, &out);
-        pack_iq3_s(b, &out);
-    }
-}
+BOOK_ENCODE(iq3_xxs, quant_iq3_xxs_grid, 256, 4, .per_scale = 32, .even = true, .top = 15, .add = 0.25f, .mul = 0.5f, .typical = 24)
+BOOK_ENCODE(iq3_s, quant_iq3_s_grid, 512, 4, .per_scale = 32, .even = false, .top = 15, .add = 1, .mul = 2, .typical = 6)
 
 QUANT_FORMAT(IQ3_XXS, "iq3_xxs", decode_iq3_xxs, encode_iq3_xxs);
 QUANT_FORMAT(IQ3_S, "iq3_s", decode_iq3_s, encode_iq3_s);

@@ -30,40 +30,28 @@ static void decode_iq4_xs(float *y, const void *x, size_t n) {
 
 static const fit_range levels = {.lo = -127, .hi = 113, .tries = 12, .least = 0.72f, .most = 1.08f, .table = quant_iq4_values};
 
+static void pack_iq4_nl(void *block, uint16_t d, const uint8_t *q) {
+    iq4_nl_block *b = block;
+    b->d = d;
+    for (int j = 0; j < 16; j++) b->qs[j] = (uint8_t)(q[j] | q[j + 16] << 4);
+}
+
 static void encode_iq4_nl(void *dst, const float *src, size_t n, const float *importance) {
-    iq4_nl_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 32, &levels);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * 32;
-            b->d = t.d[g];
-            for (int j = 0; j < 16; j++) b->qs[j] = (uint8_t)(q[j] | q[j + 16] << 4);
-        }
-    }
+    fit_encode(dst, src, n, importance, 32, sizeof(iq4_nl_block), &levels, pack_iq4_nl);
+}
+
+/* Sub-block s; the first finds a block of zeros. */
+static void pack_iq4_xs(void *block, uint16_t d, int s, int sc, const uint8_t *q) {
+    iq4_xs_block *b = block;
+    b->d = d;
+    int six = sc + 32;
+    b->scales_l[s / 2] |= (uint8_t)((six & 15) << s % 2 * 4);
+    b->scales_h |= (uint16_t)(six >> 4 << 2 * s);
+    for (int j = 0; j < 16; j++) b->qs[16 * s + j] = (uint8_t)(q[j] | q[j + 16] << 4);
 }
 
 static void encode_iq4_xs(void *dst, const float *src, size_t n, const float *importance) {
-    enum { SUBS = QUANT_K / 32, BLOCKS = FIT_GROUPS / SUBS };
-    iq4_xs_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
-        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS, sc[FIT_GROUPS];
-        uint16_t d[FIT_GROUPS];
-        uint8_t q[32];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 32, groups, SUBS);
-        fit_super(&k, &levels, 32, sc, d);
-        for (int g = 0; g < groups; g++) {
-            const int s = g % SUBS;
-            if (s == 0) *b = (iq4_xs_block){.d = d[g / SUBS]};
-            fit_nearest(&k, g, fit_half_value(b->d, k.unit[g]) * (float)sc[g], &levels, q);
-            int six = sc[g] + 32;
-            b->scales_l[s / 2] |= (uint8_t)((six & 15) << s % 2 * 4);
-            b->scales_h |= (uint16_t)(six >> 4 << 2 * s);
-            for (int j = 0; j < 16; j++) b->qs[16 * s + j] = (uint8_t)(q[j] | q[j + 16] << 4);
-            b += s == SUBS - 1;
-        }
-    }
+    fit_encode_super(dst, src, n, importance, 32, sizeof(iq4_xs_block), &levels, 32, pack_iq4_xs);
 }
 
 QUANT_FORMAT(IQ4_NL, "iq4_nl", decode_iq4_nl, encode_iq4_nl);

@@ -34,18 +34,15 @@ static void encode_q1_0(void *dst, const float *src, size_t n, const float *impo
     }
 }
 
+static void pack_q2_0(void *block, uint16_t d, const uint8_t *q) {
+    q2_0_block *b = block;
+    *b = (q2_0_block){.d = d};
+    for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
+}
+
 static void encode_q2_0(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -1, .hi = 2, .tries = 24, .least = 0.3f, .most = 3.0f};
-    q2_0_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 64) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 64, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * 64;
-            *b = (q2_0_block){.d = t.d[g]};
-            for (int j = 0; j < 64; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
-        }
-    }
+    fit_encode(dst, src, n, importance, 64, sizeof(q2_0_block), &range, pack_q2_0);
 }
 
 QUANT_FORMAT(Q1_0, "q1_0", decode_q1_0, encode_q1_0);

@@ -14,29 +14,18 @@ static void decode_q2_k(float *y, const void *x, size_t n) {
     }
 }
 
+/* Sub-block s of those whose scales and minima are sc and m; the first finds a block of zeros. */
+static void pack_q2_k(void *block, const uint16_t d[2], int s, const uint8_t *sc, const uint8_t *m, const uint8_t *q) {
+    q2_k_block *b = block;
+    b->d = d[0];
+    b->dmin = d[1];
+    b->scales[s] = (uint8_t)(m[s] << 4 | sc[s]);
+    uint8_t *qs = b->qs + s / 8 * 32 + s % 2 * 16;
+    for (int l = 0; l < 16; l++) qs[l] |= (uint8_t)(q[l] << s % 8 / 2 * 2);
+}
+
 static void encode_q2_k(void *dst, const float *src, size_t n, const float *importance) {
-    enum { SUBS = QUANT_K / 16, BLOCKS = FIT_GROUPS / SUBS };
-    q2_k_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
-        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS;
-        uint8_t sc[FIT_GROUPS], m[FIT_GROUPS], q[16];
-        uint16_t d[FIT_GROUPS], dmin[FIT_GROUPS];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 16, groups, SUBS);
-        fit_super_affine(&k, 3, 15, sc, m, d, dmin);
-        for (int g = 0; g < groups; g++) {
-            const int s = g % SUBS;
-            if (s == 0) {
-                *b = (q2_k_block){.d = d[g / SUBS], .dmin = dmin[g / SUBS]};
-            }
-            float vd = fit_half_value(b->d, k.unit[g]), vm = fit_half_value(b->dmin, k.unit[g]);
-            fit_levels(&k, g, vm * (float)m[g], vd * (float)sc[g], 3, q);
-            b->scales[s] = (uint8_t)(m[g] << 4 | sc[g]);
-            uint8_t *qs = b->qs + s / 8 * 32 + s % 2 * 16;
-            for (int l = 0; l < 16; l++) qs[l] |= (uint8_t)(q[l] << s % 8 / 2 * 2);
-            b += s == SUBS - 1;
-        }
-    }
+    fit_encode_super_affine(dst, src, n, importance, 16, sizeof(q2_k_block), 3, 15, pack_q2_k);
 }
 
 QUANT_FORMAT(Q2_K, "q2_K", decode_q2_k, encode_q2_k);

@@ -17,31 +17,22 @@ static void decode_q3_k(float *y, const void *x, size_t n) {
     }
 }
 
-static void encode_q3_k(void *dst, const float *src, size_t n, const float *importance) {
-    enum { SUBS = QUANT_K / 16, BLOCKS = FIT_GROUPS / SUBS };
-    static const fit_range range = {.lo = -4, .hi = 3, .tries = 12, .least = 0.45f, .most = 1.2f};
-    q3_k_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
-        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS, sc[FIT_GROUPS];
-        uint16_t d[FIT_GROUPS];
-        uint8_t q[16];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 16, groups, SUBS);
-        fit_super(&k, &range, 32, sc, d);
-        for (int g = 0; g < groups; g++) {
-            const int s = g % SUBS;
-            if (s == 0) *b = (q3_k_block){.d = d[g / SUBS]};
-            fit_nearest(&k, g, fit_half_value(b->d, k.unit[g]) * (float)sc[g], &range, q);
-            int six = sc[g] + 32, at = s / 8 * 32 + s % 2 * 16;
-            b->scales[s % 8] |= (uint8_t)((six & 15) << s / 8 * 4);
-            b->scales[8 + s % 4] |= (uint8_t)(six >> 4 << s / 4 * 2);
-            for (int l = 0; l < 16; l++) {
-                b->qs[at + l] |= (uint8_t)((q[l] & 3) << s % 8 / 2 * 2);
-                b->hmask[s % 2 * 16 + l] |= (uint8_t)((q[l] >> 2) << s / 2);
-            }
-            b += s == SUBS - 1;
-        }
+/* Sub-block s; the first finds a block of zeros. */
+static void pack_q3_k(void *block, uint16_t d, int s, int sc, const uint8_t *q) {
+    q3_k_block *b = block;
+    b->d = d;
+    int six = sc + 32, at = s / 8 * 32 + s % 2 * 16;
+    b->scales[s % 8] |= (uint8_t)((six & 15) << s / 8 * 4);
+    b->scales[8 + s % 4] |= (uint8_t)(six >> 4 << s / 4 * 2);
+    for (int l = 0; l < 16; l++) {
+        b->qs[at + l] |= (uint8_t)((q[l] & 3) << s % 8 / 2 * 2);
+        b->hmask[s % 2 * 16 + l] |= (uint8_t)((q[l] >> 2) << s / 2);
     }
+}
+
+static void encode_q3_k(void *dst, const float *src, size_t n, const float *importance) {
+    static const fit_range range = {.lo = -4, .hi = 3, .tries = 12, .least = 0.45f, .most = 1.2f};
+    fit_encode_super(dst, src, n, importance, 16, sizeof(q3_k_block), &range, 32, pack_q3_k);
 }
 
 QUANT_FORMAT(Q3_K, "q3_K", decode_q3_k, encode_q3_k);

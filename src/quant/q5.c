@@ -35,37 +35,26 @@ static void pack(uint8_t *qs, uint8_t *qh, const uint8_t q[32]) {
     for (int j = 0; j < 16; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + 16] & 15) << 4);
 }
 
+static void pack_q5_0(void *block, uint16_t d, const uint8_t *q) {
+    q5_0_block *b = block;
+    b->d = d;
+    pack(b->qs, b->qh, q);
+}
+
 static void encode_q5_0(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -16, .hi = 15, .tries = 10, .least = 0.8f, .most = 1.06f};
-    q5_0_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 32, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * 32;
-            b->d = t.d[g];
-            pack(b->qs, b->qh, q);
-        }
-    }
+    fit_encode(dst, src, n, importance, 32, sizeof(q5_0_block), &range, pack_q5_0);
+}
+
+static void pack_q5_1(void *block, uint16_t d, uint16_t m, const uint8_t *q) {
+    q5_1_block *b = block;
+    b->d = d;
+    b->m = m;
+    pack(b->qs, b->qh, q);
 }
 
 static void encode_q5_1(void *dst, const float *src, size_t n, const float *importance) {
-    q5_1_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        int groups = (int)MIN((n - i) / 32, (size_t)FIT_GROUPS);
-        float scale[FIT_GROUPS], off[FIT_GROUPS];
-        uint16_t d[FIT_GROUPS], m[FIT_GROUPS];
-        uint8_t q[32];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 32, groups, 1);
-        fit_affine_halves(&k, 31, d, m, scale, off);
-        for (int g = 0; g < groups; g++, b++) {
-            fit_levels(&k, g, off[g], scale[g], 31, q);
-            b->d = d[g];
-            b->m = m[g];
-            pack(b->qs, b->qh, q);
-        }
-    }
+    fit_encode_affine(dst, src, n, importance, sizeof(q5_1_block), 31, pack_q5_1);
 }
 
 QUANT_FORMAT(Q5_0, "q5_0", decode_q5_0, encode_q5_0);

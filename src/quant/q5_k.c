@@ -19,31 +19,20 @@ static void decode_q5_k(float *y, const void *x, size_t n) {
     }
 }
 
-static void encode_q5_k(void *dst, const float *src, size_t n, const float *importance) {
-    enum { SUBS = QUANT_K / 32, BLOCKS = FIT_GROUPS / SUBS };
-    q5_k_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
-        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS;
-        uint8_t sc[FIT_GROUPS], m[FIT_GROUPS], q[32];
-        uint16_t d[FIT_GROUPS], dmin[FIT_GROUPS];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 32, groups, SUBS);
-        fit_super_affine(&k, 31, 63, sc, m, d, dmin);
-        for (int g = 0; g < groups; g++) {
-            const int s = g % SUBS;
-            if (s == 0) {
-                *b = (q5_k_block){.d = d[g / SUBS], .dmin = dmin[g / SUBS]};
-                fit_pack_k4(b->scales, sc + g, m + g);
-            }
-            float vd = fit_half_value(b->d, k.unit[g]), vm = fit_half_value(b->dmin, k.unit[g]);
-            fit_levels(&k, g, vm * (float)m[g], vd * (float)sc[g], 31, q);
-            for (int l = 0; l < 32; l++) {
-                b->qs[s / 2 * 32 + l] |= (uint8_t)((q[l] & 15) << s % 2 * 4);
-                b->qh[l] |= (uint8_t)(q[l] >> 4 << s);
-            }
-            b += s == SUBS - 1;
-        }
+/* Sub-block s of those whose scales and minima are sc and m; the first finds a block of zeros. */
+static void pack_q5_k(void *block, const uint16_t d[2], int s, const uint8_t *sc, const uint8_t *m, const uint8_t *q) {
+    q5_k_block *b = block;
+    b->d = d[0];
+    b->dmin = d[1];
+    if (s == 0) fit_pack_k4(b->scales, sc, m);
+    for (int l = 0; l < 32; l++) {
+        b->qs[s / 2 * 32 + l] |= (uint8_t)((q[l] & 15) << s % 2 * 4);
+        b->qh[l] |= (uint8_t)(q[l] >> 4 << s);
     }
+}
+
+static void encode_q5_k(void *dst, const float *src, size_t n, const float *importance) {
+    fit_encode_super_affine(dst, src, n, importance, 32, sizeof(q5_k_block), 31, 63, pack_q5_k);
 }
 
 QUANT_FORMAT(Q5_K, "q5_K", decode_q5_k, encode_q5_k);

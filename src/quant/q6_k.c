@@ -17,31 +17,22 @@ static void decode_q6_k(float *y, const void *x, size_t n) {
     }
 }
 
-static void encode_q6_k(void *dst, const float *src, size_t n, const float *importance) {
-    enum { SUBS = QUANT_K / 16, BLOCKS = FIT_GROUPS / SUBS };
-    static const fit_range range = {.lo = -32, .hi = 31, .tries = 8, .least = 0.85f, .most = 1.04f};
-    q6_k_block *b = dst;
-    fit_stack k;
-    for (size_t i = 0; i < n; i += BLOCKS * QUANT_K) {
-        int groups = (int)MIN((n - i) / QUANT_K, (size_t)BLOCKS) * SUBS, sc[FIT_GROUPS];
-        uint16_t d[FIT_GROUPS];
-        uint8_t q[16];
-        fit_load(&k, src + i, importance ? importance + i : NULL, 16, groups, SUBS);
-        fit_super(&k, &range, 128, sc, d);
-        for (int g = 0; g < groups; g++) {
-            const int s = g % SUBS;
-            if (s == 0) *b = (q6_k_block){.d = d[g / SUBS]};
-            fit_nearest(&k, g, fit_half_value(b->d, k.unit[g]) * (float)sc[g], &range, q);
-            int quarter = s % 8 / 2, at = s % 2 * 16;
-            uint8_t *ql = b->ql + s / 8 * 64 + quarter % 2 * 32 + at, *qh = b->qh + s / 8 * 32 + at;
-            b->scales[s] = (int8_t)sc[g];
-            for (int l = 0; l < 16; l++) {
-                ql[l] |= (uint8_t)((q[l] & 15) << quarter / 2 * 4);
-                qh[l] |= (uint8_t)(q[l] >> 4 << 2 * quarter);
-            }
-            b += s == SUBS - 1;
-        }
+/* Sub-block s; the first finds a block of zeros. */
+static void pack_q6_k(void *block, uint16_t d, int s, int sc, const uint8_t *q) {
+    q6_k_block *b = block;
+    b->d = d;
+    int quarter = s % 8 / 2, at = s % 2 * 16;
+    uint8_t *ql = b->ql + s / 8 * 64 + quarter % 2 * 32 + at, *qh = b->qh + s / 8 * 32 + at;
+    b->scales[s] = (int8_t)sc;
+    for (int l = 0; l < 16; l++) {
+        ql[l] |= (uint8_t)((q[l] & 15) << quarter / 2 * 4);
+        qh[l] |= (uint8_t)(q[l] >> 4 << 2 * quarter);
     }
+}
+
+static void encode_q6_k(void *dst, const float *src, size_t n, const float *importance) {
+    static const fit_range range = {.lo = -32, .hi = 31, .tries = 8, .least = 0.85f, .most = 1.04f};
+    fit_encode_super(dst, src, n, importance, 16, sizeof(q6_k_block), &range, 128, pack_q6_k);
 }
 
 QUANT_FORMAT(Q6_K, "q6_K", decode_q6_k, encode_q6_k);

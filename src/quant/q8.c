@@ -9,18 +9,15 @@ static void decode_q8_0(float *y, const void *x, size_t n) {
     }
 }
 
+static void pack_q8_0(void *block, uint16_t d, const uint8_t *q) {
+    q8_0_block *b = block;
+    b->d = d;
+    for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(q[j] - 127);
+}
+
 static void encode_q8_0(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.992f, .most = 1.003f};
-    q8_0_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, 32, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * 32;
-            b->d = t.d[g];
-            for (int j = 0; j < 32; j++) b->qs[j] = (int8_t)(q[j] - 127);
-        }
-    }
+    fit_encode(dst, src, n, importance, 32, sizeof(q8_0_block), &range, pack_q8_0);
 }
 
 QUANT_FORMAT(Q8_0, "q8_0", decode_q8_0, encode_q8_0);

@@ -45,68 +45,56 @@ static void decode_tq1_192(float *y, const void *x, size_t n) {
     }
 }
 
+static void pack_q4_96(void *block, uint16_t d, const uint8_t *q) {
+    q4_96_block *b = block;
+    *b = (q4_96_block){.d = d};
+    for (int j = 0; j < GROUP; j++) b->qs[j / 32 * 16 + j % 16] |= (uint8_t)(q[j] << j % 32 / 16 * 4);
+}
+
 static void encode_q4_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -8, .hi = 7, .tries = 24, .least = 0.7f, .most = 1.4f};
-    q4_96_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * GROUP;
-            *b = (q4_96_block){.d = t.d[g]};
-            for (int j = 0; j < GROUP; j++) b->qs[j / 32 * 16 + j % 16] |= (uint8_t)(q[j] << j % 32 / 16 * 4);
-        }
+    fit_encode(dst, src, n, importance, GROUP, sizeof(q4_96_block), &range, pack_q4_96);
+}
+
+static void pack_q3_96(void *block, uint16_t d, const uint8_t *q) {
+    q3_96_block *b = block;
+    *b = (q3_96_block){.d = d};
+    for (int j = 0; j < GROUP; j++) {
+        b->qs[j / 4] |= (uint8_t)((q[j] & 3) << j % 4 * 2);
+        b->qh[j / 8] |= (uint8_t)(q[j] >> 2 << j % 8);
     }
 }
 
 static void encode_q3_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -4, .hi = 3, .tries = 24, .least = 0.6f, .most = 2.0f};
-    q3_96_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * GROUP;
-            *b = (q3_96_block){.d = t.d[g]};
-            for (int j = 0; j < GROUP; j++) {
-                b->qs[j / 4] |= (uint8_t)((q[j] & 3) << j % 4 * 2);
-                b->qh[j / 8] |= (uint8_t)(q[j] >> 2 << j % 8);
-            }
-        }
-    }
+    fit_encode(dst, src, n, importance, GROUP, sizeof(q3_96_block), &range, pack_q3_96);
+}
+
+static void pack_q2_96(void *block, uint16_t d, const uint8_t *q) {
+    q2_96_block *b = block;
+    *b = (q2_96_block){.d = d};
+    for (int j = 0; j < GROUP; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
 }
 
 static void encode_q2_96(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -3, .hi = 3, .odd = true, .tries = 24, .least = 0.7f, .most = 3.0f};
-    q2_96_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * GROUP) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, GROUP, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * GROUP;
-            *b = (q2_96_block){.d = t.d[g]};
-            for (int j = 0; j < GROUP; j++) b->qs[j / 4] |= (uint8_t)(q[j] << j % 4 * 2);
-        }
-    }
+    fit_encode(dst, src, n, importance, GROUP, sizeof(q2_96_block), &range, pack_q2_96);
 }
 
 /* A byte holds its five trits as a fraction of 3^5, times 256, rounded up. */
+static void pack_tq1_192(void *block, uint16_t d, const uint8_t *q) {
+    tq1_192_block *b = block;
+    b->d = d;
+    for (int m = 0; m < TRIT_BYTES; m++) {
+        int v = 0;
+        for (int k = m; k < 5 * TRIT_BYTES; k += TRIT_BYTES) v = 3 * v + (k < TRITS ? q[k] : 0);
+        b->qs[m] = (uint8_t)((v * 256 + 242) / 243);
+    }
+}
+
 static void encode_tq1_192(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
-    tq1_192_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * TRITS) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, TRITS, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * TRITS;
-            b->d = t.d[g];
-            for (int m = 0; m < TRIT_BYTES; m++) {
-                int v = 0;
-                for (int k = m; k < 5 * TRIT_BYTES; k += TRIT_BYTES) v = 3 * v + (k < TRITS ? q[k] : 0);
-                b->qs[m] = (uint8_t)((v * 256 + 242) / 243);
-            }
-        }
-    }
+    fit_encode(dst, src, n, importance, TRITS, sizeof(tq1_192_block), &range, pack_tq1_192);
 }
 
 QUANT_FORMAT(Q4_96, "q4_96", decode_q4_96, encode_q4_96);

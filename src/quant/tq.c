@@ -47,32 +47,26 @@ static uint8_t pack(const uint8_t *q, int count, int stride) {
     return (uint8_t)((v * 256 + 242) / 243);
 }
 
+static void pack_tq1_0(void *block, uint16_t d, const uint8_t *q) {
+    tq1_0_block *b = block;
+    b->d = d;
+    for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
+    for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
+    for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
+}
+
 static void encode_tq1_0(void *dst, const float *src, size_t n, const float *importance) {
-    tq1_0_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * QUANT_K) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, QUANT_K, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * QUANT_K;
-            b->d = t.d[g];
-            for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
-            for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
-            for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
-        }
-    }
+    fit_encode(dst, src, n, importance, QUANT_K, sizeof(tq1_0_block), &range, pack_tq1_0);
+}
+
+static void pack_tq2_0(void *block, uint16_t d, const uint8_t *q) {
+    tq2_0_block *b = block;
+    *b = (tq2_0_block){.d = d};
+    for (int j = 0; j < QUANT_K; j++) b->qs[j / 128 * 32 + j % 32] |= (uint8_t)(q[j] << j % 128 / 32 * 2);
 }
 
 static void encode_tq2_0(void *dst, const float *src, size_t n, const float *importance) {
-    tq2_0_block *b = dst;
-    fit_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * QUANT_K) {
-        fit_one_scale(&t, src + i, n - i, importance ? importance + i : NULL, QUANT_K, &range);
-        for (int g = 0; g < t.groups; g++, b++) {
-            const uint8_t *q = t.q + g * QUANT_K;
-            *b = (tq2_0_block){.d = t.d[g]};
-            for (int j = 0; j < QUANT_K; j++) b->qs[j / 128 * 32 + j % 32] |= (uint8_t)(q[j] << j % 128 / 32 * 2);
-        }
-    }
+    fit_encode(dst, src, n, importance, QUANT_K, sizeof(tq2_0_block), &range, pack_tq2_0);
 }
 
 QUANT_FORMAT(TQ1_0, "tq1_0", decode_tq1_0, encode_tq1_0);

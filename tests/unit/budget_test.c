@@ -11,7 +11,8 @@
 
 #include <cmocka.h>
 
-static char folder[] = "/tmp/mote-budget-XXXXXX";
+#include "folder.h"
+
 static char in[256], out[256];
 
 static void dominated_points_leave_the_hull(void **unused) {
@@ -127,13 +128,6 @@ static int setup(void **unused) {
     return tiny_model_write(in, &(tiny_opts){.seed = 5}, &err);
 }
 
-static int teardown(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dominated_points_leave_the_hull),
@@ -141,5 +135,5 @@ int main(void) {
         cmocka_unit_test(a_model_becomes_as_large_as_asked),
         cmocka_unit_test(what_cannot_be_met_is_refused_with_the_least), cmocka_unit_test(what_was_measured_is_kept),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_folder);
 }

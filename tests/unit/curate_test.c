@@ -10,9 +10,10 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "folder.h"
+
 #include "ok.h"
 
-static char folder[] = "/tmp/mote_curate_XXXXXX";
 
 static const char *path_of(char out[256], const char *name) {
     (void)snprintf(out, 256, "%s/%s", folder, name);
@@ -221,17 +222,6 @@ static void a_models_loss_orders_and_redaction_reaches_messages(void **state) {
     o.max_loss = 1e-3;
     mote_error err;
     assert_int_equal(curate_prepare(paths, 1, out, &o, &r, &err), MOTE_E_FORMAT);
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    return system(command);
 }
 
 int main(void) {

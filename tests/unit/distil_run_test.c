@@ -15,9 +15,10 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "folder.h"
+
 #include "ok.h"
 
-static char folder[] = "/tmp/mote_distil_XXXXXX";
 static char student[256], teacher[256], other[256], text[256], out[256], again[256], cache[256];
 static const char *files[] = {text};
 
@@ -258,13 +259,6 @@ static int make_files(void **unused) {
     return f && fclose(f) == 0 ? 0 : -1;
 }
 
-static int remove_files(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_loss_brings_the_student_nearer),
@@ -275,5 +269,5 @@ int main(void) {
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
     };
-    return cmocka_run_group_tests_name("distil runs", tests, make_files, remove_files);
+    return cmocka_run_group_tests_name("distil runs", tests, make_files, remove_folder);
 }

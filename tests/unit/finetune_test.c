@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "same_file.h"
 #include "ok.h"
 
 #define CHAT(q, a) "{\"messages\":[{\"role\":\"user\",\"content\":\"" q "\"},{\"role\":\"assistant\",\"content\":\"" a "\"}]}\n"
@@ -31,25 +32,6 @@ static mote_finetune_opts base(const char *data, const char *out) {
     o.out = out;
     o.train = (mote_train_settings){.steps = 25, .n_ctx = 64, .batch = 4, .lr = 1e-2, .precision = "f32", .n_threads = 2, .save_every = 10};
     return o;
-}
-
-static char *bytes(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    char *p = malloc(1 << 22);
-    assert_non_null(p);
-    *n = fread(p, 1, 1 << 22, f);
-    assert_int_equal(fclose(f), 0);
-    return p;
-}
-
-static void assert_same_file(const char *a, const char *b) {
-    size_t n, m;
-    char *x = bytes(a, &n), *y = bytes(b, &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
 }
 
 /* Every method learns the answers. */

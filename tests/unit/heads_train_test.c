@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "same_file.h"
 #include "ok.h"
 
 static bool report;
@@ -227,25 +228,6 @@ static void the_file_is_what_was_said(void **unused) {
     for (int i = 0; i < 64; i++) assert_float_equal(x[i], 0, 0);
     assert_true(kv_at_num(model_file_find(f, HEADS_KEY_ACCURACY), 0, &share) && share < 0);
     model_file_close(&f);
-}
-
-static char *bytes(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    assert_non_null(f);
-    char *p = malloc(1 << 20);
-    assert_non_null(p);
-    *n = fread(p, 1, 1 << 20, f);
-    assert_int_equal(fclose(f), 0);
-    return p;
-}
-
-static void assert_same_file(const char *a, const char *b) {
-    size_t n, m;
-    char *x = bytes(a, &n), *y = bytes(b, &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
 }
 
 static bool stop_at_17(void *ctx) { return ++*(int *)ctx == 17; }

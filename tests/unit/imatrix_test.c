@@ -12,9 +12,10 @@
 
 #include <cmocka.h>
 
+#include "folder.h"
+
 #include "ok.h"
 
-static char folder[] = "/tmp/mote-imatrix-XXXXXX";
 static const char *at(char out[256], const char *name) {
     (void)snprintf(out, 256, "%s/%s", folder, name);
     return out;
@@ -247,18 +248,11 @@ static int setup(void **unused) {
     return !mkdtemp(folder) || tiny_model_write(at(path, "tiny.gguf"), &(tiny_opts){.seed = 3}, &err);
 }
 
-static int teardown(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_measured),       cmocka_unit_test(both_formats_keep_what_quantizing_reads),
         cmocka_unit_test(statistics_say_what_is_in_it), cmocka_unit_test(lies_are_refused),
         cmocka_unit_test(quantizing_takes_it),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_folder);
 }

@@ -17,10 +17,11 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "folder.h"
+
 #include "ok.h"
 
 enum { STEPS = 50, SLOT = 10 };
-static char folder[] = "/tmp/mote_state_XXXXXX";
 static char model_path[256], text[256], out[256], small[256], again[256];
 static const char *files[] = {text};
 static bool reporting;
@@ -210,13 +211,6 @@ static int make_files(void **unused) {
     return f && fclose(f) == 0 ? 0 : -1;
 }
 
-static int remove_files(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(int argc, char **argv) {
     reporting = report_wanted(argc, argv);
     const struct CMUnitTest tests[] = {
@@ -224,5 +218,5 @@ int main(int argc, char **argv) {
         cmocka_unit_test(places_come_back),
         cmocka_unit_test(a_pair_is_always_there),
     };
-    return cmocka_run_group_tests_name("qat state", tests, make_files, remove_files);
+    return cmocka_run_group_tests_name("qat state", tests, make_files, remove_folder);
 }

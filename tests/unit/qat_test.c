@@ -17,10 +17,11 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "folder.h"
+
 #include "ok.h"
 
 enum { N = 24 };
-static char folder[] = "/tmp/mote_qat_XXXXXX";
 static bool reporting;
 
 static const char *path_of(char out[256], const char *name) {
@@ -304,18 +305,6 @@ static void what_cannot_be_done_is_named(void **unused) {
     assert_int_equal(qat_open(&q, b.n, b.p, &(qat_opts){.format = matrices, .ctx = &b}, &e), MOTE_E_USAGE);
     assert_null(q);
     close_bench(&b);
-}
-
-static int make_folder(void **unused) {
-    (void)unused;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
 }
 
 int main(int argc, char **argv) {
