@@ -154,18 +154,6 @@ static void models_stay_the_same(void **unused) {
     assert_int_equal(pack_run(in, packed, &r, NULL), MOTE_E_UNSUPPORTED);
 }
 
-static int make_folder(void **unused) {
-    (void)unused;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **unused) {
-    (void)unused;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
-}
-
 int main(int argc, char **argv) {
     reporting = report_wanted(argc, argv);
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_byte_comes_back), cmocka_unit_test(damage_is_refused), cmocka_unit_test(models_stay_the_same)};
