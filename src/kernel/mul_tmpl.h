@@ -103,7 +103,7 @@ INLINE scales scales_at(const shape s, const unsigned char *group, size_t row, s
 }
 
 /* Levels over 127 need an 8-bit unsigned (or, minus 128, signed) product; others may use either. */
-INLINE bool is_wide(const shape s) { return s.bits == BITS_8 || s.bits == BITS_4T; }
+INLINE bool is_wide(const shape s) { return s.bits == BITS_8 || s.bits == BITS_8_24 || s.bits == BITS_4T; }
 INLINE vi dot(const shape s, vi acc, vi w, const void *x) {
     if (!is_wide(s)) return vi_dot7(acc, w, x);
     return VI_SIGNED ? vi_dot_signed(acc, w, x) : vi_dot(acc, w, x);
@@ -221,12 +221,82 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     UNROLL for (int i = 0; i < n; i++)
         if (t + (size_t)i < a->n_x) put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
 }
+
+/* ---- 2:4: half the levels, and products with what the activations are in the kept columns ---- */
+/* The kept levels of word h of a block, and where among the 16 activations from 16 (h / 2) on its bytes' columns are. */
+INLINE vi kept_levels(const shape s, const unsigned char *p, int h) {
+    if (s.bits == BITS_8_24) return vi_load(p + 64 * h);
+    const vi both = vi_load(p + 64 * (h % 2));
+    return h < 2 ? vi_and(both, vi_set1_8(15)) : TAKE(both, 15, 4, 0);
+}
+#define PLACES_AT(s) ((s).bits == BITS_8_24 ? 256 : 128)
+#define KEPT_COLUMNS(at, h)                                                                                   \
+    vi_or(TAKE(at, 3, 2 * (h), 0), vi_set1_32((h) % 2 ? 0x0c0c0808 : 0x04040000))
+
+/* The sums of the kept levels' products in acc[0], less `offset` times what was multiplied: of the activations that a row keeps,
+ * the sum is known to nobody before. */
+INLINE void kept_dot(const shape s, vi acc[2], vi w, vi x, vi signed_levels) {
+    if (VI_SIGNED) {
+        w = s.bits == BITS_8_24 ? vi_xor(w, vi_set1_8((char)0x80)) : vi_lut(signed_levels, w);
+        acc[0] = vi_dot_signed_v(acc[0], w, x);
+    } else {
+        acc[0] = vi_dot_v(acc[0], w, x);
+        acc[1] = vi_dot_v(acc[1], vi_set1_8((char)s.offset), x);
+    }
+}
+static const int8_t kept_values[16] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+
+/* rows_at_once for these. */
+#define KEPT_WORD(h)                                                                                          \
+    do {                                                                                                      \
+        const vi w = kept_levels(s, p, h), columns = KEPT_COLUMNS(at, h);                                     \
+        UNROLL for (int i = 0; i < n; i++) {                                                                  \
+            const vi all = vi_bcast16(x.row[i].q + 32 * b + 16 * ((h) / 2));                                  \
+            kept_dot(s, sum[i], w, vi_lut(all, columns), levels);                                             \
+        }                                                                                                     \
+    } while (0)
+INLINE void kept_at_once(const kern_mul *a, const shape s, size_t r, size_t t, const int n) {
+    const vf d_mul = vf_bcast(&a->pk->d_mul);
+    const size_t lane = r % KERN_PANEL;
+    const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
+    const vi levels = vi_bcast16(kept_values);
+    tokens x;
+    vf y[4];
+    UNROLL for (int i = 0; i < n; i++) {
+        const size_t row = kern_x_row(&a->index, MIN(t + (size_t)i, a->n_x - 1));
+        x.row[i] = kern_acts_at_const(a->x + row * a->x_bytes, a->k);
+        y[i] = vf_zero();
+    }
+    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
+        vi sum[4][2];
+        const vi at = vi_load(p + PLACES_AT(s));
+        if (n < 4 && lane == 0)
+            for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
+        UNROLL for (int i = 0; i < n; i++) sum[i][0] = sum[i][1] = vi_zero();
+        KEPT_WORD(0);
+        KEPT_WORD(1);
+        KEPT_WORD(2);
+        KEPT_WORD(3);
+        const scales k = scales_at(s, group, lane, j, d_mul);
+        UNROLL for (int i = 0; i < n; i++) {
+            const token_scales ts = {x.row[i].d + b, NULL, {NULL, NULL}};
+            y[i] = step(s, y[i], VI_SIGNED ? sum[i][0] : vi_sub(sum[i][0], sum[i][1]), vi_zero(), &k, &ts);
+        }
+    });
+    UNROLL for (int i = 0; i < n; i++)
+        if (t + (size_t)i < a->n_x) put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
+}
+#define EACH_TOKENS(at_once, a, s, r)                                                                         \
+    do {                                                                                                      \
+        size_t t = 0;                                                                                         \
+        for (; t + 2 < (a)->n_x; t += 4) at_once(a, s, r, t, 4);                                              \
+        if (t + 2 == (a)->n_x) at_once(a, s, r, t, 2);                                                        \
+        else if (t < (a)->n_x) at_once(a, s, r, t, 1);                                                        \
+    } while (0)
 INLINE void all_rows(const kern_mul *a, const shape s) {
     for (size_t r = 0; r < a->n_rows; r += VL) {
-        size_t t = 0;
-        for (; t + 2 < a->n_x; t += 4) rows_at_once(a, s, r, t, 4);
-        if (t + 2 == a->n_x) rows_at_once(a, s, r, t, 2);
-        else if (t < a->n_x) rows_at_once(a, s, r, t, 1);
+        if (kern_bits_24((unsigned)s.bits)) EACH_TOKENS(kept_at_once, a, s, r);
+        else EACH_TOKENS(rows_at_once, a, s, r);
     }
 }
 
@@ -353,6 +423,24 @@ typedef struct wide_block {
     vf k[4]; /* s[0], s[1], m[0], m[1] as far as the shape has them */
 } wide_block;
 
+/* k-group g of a 2:4 block as bytes: each of its two kept levels where its column is, the level of zero elsewhere. */
+INLINE vi kept_spread(const shape s, vi w, vi columns, int g) {
+    static const uint8_t word_byte[16] = {0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12};
+    const vi zero = vi_set1_8((char)s.offset), place = vi_set1_32(0x03020100), first = vi_bcast16(word_byte);
+    vi r = zero;
+    UNROLL for (int i = 0; i < 2; i++) {
+        const vi from = vi_or(first, vi_set1_8((char)(g % 2 * 2 + i)));
+        const vi here = vi_eq8(vi_and(vi_lut(columns, from), vi_set1_8(3)), place);
+        r = vi_xor(r, vi_and(here, vi_xor(vi_lut(w, from), zero)));
+    }
+    return r;
+}
+#define UNPACK_KEPT(h)                                                                                        \
+    do {                                                                                                      \
+        const vi w = kept_levels(s, p, h), columns = KEPT_COLUMNS(at, h);                                     \
+        out->w[2 * (h)] = as_weight(s, kept_spread(s, w, columns, 0));                                        \
+        out->w[2 * (h) + 1] = as_weight(s, kept_spread(s, w, columns, 1));                                    \
+    } while (0)
 #define UNPACK_PAIR(g)                                                                                        \
     LEVELS(s, p, lut, g, w0, w1);                                                                             \
     out->w[g] = as_weight(s, w0);                                                                             \
@@ -366,7 +454,15 @@ INLINE void unpack_strip(const strips *of, const shape s, int l, wide_block *out
     if (s.bits == BITS_4T) lut = vi_table(of->a->pk->levels);
     EACH_BLOCK(s, panel, lane, of->a->k / KERN_BLOCK, {
         vi w0, w1;
-        UNPACK_PAIR(0) UNPACK_PAIR(1) UNPACK_PAIR(2) UNPACK_PAIR(3)
+        if (kern_bits_24((unsigned)s.bits)) {
+            const vi at = vi_load(p + PLACES_AT(s));
+            UNPACK_KEPT(0);
+            UNPACK_KEPT(1);
+            UNPACK_KEPT(2);
+            UNPACK_KEPT(3);
+        } else {
+            UNPACK_PAIR(0) UNPACK_PAIR(1) UNPACK_PAIR(2) UNPACK_PAIR(3)
+        }
         const scales k = scales_at(s, group, lane, j, d_mul);
         out->k[0] = k.s[0];
         if (kern_scales_16((unsigned)s.scales)) out->k[1] = k.s[1], out->k[3] = k.m[1];
@@ -495,7 +591,7 @@ INLINE bool is_light(const shape s) { return s.bits == BITS_4 && s.scales == SCA
 
 INLINE void multiply(const kern_mul *a, const shape s) {
     if (!a->tiles) all_rows(a, s);
-    else if (a->n_x < UNPACKED_FROM || is_light(s)) tiles_direct(a, s);
+    else if (!kern_bits_24((unsigned)s.bits) && (a->n_x < UNPACKED_FROM || is_light(s))) tiles_direct(a, s);
     else tiles_unpacked(a, s);
 }
 
@@ -523,6 +619,8 @@ MUL(q4_96, BITS_4, SCALES_F16, 8, 3)
 MUL(q3_96, BITS_3, SCALES_F16, 4, 3)
 MUL(q2_96, BITS_2X, SCALES_F16, 3, 3)
 MUL(tq1_192, BITS_2, SCALES_F16, 1, 6)
+MUL(q4_0_24, BITS_4_24, SCALES_F16, 8, 1)
+MUL(q8_0_24, BITS_8_24, SCALES_F16, 128, 1)
 #undef MUL
 
 void NAME(kern_init_mul)(kern_table *t) {
@@ -549,4 +647,6 @@ void NAME(kern_init_mul)(kern_table *t) {
     m[QUANT_Q3_96] = NAME(mul_q3_96);
     m[QUANT_Q2_96] = NAME(mul_q2_96);
     m[QUANT_TQ1_192] = NAME(mul_tq1_192);
+    m[QUANT_Q4_0_24] = NAME(mul_q4_0_24);
+    m[QUANT_Q8_0_24] = NAME(mul_q8_0_24);
 }

@@ -35,8 +35,8 @@ static const kern_packing packings[QUANT_TYPE_MAX] = {
     [QUANT_Q3_96] = {BITS_3, SCALES_F16, 4, 3, 1, NULL, unpack_q3_96, pack_q3_96},
     [QUANT_Q2_96] = {BITS_2X, SCALES_F16, 3, 3, 1, NULL, unpack_q2_96, pack_q2_96},
     [QUANT_TQ1_192] = {BITS_2, SCALES_F16, 1, 6, 1, NULL, unpack_tq1_192, NULL},
-    [QUANT_Q4_0_24] = {BITS_4, SCALES_F16, 8, 1, 1, NULL, unpack_q4_0_24, NULL},
-    [QUANT_Q8_0_24] = {BITS_8, SCALES_F16, 128, 1, 1, NULL, unpack_q8_0_24, NULL},
+    [QUANT_Q4_0_24] = {BITS_4_24, SCALES_F16, 8, 1, 1, NULL, unpack_q4_0_24, NULL},
+    [QUANT_Q8_0_24] = {BITS_8_24, SCALES_F16, 128, 1, 1, NULL, unpack_q8_0_24, NULL},
 };
 
 const kern_packing *kern_packing_of(quant_type t) {
@@ -57,6 +57,15 @@ static void put_bits(uint32_t dst[KERN_PANEL], const uint32_t (*u)[KERN_PANEL], 
         for (int r = 0; r < KERN_PANEL; r++) dst[r] |= (u[g][r] >> from & mask) << step * g;
 }
 
+/* A 2:4 block's plane of places: pair i of byte h of `at` to pair h of byte i. */
+static void put_places(uint32_t dst[KERN_PANEL], const uint32_t at[KERN_PANEL]) {
+    for (int r = 0; r < KERN_PANEL; r++) {
+        dst[r] = 0;
+        for (int h = 0; h < 4; h++)
+            for (int i = 0; i < 4; i++) dst[r] |= (at[r] >> (8 * h + 2 * i) & 3) << (8 * i + 2 * h);
+    }
+}
+
 /* The planes of one block, 16 words each. */
 static void put_levels(uint32_t (*planes)[KERN_PANEL], unsigned bits, const uint32_t (*u)[KERN_PANEL]) {
     switch (bits) {
@@ -67,6 +76,15 @@ static void put_levels(uint32_t (*planes)[KERN_PANEL], unsigned bits, const uint
     case BITS_3:
         for (int h = 0; h < 2; h++) put_bits(planes[h], u + 4 * h, 4, 0, PAIR, 2);
         if (bits == BITS_3) put_bits(planes[2], u, 8, 2, BIT, 1);
+        return;
+    case BITS_4_24:
+        for (int h = 0; h < 2; h++)
+            for (int r = 0; r < KERN_PANEL; r++) planes[h][r] = (u[h][r] & LOW) | (u[h + 2][r] & LOW) << 4;
+        put_places(planes[2], u[4]);
+        return;
+    case BITS_8_24:
+        memcpy(planes, u, 4 * sizeof *u);
+        put_places(planes[4], u[4]);
         return;
     default: break;
     }

@@ -12,6 +12,12 @@
  *     2x bit  the same; the level is twice the two bits                              128
  *     3 bit   as 2 bit, then 1 plane of third bits                                   192
  *     1 bit   1 plane; the level is 0 or 2                                            64
+ * 2:4 formats keep two of each four columns: the kept levels of k-groups 2 h and 2 h + 1 are the four bytes of a word, as if
+ * they were k-group h of only four; then one plane of where they stood:
+ *     4 bit   2 planes: kept word h in the low nibbles of plane h, h + 2 in the high; 1 plane: bits 2h, 2h+1 of byte i are the place
+ *             in its k-group of byte i of word h                                  192 bytes a block
+ *     8 bit   4 planes, 1 plane                                                   320
+ * Where a k-group names one place twice, the first of the two levels is packed as zero: the second counts, as in the file.
  * "4t" is 4 bit through a table of 16 signed levels (offset 128 once 128 is added to them).
  * Scales stand in front of the levels they belong to: a panel is a sequence of *groups* of some blocks, each
  * its scales (for 16 rows side by side, padded to 64 bytes), then its blocks' levels, so that reading a panel is one
@@ -21,7 +27,7 @@
 
 #include "kernel/kernel.h"
 
-typedef enum kern_bits { BITS_1, BITS_2, BITS_2X, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8 } kern_bits;
+typedef enum kern_bits { BITS_1, BITS_2, BITS_2X, BITS_3, BITS_4, BITS_4T, BITS_5, BITS_6, BITS_8, BITS_4_24, BITS_8_24 } kern_bits;
 
 typedef enum kern_scales {
     SCALES_F16,     /* 2 span blocks: f16[16] for each span of blocks */
@@ -36,7 +42,7 @@ typedef enum kern_scales {
 
 /* One block of 32 columns of the 16 rows of a panel, taken from the file's form. */
 typedef struct kern_block {
-    uint32_t u[8][KERN_PANEL];         /* levels of k-group g, 4 to a word, little-endian */
+    uint32_t u[8][KERN_PANEL];         /* levels of k-group g, 4 to a word, little-endian; 2:4: 4 words of kept ones, then their places, 2 bits each */
     uint16_t d[KERN_PANEL], m[KERN_PANEL]; /* f16 bits (E8M0: d the exponent; F16_16: m the second scale) */
     uint8_t s[2][KERN_PANEL], ms[2][KERN_PANEL]; /* small scales and mins of the block's one or two halves */
 } kern_block;
@@ -64,7 +70,7 @@ void kern_pack_panel_ref(const kern_packing *p, void *dst, const unsigned char *
 void kern_panel_row(const kern_packing *p, const void *panel, size_t r, size_t k, float *dst);
 
 static inline size_t kern_level_bytes(unsigned bits) {
-    static const uint16_t n[] = {64, 128, 128, 192, 256, 256, 320, 384, 512};
+    static const uint16_t n[] = {64, 128, 128, 192, 256, 256, 320, 384, 512, 192, 320};
     return n[bits];
 }
 /* Blocks of a group, and bytes of its scales. The last group of a panel may have fewer blocks. */
@@ -95,6 +101,7 @@ static inline size_t kern_levels_at(const kern_packing *p, size_t b) {
     size_t in_group = b % kern_group_blocks(p->scales, p->span);
     return kern_group_at(p, b) + kern_group_scale_bytes(p->scales) + in_group * kern_level_bytes(p->bits);
 }
+static inline bool kern_bits_24(unsigned bits) { return bits == BITS_4_24 || bits == BITS_8_24; }
 static inline bool kern_scales_16(unsigned s) {
     return s == SCALES_F16_16 || s == SCALES_K_16 || s == SCALES_K_MIN16;
 }

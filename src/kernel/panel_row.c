@@ -11,8 +11,25 @@ static uint32_t plane(const unsigned char *row, size_t j) {
     return w;
 }
 
+/* The same of a 2:4 block, with `zero` where nothing is kept. */
+static void levels_24_of(uint32_t u[8], const unsigned char *row, bool wide) {
+    uint8_t level[KERN_BLOCK];
+    memset(level, wide ? 0x80 : 8, sizeof level);
+    const uint32_t at = plane(row, wide ? 4 : 2);
+    for (size_t k = 0; k < KERN_BLOCK / 2; k++) {
+        const size_t h = k / 4, bit = 8 * (k % 4);
+        const uint32_t word = wide ? plane(row, h) : plane(row, h % 2) >> h / 2 * 4 & 0x0f0f0f0f;
+        level[k / 2 * 4 + (at >> (bit + 2 * h) & 3)] = (uint8_t)(word >> bit);
+    }
+    memcpy(u, level, sizeof level);
+}
+
 /* u[g]: the four levels of k-group g. row: a block's planes, at this row's lane. */
 static void levels_of(uint32_t u[8], const unsigned char *row, unsigned bits) {
+    if (kern_bits_24(bits)) {
+        levels_24_of(u, row, bits == BITS_8_24);
+        return;
+    }
     const uint32_t low = 0x0f0f0f0f, pair = 0x03030303, bit = 0x01010101;
     for (size_t g = 0; g < 8; g++) {
         switch (bits) {

@@ -33,19 +33,21 @@ UNPACK(q4_0) {
     out->d = b->d;
 }
 
-/* Kept weight k of a 2:4 block goes to its column's byte; the other bytes are `zero`. */
-static void scatter(uint32_t u[8], const uint8_t at[4], const uint8_t *level, uint8_t zero) {
-    uint8_t byte[32];
-    memset(byte, zero, sizeof byte);
-    for (int k = 0; k < 16; k++) byte[k / 2 * 4 + (at[k / 4] >> k % 4 * 2 & 3)] = level[k];
-    memcpy(u, byte, sizeof byte);
+/* Kept weights of a 2:4 block, and their places. Of two in one place the second counts: the first becomes `zero`. */
+static void kept(uint32_t u[8], const uint8_t at[4], uint8_t level[16], uint8_t zero) {
+    for (int k = 0; k < 16; k += 2) {
+        uint8_t places = (uint8_t)(at[k / 4] >> k % 4 * 2);
+        if ((places & 3) == (places >> 2 & 3)) level[k] = zero;
+    }
+    memcpy(u, level, 16);
+    memcpy(u + 4, at, 4);
 }
 
 UNPACK(q4_0_24) {
     const q4_0_24_block *b = (const q4_0_24_block *)row + block;
     uint8_t level[16];
     for (int k = 0; k < 16; k++) level[k] = b->qs[k % 8] >> k / 8 * 4 & 15;
-    scatter(out->u, b->at, level, 8);
+    kept(out->u, b->at, level, 8);
     out->d = b->d;
 }
 
@@ -53,7 +55,7 @@ UNPACK(q8_0_24) {
     const q8_0_24_block *b = (const q8_0_24_block *)row + block;
     uint8_t level[16];
     for (int k = 0; k < 16; k++) level[k] = (uint8_t)b->qs[k] ^ 0x80;
-    scatter(out->u, b->at, level, 0x80);
+    kept(out->u, b->at, level, 0x80);
     out->d = b->d;
 }
 

@@ -27,6 +27,9 @@ static inline vi vi_and(vi a, vi b) { return vandq_u8(a, b); }
 static inline vi vi_or(vi a, vi b) { return vorrq_u8(a, b); }
 static inline vi vi_xor(vi a, vi b) { return veorq_u8(a, b); }
 static inline vi vi_add(vi a, vi b) { return vi_of(vaddq_s32(vi_words(a), vi_words(b))); }
+static inline vi vi_sub(vi a, vi b) { return vi_of(vsubq_s32(vi_words(a), vi_words(b))); }
+static inline vi vi_eq8(vi a, vi b) { return vceqq_u8(a, b); }
+static inline vi vi_bcast16(const void *p) { return vld1q_u8(p); }
 static inline vi vi_sll_by(vi a, int n) { return vi_of(vshlq_s32(vi_words(a), vdupq_n_s32(n))); }
 static inline vi vi_sll(vi a, int n) { return vi_sll_by(a, n); }
 static inline vi vi_srl(vi a, int n) {

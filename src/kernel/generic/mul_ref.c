@@ -4,6 +4,17 @@
 #include <math.h>
 #include <string.h>
 
+/* The same of a 2:4 block: columns that are not kept have the level of zero. */
+static unsigned level_24_at(const unsigned char *p, bool wide, size_t r, size_t c) {
+    const size_t h = c / 8, first = c / 4 % 2 * 2, lane = 4 * r + first;
+    const unsigned char *at = p + (wide ? 256 : 128) + lane;
+    for (size_t i = 2; i-- > 0;) { /* of two in one place, the second counts */
+        if ((at[i] >> 2 * h & 3) != c % 4) continue;
+        return wide ? p[64 * h + lane + i] : (unsigned)p[64 * (h % 2) + lane + i] >> h / 2 * 4 & 15;
+    }
+    return wide ? 128 : 8;
+}
+
 /* Level of (row r, column c) of a block whose planes begin at p. */
 static unsigned level_at(const unsigned char *p, unsigned bits, size_t r, size_t c) {
     size_t g = c / 4, lane = 4 * r + c % 4;
@@ -13,6 +24,8 @@ static unsigned level_at(const unsigned char *p, unsigned bits, size_t r, size_t
         case BITS_2: return p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3;
         case BITS_2X: return (unsigned)(p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3) << 1;
         case BITS_3: return (p[64 * (g / 4) + lane] >> 2 * (g % 4) & 3) | (p[128 + lane] >> g & 1) << 2;
+        case BITS_4_24:
+        case BITS_8_24: return level_24_at(p, bits == BITS_8_24, r, c);
         default: break;
     }
     unsigned low = p[64 * (g % 4) + lane] >> g / 4 * 4 & 15;

@@ -24,6 +24,9 @@ static inline vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 static inline vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+static inline vi vi_eq8(vi a, vi b) { return _mm256_cmpeq_epi8(a, b); }
+static inline vi vi_bcast16(const void *p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
 #define vi_sll(a, n) _mm256_slli_epi32(a, n)
 #define vi_srl(a, n) _mm256_srli_epi32(a, n)
 static inline vi vi_sll_by(vi a, int n) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(n)); }

@@ -6,6 +6,8 @@
  *                 scale per 16: TILE_TOKENS_16 either way)
  *   vi_load, vi_store(p, v), vi_zero, vi_set1_8, vi_set1_32, vi_and, vi_or, vi_xor, vi_add, vi_sll, vi_srl (32-bit
  *                 lanes, by a constant), vi_sll_by (by a variable)
+ *   vi_sub (32-bit lanes), vi_eq8 (bytes: all ones where equal), vi_bcast16(p) the 16 bytes at p in every 16 bytes; vi_lut is then
+ *                 a choice among them
  *   vi_bcast(p)   the four bytes at p in every lane   vi_table, vi_lut  16 signed levels + 128, by nibbles
  *   vi_u8, vi_s8  VL bytes as 32-bit integers
  *   vi_dot(acc, u, p), vi_dot7, vi_dot_signed: acc + the products of four bytes of u (≤ 255, ≤ 127, signed) with the
@@ -37,6 +39,9 @@ static inline vi vi_and(vi a, vi b) { return _mm512_and_si512(a, b); }
 static inline vi vi_or(vi a, vi b) { return _mm512_or_si512(a, b); }
 static inline vi vi_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 static inline vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+static inline vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+static inline vi vi_eq8(vi a, vi b) { return _mm512_movm_epi8(_mm512_cmpeq_epi8_mask(a, b)); }
+static inline vi vi_bcast16(const void *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
 #define vi_sll(a, n) _mm512_slli_epi32(a, n)
 #define vi_srl(a, n) _mm512_srli_epi32(a, n)
 static inline vi vi_sll_by(vi a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(n)); }
