@@ -21,7 +21,8 @@ typedef struct gptq_opts {
     float damp;        /* added to the diagonal, as a share of its mean; 0: 0.01 */
     size_t block;      /* columns between updates of all others; 0: 128 */
     bool act_order;    /* columns of the largest activations first; scales then stay those of the untouched weights */
-    sparsity sparse;   /* needs columns in their order: act_order is not heeded */
+    sparsity sparse;   /* a share: of each row, by Wanda's score before anything is decided. N:M, and a share with rounding, need columns
+                          in their order: act_order is not heeded */
 } gptq_opts;
 
 /* w[rows, cols] becomes the values that were chosen; bytes (rows of the format, NULL for F32) decode to exactly these.
