@@ -60,6 +60,8 @@ typedef struct mote_model_opts {
     size_t n_adapters;
     const char *heads;      /* a file of extra heads (early exits, Medusa; docs/formats/heads.md) for mote_session_opts.exit_threshold
                                and mote_spec_opts, or NULL; needed until it is open */
+    float dynamic;          /* share of the feed-forward neurons that are left out for each token by what its gate says, up to 0.9;
+                               0: as the file says (`mote prune --dynamic`), below 0: none */
 } mote_model_opts;
 MOTE_API void mote_model_opts_fill(mote_model_opts *o, size_t size);
 static inline mote_model_opts mote_model_opts_default(void) {

@@ -74,6 +74,11 @@ typedef struct mote_prune_opts {
      * and for each what is best of rank share_rank (0: 32) on top), first (the first one's alone) */
     const char *share, *share_by;
     size_t share_rank;
+    /* Neurons that a token does not need are left out while the model runs: this share of them (0 … 0.9), in groups of 32 by what
+     * each token's gates say. The file only gets its neurons in another order, and keys; who does not know these computes all.
+     * dynamic_by: together (the default: groups of neurons that are needed together), neighbours (as they lie) */
+    double dynamic;
+    const char *dynamic_by;
     /* Calibration text, and how much of it is read: tokens (0: 4096). */
     const char *text;
     size_t n_text, n_tokens;

@@ -9,10 +9,10 @@
 #include <string.h>
 
 struct prune_options {
-    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by;
+    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by, *dynamic_by;
     int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
-    double ratio;
+    double ratio, dynamic;
     bool repair, json;
 };
 
@@ -55,6 +55,8 @@ const cli_option prune_options[] = {
     OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
     OPT_INT(S, share_rank, "share-rank", NULL, "N", 0, 4096, "rank of what each layer adds to the shared tensors (default 32)"),
     OPT_CHOICE(S, share_by, "share-by", NULL, "lora|first", "their mean and an addition for each; the first layer's tensors as they are"),
+    OPT_NUM(S, dynamic, "dynamic", NULL, "X", 0, 0.9, "this part of the neurons is left out at run time, those that each token's gates say it needs least"),
+    OPT_CHOICE(S, dynamic_by, "dynamic-by", NULL, "together|neighbours", "in groups of neurons that are needed together, or as they lie"),
     OPT_INT(S, tokens, "calib-tokens", NULL, "N", 0, 1 << 28, "read at most N tokens of the text (default 4096; vocabulary: all)"),
     OPT_INT(S, seed, "seed", "s", "N", 0, 9e15, "seed of random choices"),
     OPT_INT(S, threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),
@@ -72,6 +74,7 @@ const cli_example prune_examples[] = {
     {"mote prune --block-count 15 --block-top 8 -f text.txt in.gguf out.gguf", "fifteen layers read 64 keys here and there"},
     {"mote prune --drop-experts 2 -f text.txt moe.gguf out.gguf", "without the two experts of each layer that matter least"},
     {"mote prune --share 10-11,14-15 --share-rank 64 -f text.txt in.gguf out.gguf", "two blocks serve four layers, each with an addition of its own"},
+    {"mote prune --dynamic 0.4 -f text.txt in.gguf out.gguf", "nothing is taken; each token will do without 40 % of the neurons"},
     {"mote prune --vocab 16000 -f text.txt in.gguf out.gguf", "a tokenizer and embeddings of 16000 tokens"},
     {0},
 };
@@ -131,6 +134,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.block_window = (size_t)o.block_window, q.block_top = (size_t)o.block_top;
     q.n_drop_experts = (size_t)o.drop_experts, q.experts_by = o.experts_by;
     q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
+    q.dynamic = o.dynamic, q.dynamic_by = o.dynamic_by;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;
     q.progress = on_progress, q.progress_ctx = &p;
     mote_prune_report report = {.size = sizeof report};

@@ -76,6 +76,7 @@ int load_model(loaded *l, const model_flags *f, const char *name, bool no_weight
     o.rope_scaling = rope_scaling(f->rope_scaling);
     o.rope_freq_base = (float)f->rope_freq_base;
     o.rope_freq_scale = (float)f->rope_freq_scale;
+    o.dynamic = f->no_dynamic ? -1 : (float)f->dynamic;
     mote_adapter adapters[2 * CLI_LIST_MAX];
     code = read_adapters(adapters, &o.n_adapters, &f->lora, false);
     if (code == CLI_OK) code = read_adapters(adapters, &o.n_adapters, &f->lora_scaled, true);

@@ -9,8 +9,8 @@
 typedef struct model_flags {
     const char *model, *cpu_mask, *rope_scaling;
     int64_t threads;
-    double rope_freq_base, rope_freq_scale;
-    bool no_mmap, mlock, verbose;
+    double rope_freq_base, rope_freq_scale, dynamic;
+    bool no_mmap, mlock, verbose, no_dynamic;
     cli_list lora, lora_scaled;
     const char *heads;
 } model_flags;
@@ -27,6 +27,8 @@ typedef struct model_flags {
     OPT_CHOICE(S, F.rope_scaling, "rope-scaling", NULL, "none|linear|yarn", "RoPE scaling instead of the file's"), \
     OPT_NUM(S, F.rope_freq_base, "rope-freq-base", NULL, "X", 0, 1e12, "RoPE base frequency (0: the file's)"),   \
     OPT_NUM(S, F.rope_freq_scale, "rope-freq-scale", NULL, "X", 0, 1e6, "RoPE frequency factor (0: the file's)"), \
+    OPT_NUM(S, F.dynamic, "dynamic", NULL, "X", 0, 0.9, "leave out so many of the feed-forward neurons, those that a token's gates say it needs least (0: as `mote prune --dynamic` set it)"), \
+    OPT_FLAG(S, F.no_dynamic, "no-dynamic", NULL, "leave none out"),                                            \
     OPT_LIST(S, F.lora, "lora", NULL, "FILE[=X]", "apply a LoRA adapter (GGUF, or a folder in PEFT's form), X times as strong; repeatable"), \
     OPT_LIST(S, F.lora_scaled, "lora-scaled", NULL, "FILE:X", "the same, as llama.cpp writes it"),              \
     OPT_STR(S, F.heads, "heads", NULL, "FILE", "extra heads of the model: early exits, Medusa heads (see mote heads)"), \

@@ -183,6 +183,7 @@ static size_t list_steps(const mote_prune_opts *o, step *out, size_t n) {
     if (o->upcycle) out[n++] = (step){"upcycle", prune_upcycle};
     if (o->n_drop_experts) out[n++] = (step){"experts", prune_experts};
     if (o->share) out[n++] = (step){"share", prune_share};
+    if (o->dynamic != 0) out[n++] = (step){"dynamic", prune_dynamic};
     return n;
 }
 
@@ -235,6 +236,7 @@ mote_status compress_prune(const char *in, const char *out, const mote_prune_opt
     buf_init(&c.text, REPORT_BYTES_MAX);
     if (!c.steps) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     if (!(o->ratio >= 0 && o->ratio < 1)) FAILG(s, err, MOTE_E_RANGE, "a ratio of %g cannot be taken away; 0 to 1 can", o->ratio);
+    if (o->dynamic != 0 && (o->share || o->upcycle)) FAILG(s, err, MOTE_E_UNSUPPORTED, "layers that share tensors, or experts, cannot choose neurons by gates");
     if (!in || !*in || !out || !*out) FAILG(s, err, MOTE_E_USAGE, "pruning needs the path of a model and one for the result");
     TRYG(s, pool_open(&c.pool, o->n_threads, err));
     TRYG(s, run_all(&c, in, out, err));

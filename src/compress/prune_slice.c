@@ -168,12 +168,12 @@ static mote_status cut_rows(prune *p, const tensor_info *t, const picks *rows, m
 }
 
 static mote_status cut_vector(prune *p, const tensor_info *t, const picks *k, mote_error *err) {
-    float *x;
+    float *x, *y;
+    TRY(prune_alloc(p, k->n, sizeof *y, &y, err));
     TRY(prune_floats(t, &x, err));
-    for (size_t i = 0; i < k->n; i++) x[i] = x[k->at[i]]; /* ascending: nothing is overwritten before it is read */
-    mote_status s = prune_put(p, t, x, 1, (uint64_t[]){k->n}, err);
+    for (size_t i = 0; i < k->n; i++) y[i] = x[k->at[i]];
     mem_free_aligned(x);
-    return s;
+    return prune_put(p, t, y, 1, (uint64_t[]){k->n}, err);
 }
 
 static mote_status cut_matrix(prune *p, const tensor_info *t, const layer *l, role r, const picks *rows, const picks *cols,

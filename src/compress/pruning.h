@@ -80,7 +80,7 @@ typedef enum prune_axis {
 } prune_axis;
 /* The axes of a tensor of layer l (NULL: of the model): of its rows and of its columns. */
 void prune_axes(const prune *p, role r, prune_axis *rows, prune_axis *cols);
-typedef struct prune_keep { /* ascending indices of what stays; NULL: all of it */
+typedef struct prune_keep { /* indices of what stays, in their new order; NULL: all of it */
     uint32_t *ff, *heads, *groups;
     size_t n_ff, n_heads, n_groups;
 } prune_keep;
@@ -130,6 +130,7 @@ mote_status prune_choose_windows(prune *p, size_t window, size_t k, uint32_t *ma
 mote_status prune_put_kinds(prune *p, const uint32_t *marked, attn_kind kind, mote_error *err);
 /* "3, 7, 8"; lives as long as the step. */
 const char *prune_layer_names(prune *p, const uint32_t *marked);
+mote_status prune_dynamic(prune *p, mote_error *err); /* prune_dynamic.c */
 /* "20,21" or "4-7,9" into marked[n]: 1 for the first range, 2 for the second, …. */
 mote_status prune_parse_layers(const char *text, uint32_t *marked, size_t n, size_t *count, mote_error *err);
 

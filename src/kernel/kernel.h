@@ -102,6 +102,7 @@ typedef struct kern_mul {
     const unsigned char *x;
     size_t x_bytes, n_x;
     const kern_acts_block *tiles;
+    bool zeros; /* blocks of activations that are 0 (scale 0) are common: with one token, weights that meet them are not read */
     kern_index index;
     kern_out out;
     void *scratch;

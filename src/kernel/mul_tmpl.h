@@ -173,6 +173,21 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
         }                                                                                                     \
     } while (0)
 
+/* With one token: whether its block b leaves the weights' block out. A block of zeros adds nothing, not even a sign. */
+#define IS_ZERO_BLOCK(n, a, x, b) ((n) == 1 && (a)->zeros && (x).row[0].d[b] == 0)
+/* Fetches what will be needed: the bytes PREFETCH_BYTES on, or the block ZEROS_AHEAD on (in the next panel, past the end of this)
+ * unless it will be left out. */
+enum { ZEROS_AHEAD = 16 };
+#define FETCH(n, a, x, b, nb)                                                                                 \
+    do {                                                                                                      \
+        size_t on_ = PREFETCH_BYTES;                                                                          \
+        if ((n) == 1 && (a)->zeros) {                                                                         \
+            if ((x).row[0].d[((b) + ZEROS_AHEAD) % (nb)] == 0) break;                                         \
+            on_ = ZEROS_AHEAD * level_bytes + ZEROS_AHEAD / in_group * scale_bytes;                           \
+        }                                                                                                     \
+        for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + on_);                         \
+    } while (0)
+
 /* ---- rows of activations ---- */
 /* n ≤ 4 tokens, each a row of kern_acts of its own. */
 typedef struct tokens {
@@ -204,8 +219,8 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     }
     EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
         vi lo[4], hi[4], w0, w1;
-        if (n < 4 && lane == 0)
-            for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
+        if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);
+        if (IS_ZERO_BLOCK(n, a, x, b)) continue;
         UNROLL for (int i = 0; i < n; i++) {
             lo[i] = start(s, by_16 ? x.row[i].n16 + 2 * b : x.row[i].n + b);
             hi[i] = by_16 ? start(s, x.row[i].n16 + 2 * b + 1) : vi_zero();
@@ -269,9 +284,9 @@ INLINE void kept_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     }
     EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
         vi sum[4][2];
+        if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);
+        if (IS_ZERO_BLOCK(n, a, x, b)) continue;
         const vi at = vi_load(p + PLACES_AT(s));
-        if (n < 4 && lane == 0)
-            for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + PREFETCH_BYTES);
         UNROLL for (int i = 0; i < n; i++) sum[i][0] = sum[i][1] = vi_zero();
         KEPT_WORD(0);
         KEPT_WORD(1);

@@ -1,12 +1,13 @@
 /* block_ffn.c: the dense feed-forward: down(act(gate x) · up x), or down(act(up x)) without a gate.
  * Source: Shazeer 2020, "GLU Variants", eq. 5; Vaswani et al. 2017, eq. 2. */
-#include "model/arch.h"
+#include "model/dynamic.h"
+
+#include <string.h>
 
 /* ffn_up holds gate and up, one above the other, when there is no gate of its own but twice the rows. */
 static bool fused_gate(const layer *l) { return !has(l, R_FFN_GATE) && l->slots[R_FFN_UP].mat->rows == 2 * l->n_ff; }
 
 static mote_status ffn_bind(model *m, layer *l, int which, mote_error *err) {
-    (void)which;
     size_t n_embd = m->hp.n_embd, n_ff = l->n_ff;
     if (n_ff == 0) FAIL(err, MOTE_E_FORMAT, "layer %zu has a feed-forward but key '%s.feed_forward_length' is 0", l->index, m->arch->name);
     TRY(bind_mat(l, R_FFN_UP, n_embd, has(l, R_FFN_UP) && fused_gate(l) ? 2 * n_ff : n_ff, 1, true, err));
@@ -20,12 +21,22 @@ static mote_status ffn_bind(model *m, layer *l, int which, mote_error *err) {
         if (s->scale && !m->arch->ffn_scaled) s->scale = NULL;
         if (s->scale) slot_fold_bias(s, s->scale[0]);
     }
+    const ffn_dynamic *d;
+    TRY(dynamic_read(m, l, &d, err));
+    union { /* only forward reads it */
+        const ffn_dynamic *in;
+        void *out;
+    } keep = {d};
+    l->priv[which] = keep.out;
     return MOTE_OK;
 }
 
+/* One thread's list of what a token leaves out. */
+static size_t skip_bytes(const layer *l) { return (l->n_ff / DYNAMIC_GROUP + 63) / 64 * 64; }
+
 static size_t ffn_mem(const model *m, const layer *l, size_t n) {
     (void)m;
-    return 2 * n * l->n_ff + 4 * 16;
+    return 2 * n * l->n_ff + 4 * 16 + POOL_THREADS_MAX * skip_bytes(l) / sizeof(float);
 }
 
 /* BLOOM-like scales divide the activations. */
@@ -39,15 +50,43 @@ static void divide_rows(fwd *f, const layer *l, float *h, act_fn act) {
     team_barrier(&f->t);
 }
 
+/* gate and up of one token or many, up being 0 where groups are left out. One token's rows of up are not even read there. */
+static void gate_and_up(fwd *f, const layer *l, const ffn_dynamic *d, const linear_in *in, float *h) {
+    const size_t n = f->n, n_ff = l->n_ff;
+    const linear_out outs[2] = {slot_out(&l->slots[R_FFN_GATE], h, n_ff), slot_out(&l->slots[R_FFN_UP], h + n * n_ff, n_ff)};
+    if (!d) {
+        op_linear(&f->t, in, n, outs, 2);
+        return;
+    }
+    uint8_t *skip = (uint8_t *)bump_bytes(&f->mem, POOL_THREADS_MAX * skip_bytes(l)) + (size_t)f->t.ith * skip_bytes(l);
+    const act_fn act = f->m->arch->act;
+    if (n == 1) {
+        op_linear(&f->t, in, n, outs, 1);
+        team_enter(&f->t, PROF_ACT);
+        (void)dynamic_choose(d, f->t.kern, act, h, skip);
+        op_linear_live(&f->t, in, &outs[1], skip, DYNAMIC_GROUP);
+        return;
+    }
+    op_linear(&f->t, in, n, outs, 2);
+    size_t from, to;
+    team_enter(&f->t, PROF_ACT);
+    fwd_share(f, n, &from, &to);
+    for (size_t r = from; r < to; r++) {
+        if (!dynamic_choose(d, f->t.kern, act, h + r * n_ff, skip)) continue;
+        for (size_t g = 0; g < d->n_groups; g++)
+            if (skip[g]) memset(h + (n + r) * n_ff + g * DYNAMIC_GROUP, 0, DYNAMIC_GROUP * sizeof *h);
+    }
+    team_barrier(&f->t);
+}
+
 static void ffn_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
-    (void)which;
     size_t n = f->n, n_ff = l->n_ff, mark = bump_mark(&f->mem);
     float *h = bump_f32(&f->mem, 2 * n * n_ff);
     act_fn act = f->m->arch->act;
     linear_in down = {.x = h, .ld = n_ff, .act = act, .norm = {0}};
     if (has(l, R_FFN_GATE)) {
-        linear_out outs[2] = {slot_out(&l->slots[R_FFN_GATE], h, n_ff), slot_out(&l->slots[R_FFN_UP], h + n * n_ff, n_ff)};
-        op_linear(&f->t, in, n, outs, 2);
+        gate_and_up(f, l, l->priv[which], in, h);
+        down.zeros = l->priv[which] != NULL;
         down.up = h + n * n_ff;
         down.ld_up = n_ff;
     } else {

@@ -30,6 +30,8 @@ typedef struct model_opts {
     bool no_mmap, mlock;
     uint32_t cpu_mask;             /* 0 means CPU_ALL; CPU_SCALAR_ONLY for the scalar rung */
     float rope_freq_base, rope_freq_scale;
+    float dynamic;                 /* share of feed-forward neurons that are left out by what the gate says (dynamic.h): 0 as the file says,
+                                      below 0 none, else so many */
     int rope_scaling;              /* 0 as the file says, 1 none, 2 linear, 3 yarn */
     const log_sink *log;
 } model_opts;

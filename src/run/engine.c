@@ -134,6 +134,7 @@ static mote_status open_weights(mote_model *m, const mote_model_opts *o, mote_er
                      .rope_freq_base = o->rope_freq_base,
                      .rope_freq_scale = o->rope_freq_scale,
                      .rope_scaling = o->rope_scaling,
+                     .dynamic = o->dynamic,
                      .log = &m->engine->log,
                      .n_adapters = o->n_adapters,
                      .heads = o->heads};
@@ -160,6 +161,8 @@ static mote_status check_opts(const mote_model_opts *o, mote_error *err) {
     if (!(o->rope_freq_scale >= 0 && o->rope_freq_scale <= 1e6f))
         FAIL(err, MOTE_E_RANGE, "rope_freq_scale is %g; expected 0 (as the file says) to 1e6",
              (double)o->rope_freq_scale);
+    if (!(o->dynamic >= -1 && o->dynamic <= 0.9f))
+        FAIL(err, MOTE_E_RANGE, "dynamic is %g; expected 0 (as the file says) to 0.9, or -1 (none)", (double)o->dynamic);
     if (o->n_adapters && !o->adapters) FAIL(err, MOTE_E_USAGE, "n_adapters is %zu, but adapters is NULL", o->n_adapters);
     for (size_t i = 0; i < o->n_adapters; i++) {
         float s = o->adapters[i].scale;

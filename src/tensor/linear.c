@@ -17,6 +17,7 @@ typedef struct input {
     uint16_t *b; /* rows of bf16, or NULL */
     size_t ldb;
     size_t k;
+    bool zeros;    /* as in linear_in */
     void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
 } input;
 
@@ -76,7 +77,7 @@ static input make_input(team *t, const linear_in *in, size_t n_rows, size_t k, f
     bool fused = is_fused(in), private = n_rows <= PRIVATE_ROWS_MAX || t->nth == 1;
     size_t copies = private ? (size_t)t->nth : 1, mine = private ? (size_t)t->ith : 0;
     size_t q_bytes = kern_acts_bytes(k), ldf = row_floats(k);
-    input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld, .ldb = row_bf16(k)};
+    input r = {.q_bytes = q_bytes, .k = k, .f = in->x, .ld = in->ld, .ldb = row_bf16(k), .zeros = in->zeros};
     unsigned char *scratch = bump_bytes(&t->scratch, (size_t)t->nth * thread_bytes(k));
     r.scratch = scratch + (size_t)t->ith * thread_bytes(k);
     float *rows = NULL, *temp = bump_f32(&t->scratch, (size_t)t->nth * ldf) + (size_t)t->ith * ldf;
@@ -206,6 +207,7 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
             .x_bytes = in->q_bytes,
             .n_x = n_x,
             .tiles = in->tiles,
+            .zeros = in->zeros,
             .index = index,
             .out = out,
             .scratch = in->scratch,
@@ -295,6 +297,47 @@ static void add_adapted(const team *t, const adapted *ad, const float *u, const 
                                           ad->rank, n_rows, {0}, {o->y + from, o->ld, NULL, o->scale == 0.0f ? 1.0f : o->scale, true}, NULL});
 }
 
+/* Rows [from, to) of output o, whose adapter's part of u begins at u. */
+static void make_rows(team *t, const input *x, const adapted *ad, const float *u, const linear_out *o, size_t from, size_t to, size_t n_rows) {
+    float scale = o->scale == 0.0f ? 1.0f : o->scale;
+    if (t->prof) enter_product(t, PROF_LINEAR, o->w, from, to, n_rows);
+    multiply(t, x, o->w, o->mat, from, to, n_rows, (kern_index){0}, (kern_out){o->y, o->ld, o->bias, scale, o->add});
+    if (o->w->adapter) add_adapted(t, ad, u, o, from, to, n_rows);
+}
+
+static void show_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
+    linear_seen seen;
+    if (!t->seen || !show_rows(t, in, n_rows, outs[0].w->cols, &seen)) return;
+    for (size_t i = 0; i < n_outs; i++) {
+        seen.w = outs[i].w, seen.mat = outs[i].mat, seen.out = i, seen.n_outs = n_outs, seen.in = in;
+        t->seen->fn(t->seen->ctx, &seen);
+    }
+}
+
+void op_linear_live(team *t, const linear_in *in, const linear_out *o, const uint8_t *skip, size_t group) {
+    const size_t mark = bump_mark(&t->scratch), n_groups = o->w->rows / group;
+    assert(group % ROWS_AT_ONCE == 0 && o->w->rows % group == 0);
+    forms want = {0};
+    add_form(t, o->w, &want);
+    if (o->w->adapter) want.f32 = true;
+    show_linear(t, in, 1, o, 1);
+    input x = make_input(t, in, 1, o->w->cols, want, true);
+    const adapted ad = make_adapted(t, &x, 1, o, 1);
+    size_t live = 0, from, to, at = 0;
+    for (size_t g = 0; g < n_groups; g++) live += !skip[g];
+    pool_share(live, 1, t->ith, t->nth, &from, &to);
+    for (size_t g = 0, end; g < n_groups; g = end) { /* runs of live groups */
+        for (end = g; end < n_groups && !skip[end]; end++) {}
+        const size_t a = MAX(from, at), b = MIN(to, at + end - g);
+        if (a < b) make_rows(t, &x, &ad, ad.u, o, (g + a - at) * group, (g + b - at) * group, 1);
+        at += end - g;
+        for (; end < n_groups && skip[end]; end++)
+            if (end % (size_t)t->nth == (size_t)t->ith) memset(o->y + end * group, 0, group * sizeof *o->y);
+    }
+    team_barrier(t);
+    bump_reset(&t->scratch, mark);
+}
+
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     if (n_rows == 0 || n_outs == 0) return;
     size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, n_units = 0;
@@ -305,13 +348,7 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         if (outs[i].w->adapter) want.f32 = true;
         n_units += units(rows_of(&outs[i]));
     }
-    linear_seen seen;
-    if (t->seen && show_rows(t, in, n_rows, k, &seen)) {
-        for (size_t i = 0; i < n_outs; i++) {
-            seen.w = outs[i].w, seen.mat = outs[i].mat, seen.out = i, seen.n_outs = n_outs;
-            t->seen->fn(t->seen->ctx, &seen);
-        }
-    }
+    show_linear(t, in, n_rows, outs, n_outs);
     input x = make_input(t, in, n_rows, k, want, true);
     const adapted ad = make_adapted(t, &x, n_rows, outs, n_outs);
     const float *u = ad.u;
@@ -322,11 +359,7 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
         size_t n = units(rows_of(o)), a = MAX(from, first), b = MIN(to, first + n);
         if (a < b) {
             size_t row0 = (a - first) * ROWS_AT_ONCE, row1 = MIN((b - first) * ROWS_AT_ONCE, rows_of(o));
-            float scale = o->scale == 0.0f ? 1.0f : o->scale;
-            if (t->prof) enter_product(t, PROF_LINEAR, o->w, row0, row1, n_rows);
-            multiply(t, &x, o->w, o->mat, row0, row1, n_rows, (kern_index){0},
-                     (kern_out){o->y, o->ld, o->bias, scale, o->add});
-            if (o->w->adapter) add_adapted(t, &ad, u, o, row0, row1, n_rows);
+            make_rows(t, &x, &ad, u, o, row0, row1, n_rows);
         }
         if (o->w->adapter) u += o->w->adapter->rank;
         first += n;

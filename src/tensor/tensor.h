@@ -128,6 +128,7 @@ typedef struct linear_in {
     act_fn act;     /* then act(x) … */
     const float *up; /* … times up[T, cols] when not NULL (gated FFN: x is the gate) */
     size_t ld_up;
+    bool zeros;      /* whole blocks of 32 columns may well be 0 once this is done: looking for them pays */
 } linear_in;
 
 /* One output of a linear layer. y[t, r] = scale · (W x)[r] + bias[r]   (+ y[t, r] when add): the scale does not
@@ -146,6 +147,11 @@ typedef struct linear_out {
  * The input may not overlap an output. */
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
 
+/* One row of input, one output of which only some rows are wanted: skip[rows / group] is 1 for groups of rows (a multiple of 16, as is their
+ * number) that are set to 0 without reading their weights; each thread may have a list of its own, with the same content. Live rows
+ * are the bits that op_linear gives. Barrier. */
+void op_linear_live(team *t, const linear_in *in, const linear_out *out, const uint8_t *skip, size_t group);
+
 /* An entry of op_experts' list. */
 typedef struct expert_assign {
     int32_t expert, xrow, yrow;
@@ -162,6 +168,7 @@ typedef struct linear_seen {
     size_t ld;
     const expert_assign *assign; /* [n] whose xrow are the rows; NULL: 0 … n - 1 */
     size_t out, n_outs;
+    const linear_in *in;         /* what the rows were made of; NULL for experts */
     int ith, nth;                /* the thread that is calling */
     pool *pool;                  /* for pool_barrier, which then all threads must call */
 } linear_seen;

@@ -29,6 +29,13 @@ $ mote prune --linear-layers 5 --linear-steps 2 --calib-tokens 128 -f text $MODE
 > refused
 $ mote prune --window 128 --window-layers 5-7 $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1
 > attention: 3 of 30 layers see 128 keys: 5, 6, 7
+$ mote prune --dynamic 0.3 --calib-tokens 1024 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1
+> dynamic: 30 % of the neurons of 30 layers will be left out, in groups of 32 by each token's gates
+$ for how in '' --no-dynamic '--dynamic 0.8'; do mote perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 $how | grep -o 'PPL = [0-9.]*'; done | python3 -c 'import sys; a, b, c = [float(l.split()[2]) for l in sys.stdin]; print(0.9 < a / b < 1.3, a != b, c > a)'
+> True True True
+$ mote perplexity --dynamic 0.3 -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f text -c 128 --chunks 1
+! mote prune --dynamic
+? 1
 $ mote prune --params 1M -f text $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 ! the least is
 ? 1

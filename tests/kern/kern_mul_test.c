@@ -49,6 +49,8 @@ static problem make_problem(const kern_table *ref, quant_type type, size_t n_row
     p.tiles = guarded_new(n_tiles * nb * sizeof(kern_acts_block));
     for (size_t t = 0; t < n_x; t++) {
         for (size_t i = 0; i < k && (fill == FILL_RANDOM || fill == FILL_ZERO); i++) floats(&x)[i] = random_float(r);
+        for (size_t i = 0; i < k && fill == FILL_RANDOM && t == 0; i++) /* one token with blocks of zeros: many, some in a row */
+            if (i / KERN_BLOCK % 5 == 1 || i / KERN_BLOCK % 5 == 2) floats(&x)[i] = 0;
         ref->quantize(p.acts.p + t * act_bytes, floats(&x), k);
     }
     for (size_t t = 0; t < n_x; t += KERN_TILE)
@@ -68,7 +70,7 @@ static void drop_problem(problem *p) {
     for (size_t i = 0; i < COUNT_OF(all); i++) guarded_free(all[i]);
 }
 
-enum { PLAIN, WITH_BIAS, ADDING, GATHERED, TILED, TILED_ADDING, WAYS };
+enum { PLAIN, WITH_BIAS, ADDING, GATHERED, ZEROS, TILED, TILED_ADDING, WAYS };
 
 static void multiply(const kern_table *t, const problem *p, int way, float *y, size_t ld) {
     kern_mul m = {.pk = p->pk, .panels = p->panels.p, .panel_bytes = p->panel_bytes, .n_rows = p->n_rows, .k = p->k,
@@ -77,6 +79,7 @@ static void multiply(const kern_table *t, const problem *p, int way, float *y, s
     if (way == WITH_BIAS || way == TILED_ADDING) m.out.bias = floats(&p->bias);
     if (way != PLAIN) m.out.scale = 0.7f;
     m.out.add = way == ADDING || way == TILED_ADDING;
+    if (way == ZEROS) m.zeros = true, m.n_x = 1; /* the reference does not know of it */
     if (way == GATHERED) m.index = (kern_index){&p->index[0][0], &p->index[0][1], 2};
     if (way == TILED || way == TILED_ADDING) m.tiles = (const kern_acts_block *)(const void *)p->tiles.p;
     t->mul[p->type](&m);

@@ -80,6 +80,87 @@ static void prune_ok_same(const mote_prune_opts *o) { prune_and(o, false); }
 
 static void tiny(quant_type type) { OK(tiny_model_write(source, &(tiny_opts){.type = type, .seed = 7}, &e_)); }
 
+/* ---- dynamic ---- */
+/* Rows of logits after ids, `step` tokens at a time, with a share of neurons left out. */
+static void logits_by(const char *path, float share, bool exact, size_t step, pool *on, float *out) {
+    static const int32_t ids[12] = {1, 270, 275, 280, 265, 290, 266, 271, 284, 292, 277, 281};
+    model *m = NULL;
+    state *s = NULL;
+    OK(model_open(&m, path, &(model_opts){.dynamic = share}, on, &e_));
+    const state_opts so = {.n_ctx = 64, .n_seq = 1, .n_batch = 64, .k_type = QUANT_F32, .v_type = QUANT_F32, .exact = exact};
+    OK(state_open(&s, m, &so, on, &e_));
+    const size_t n_vocab = model_get_info(m)->n_vocab;
+    for (size_t at = 0; at < COUNT_OF(ids); at += step) {
+        int32_t want[12];
+        const size_t n = MIN(step, COUNT_OF(ids) - at);
+        for (size_t i = 0; i < n; i++) want[i] = (int32_t)i;
+        const model_seg seg = {.pos0 = at, .n = n};
+        OK(model_forward(s, &(model_batch){.ids = ids + at, .n = n, .segs = &seg, .n_segs = 1, .want = want, .n_want = n, .logits = out + at * n_vocab}, &e_));
+    }
+    state_close(&s);
+    model_close(&m);
+}
+
+/* Left out or not is a matter of the token alone: the same bits one by one, three by three, at once, on one thread or two; with none left
+ * out what the source gives, with some something else, in every number format. */
+static void neurons_are_left_out_token_by_token(void **st) {
+    (void)st;
+    static const quant_type types[] = {QUANT_F32, QUANT_Q4_0, QUANT_Q8_0};
+    static float plain[12 * 600], ref[12 * 600], x[12 * 600];
+    pool *one;
+    OK(pool_open(&one, 1, &e_));
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        tiny(types[t]);
+        prune_ok_same(&(mote_prune_opts){.dynamic = 0.5, .n_tokens = 1024});
+        if (t == 0) assert_true(difference(source, result) > 1e-12); /* by default as the file says */
+        for (int exact = 0; exact < 2; exact++) {
+            logits_by(result, -1, exact, 12, threads, plain);
+            logits_by(result, 0.5f, exact, 12, threads, ref);
+            assert_true(memcmp(plain, ref, sizeof ref) != 0);
+            for (size_t step = 1; step <= 3; step += 2) {
+                logits_by(result, 0.5f, exact, step, threads, x);
+                assert_memory_equal(x, ref, sizeof ref);
+                logits_by(result, 0, exact, step, one, x);
+                assert_memory_equal(x, ref, sizeof ref);
+            }
+        }
+    }
+    tiny(QUANT_F32);
+    logits_by(source, -1, true, 12, threads, ref);
+    prune_ok_same(&(mote_prune_opts){.dynamic = 0.5, .n_tokens = 1024});
+    logits_by(result, -1, true, 12, threads, plain);
+    double diff = 0, all = 0;
+    for (size_t i = 0; i < COUNT_OF(ref); i++) {
+        diff += pow((double)ref[i] - (double)plain[i], 2);
+        all += pow((double)ref[i], 2);
+    }
+    assert_true(diff < 1e-10 * all); /* another order of the same neurons */
+    pool_close(&one);
+}
+
+static void what_cannot_be_left_out_is_refused(void **st) {
+    (void)st;
+    mote_prune_report r = {.size = sizeof r};
+    model *m = NULL;
+    mote_error e;
+    tiny(QUANT_F32);
+    assert_int_equal(model_open(&m, source, &(model_opts){.dynamic = 0.3f}, threads, &e), MOTE_E_UNSUPPORTED);
+    assert_int_equal(pruned(&(mote_prune_opts){.dynamic = 1.5}, &r, &e), MOTE_E_RANGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.dynamic = 0.3, .dynamic_by = "luck"}, &r, &e), MOTE_E_USAGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.dynamic = 0.3, .upcycle = 4}, &r, &e), MOTE_E_UNSUPPORTED);
+    prune_ok_same(&(mote_prune_opts){.dynamic = 0.5, .n_tokens = 1024});
+    model_file *f;
+    model_edit *ed;
+    OK(model_file_open(&f, result, 0, &e_)); /* a file whose list is too short */
+    OK(edit_open(&ed, f, &e_));
+    const kv one = {.key = STR("mote.dynamic.scales"), .type = KV_ARRAY, .elem = KV_F32, .count = 1, .elems = (const unsigned char *)"\0\0\0"};
+    OK(edit_set_kv(ed, &one, &e_));
+    OK(edit_write(ed, result, &e_));
+    edit_close(&ed);
+    model_file_close(&f);
+    assert_int_equal(model_open(&m, result, NULL, threads, &e), MOTE_E_FORMAT);
+}
+
 /* ---- depth ---- */
 static void named_layers_go(void **st) {
     (void)st;
@@ -694,6 +775,7 @@ static int teardown(void **st) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(neurons_are_left_out_token_by_token), cmocka_unit_test(what_cannot_be_left_out_is_refused),
         cmocka_unit_test(named_layers_go),
         cmocka_unit_test(a_layer_without_effect_is_found),
         cmocka_unit_test(arrays_of_layers_lose_the_same_elements),
