@@ -13,7 +13,23 @@ static void scales_of(const qat_entry *e, size_t b, float *d, float *m) {
     *m = e->grid->minimum ? e->m0[b] + (e->grid->block == QUANT_GRID_BLOCK ? e->m0[b] : e->d0[b]) * e->by.x[e->n_blocks + b] : 0;
 }
 
-/* ---- rounding ---- */
+/* ---- rounding ----
+ * Both ways go over every weight in every step. Lanes of constant number without a branch: compilers make vectors of them. */
+enum { LANES = 8 /* groups are multiples of it */ };
+
+/* Levels that are neighbouring integers. Adding and taking away 1.5 · 2^23 rounds to the nearest integer, as lrintf does. */
+static void round_integers(const quant_grid *g, const float *restrict w, float *restrict y, float scale, float off, float inv) {
+    const float lo = g->lo, hi = g->hi, magic = 12582912;
+    for (size_t i = 0; i < g->group; i += LANES) {
+        for (size_t k = 0; k < LANES; k++) {
+            float t = (w[i + k] - off) * inv;
+            t = t > lo ? t : lo; /* NaN: lo */
+            t = t < hi ? t : hi;
+            y[i + k] = scale * ((t + magic) - magic) + off;
+        }
+    }
+}
+
 static void round_block(const qat_entry *e, size_t b, bool keep_levels, bool levels) {
     const quant_grid *g = e->grid;
     size_t n = g->block;
@@ -33,9 +49,11 @@ static void round_block(const qat_entry *e, size_t b, bool keep_levels, bool lev
     quant_grid_read(g, block, &s);
     for (size_t j = 0; j < n; j += g->group) {
         float scale = s.d * s.a[j / g->group], off = s.m * s.b[j / g->group], inv = qat_inverse(scale);
-        for (size_t i = j; i < j + g->group; i++) {
+        bool integers = !g->table && g->step == 1;
+        if (integers) round_integers(g, w + j, y + j, scale, off, inv);
+        for (size_t i = j; i < j + g->group && (levels || !integers); i++) {
             places[i] = (uint8_t)qat_place(g, (w[i] - off) * inv);
-            y[i] = quant_grid_value(g, scale, off, places[i]);
+            if (!integers) y[i] = quant_grid_value(g, scale, off, places[i]);
         }
     }
     if (levels) quant_grid_put(g, block, places);
@@ -90,6 +108,26 @@ void qat_changed(qat *q) { q->stale = true; }
  *   inside the range   dw = g   dd = g a (level - t)   dm = 0
  *   outside            dw = 0   dd = g a level         dm = g b
  *   levels that stay            dd = g a level         dm = g b */
+/* One group. levels_stay: no weight learns. *dd, *dm: Σ by scale d and minimum m, over a and o. */
+static void grads_of_group(const quant_grid *gr, bool levels_stay, const float *restrict w, const float *restrict y, float *restrict g, float off,
+                           float inv, double *dd, double *dm) {
+    float half = 0.5f * (float)gr->step, lo = levels_stay ? 1 : gr->lo - half, hi = levels_stay ? 0 : gr->hi + half, keep = levels_stay;
+    float by_d[LANES] = {0}, by_m[LANES] = {0};
+    for (size_t i = 0; i < gr->group; i += LANES) {
+        for (size_t k = 0; k < LANES; k++) {
+            float level = (y[i + k] - off) * inv, t = (w[i + k] - off) * inv, slope = g[i + k];
+            float in = (float)((t >= lo) & (t <= hi));
+            by_d[k] += slope * (level - in * t);
+            by_m[k] += slope * (1 - in);
+            g[i + k] = slope * (in + keep);
+        }
+    }
+    for (size_t k = 0; k < LANES; k++) {
+        *dd += (double)by_d[k];
+        *dm += (double)by_m[k];
+    }
+}
+
 static void grads_of_block(const qat *q, const qat_entry *e, size_t b) {
     const quant_grid *gr = e->grid;
     size_t n = gr->block;
@@ -99,15 +137,11 @@ static void grads_of_block(const qat *q, const qat_entry *e, size_t b) {
     quant_grid_read(gr, e->bytes + b * e->f->bytes, &s);
     double dd = 0, dm = 0;
     for (size_t j = 0; j < n; j += gr->group) {
-        float a = s.a[j / gr->group], o = s.b[j / gr->group], scale = s.d * a, off = s.m * o, inv = qat_inverse(scale);
-        for (size_t i = j; i < j + gr->group; i++) {
-            float level = (y[i] - off) * inv, t = (w[i] - off) * inv;
-            bool in = q->o.kind == QAT_WEIGHTS && quant_grid_inside(gr, t);
-            dd += (double)(g[i] * a * (in ? level - t : level));
-            if (in) continue;
-            dm += (double)(g[i] * o);
-            if (q->o.kind == QAT_WEIGHTS) g[i] = 0;
-        }
+        float a = s.a[j / gr->group], o = s.b[j / gr->group], scale = s.d * a, off = s.m * o;
+        double by_d = 0, by_m = 0;
+        grads_of_group(gr, q->o.kind == QAT_SCALES, w + j, y + j, g + j, off, qat_inverse(scale), &by_d, &by_m);
+        dd += by_d * (double)a;
+        dm += by_m * (double)o;
     }
     if (!e->by.g) return;
     e->by.g[b] = (float)(dd * (double)e->d0[b]);
