@@ -42,12 +42,13 @@ typedef struct mote_distill_options {
     size_t n_data;
     double held_out;                   /* share of the data's items that is kept to look at [0.01]; below 0: none */
     /* what is compared: NAME=WEIGHT@FROM-UNTIL, separated by commas; FROM and UNTIL are shares of the run. ce: the text's own next
-     * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; hidden, cosine: the states between
-     * layers; relation: queries', keys' and values' relations between tokens (MiniLM) ["kl"] */
+     * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; span: with align, the text between two common borders as a whole; hidden, cosine: the states between
+     * layers; attn, ffn: what goes into attention's output matrix and out of the feed-forward's activation; relation: queries', keys' and values' relations between tokens (MiniLM) ["kl"] */
     const char *loss;
     double temperature;                /* of the distributions compared [1] */
     double beta;                       /* of jsd [0.5] */
     int relation_layer;                /* counted from 1 [five sixths of the way up] */
+    const char *layer_map;             /* "1:2,2:4": student's layers and those of the teacher they are compared with [those in the same place] */
     bool align;                        /* the vocabularies differ: compare where both have a border at the same byte of the text */
     /* what is read */
     double on_policy;                  /* share of the steps whose rows the student itself goes on with (GKD's λ) [0] */

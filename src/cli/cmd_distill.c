@@ -12,7 +12,7 @@
 
 struct distill_options {
     train_flags train;
-    const char *model, *teacher, *out, *out_type, *loss, *cache, *write_cache, *select;
+    const char *model, *teacher, *out, *out_type, *loss, *cache, *write_cache, *select, *layer_map;
     const char *qat, *qat_output, *qat_embedding, *qat_k, *qat_v;
     cli_list data, qat_types;
     int64_t relation_layer, top_k, pool, select_every, ahead, prompt;
@@ -29,10 +29,11 @@ const cli_option distill_options[] = {
     OPT_STR(struct distill_options, out, "output", "o", "FILE.gguf", "the model to write"),
     OPT_STR(struct distill_options, out_type, "output-type", NULL, "TYPE", "number format of its matrices without --qat (default: floats stay as they are, others become bf16)"),
     OPT_LIST(struct distill_options, data, "data", "f", "FILE", "text, or JSONL with \"text\" or chats, of which the assistant's words count"),
-    OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, hidden, cosine, relation; FROM and UNTIL are shares of the run (default kl)"),
+    OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn, relation; FROM and UNTIL are shares of the run (default kl)"),
     OPT_NUM(struct distill_options, temperature, "temperature", NULL, "X", 0, 1000, "of the distributions that are compared (0: 1)"),
     OPT_NUM(struct distill_options, beta, "beta", NULL, "X", 0, 1, "of jsd (0: 0.5)"),
     OPT_INT(struct distill_options, relation_layer, "relation-layer", NULL, "N", 0, 100000, "the student's layer whose relations are compared, from 1 (0: five sixths of the way up)"),
+    OPT_STR(struct distill_options, layer_map, "map", NULL, "S:T,…", "the student's layers and the teacher's they are compared with, from 1 (default: those in the same place)"),
     OPT_FLAG(struct distill_options, align, "align", NULL, "the vocabularies differ: compare where both have a border at the same byte"),
     OPT_NUM(struct distill_options, on_policy, "on-policy", NULL, "X", 0, 1, "share of the steps whose text the student itself makes up"),
     OPT_INT(struct distill_options, ahead, "on-policy-ahead", NULL, "N", 0, 10000, "such steps that are written at once, from the same weights (0: 4)"),
@@ -73,7 +74,7 @@ const cli_example distill_examples[] = {
     {"mote distill --teacher t.gguf -m s.gguf -f text.txt --loss hidden@0-0.3,kl@0.3-1 -o out.gguf", "by stages"},
     {"mote distill --teacher t.gguf -f text.txt --tokens 1e6 --write-cache t.kd", "keep the teacher's likeliest tokens, …"},
     {"mote distill --cache t.kd -m s.gguf --epochs 2 -o out.gguf", "… and learn from them without it"},
-    {"mote distill --teacher qwen.gguf -m smollm.gguf --align -f text.txt --loss kl=1,ce=0.5 -o out.gguf", "from a teacher with another vocabulary"},
+    {"mote distill --teacher qwen.gguf -m smollm.gguf --align -f text.txt --loss kl=1,span=1,ce=0.5 -o out.gguf", "from a teacher with another vocabulary"},
     {0},
 };
 
@@ -108,7 +109,7 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
 
 static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types) {
     mote_distill_options d = {.student = student, .teacher = teacher, .out = o->out, .out_type = o->out_type, .data = o->data.v, .n_data = o->data.n,
-        .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align,
+        .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align, .layer_map = o->layer_map,
         .on_policy = o->on_policy, .on_policy_ahead = (size_t)o->ahead, .generate = o->generate, .sample_temperature = o->sample_temperature,
         .prompt_tokens = (size_t)o->prompt, .cache = o->cache, .write_cache = o->write_cache, .top_k = (size_t)o->top_k, .select = o->select, .keep = o->keep,
         .select_pool = (size_t)o->pool, .select_every = (uint64_t)o->select_every,

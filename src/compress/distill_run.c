@@ -34,6 +34,7 @@ typedef struct job {
     distil_term terms[DISTIL_TERMS_MAX];
     size_t n_terms;
     distil_align *align;
+    int32_t *layer_map;       /* or NULL */
     rules_choice *choice;     /* of QAT */
     ftype type;
     qat *q;
@@ -350,6 +351,7 @@ static mote_status make_identity(job *j, mote_error *err) {
                             "select", o->select ? o->select : "", "qat", o->qat.type ? o->qat.type : "", "only_scales", o->qat.only_scales, "rows",
                             (json_int_t)j->amount.batch, "ctx", (json_int_t)j->amount.n_ctx, "data", j->text ? data_digest(j->text) : o->cache ? o->cache : "");
     if (!own || json_object_update_new(v, own) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    if (o->layer_map && json_object_set_new(v, "map", json_string(o->layer_map)) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
     if (o->qat.state) { /* the one is written anew, and both may lie elsewhere in the next slot */
         (void)json_object_del(v, "student");
         (void)json_object_del(v, "teacher");
@@ -379,7 +381,7 @@ static mote_status open_training(job *j, mote_error *err) {
     if (j->to.eval_every == 0) j->to.eval_every = MAX(j->amount.steps / 20, (uint64_t)1);
     TRY(make_identity(j, err));
     distil_opts d = {.student = j->net, .teacher = j->theirs, .terms = j->terms, .n_terms = j->n_terms, .temperature = (float)o->temperature, .beta = (float)o->beta,
-                     .relation_set = o->relation_layer > 0, .relation_layer = o->relation_layer > 0 ? (size_t)o->relation_layer - 1 : 0, .align = j->align, .qat = j->q,
+                     .relation_set = o->relation_layer > 0, .relation_layer = o->relation_layer > 0 ? (size_t)o->relation_layer - 1 : 0, .align = j->align, .qat = j->q, .layer_map = j->layer_map,
                      .seed = o->settings.seed};
     TRY(distil_open(&j->d, &d, err));
     distil_source_opts so = {.d = j->d, .data = j->rows.n ? NULL : j->text, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch, .n_ctx = j->amount.n_ctx,
@@ -565,6 +567,12 @@ static mote_status run(job *j, mote_error *err) {
     TRY(open_models(j, err));
     TRY(make_dir(j, err));
     if (o->qat.type && j->student) TRY(open_qat(j, err));
+    for (size_t i = 0; i < j->n_terms && o->settings.recompute; i++)
+        if (j->terms[i].kind == DISTIL_ATTN || j->terms[i].kind == DISTIL_FFN) FAIL(err, MOTE_E_USAGE, "losses on feature maps need what recomputing layers throws away");
+    if (o->layer_map && j->student && j->theirs) {
+        if (!(j->layer_map = MEM_NEW_N(int32_t, j->student->hp.n_layer))) FAIL(err, MOTE_E_MEMORY, "out of memory");
+        TRY(distil_layers(j->layer_map, j->student->hp.n_layer, net_model(j->theirs)->hp.n_layer, o->layer_map, err));
+    }
     if (o->cache) {
         TRY(distil_cache_open(&j->cache, o->cache, err));
         TRY(check_cache(j, err));
@@ -594,6 +602,7 @@ static void close_all(job *j) {
     model_close(&j->teacher);
     model_file_close(&j->source);
     mem_free(j->choice);
+    mem_free(j->layer_map);
     mem_free(j->sources);
     mem_free(j->params);
     json_decref(j->identity);

@@ -9,7 +9,8 @@ static const struct {
     const char *name;
     distil_kind kind;
 } names[] = {{"ce", DISTIL_CE},     {"kl", DISTIL_KL},         {"forward", DISTIL_KL},   {"rkl", DISTIL_RKL},     {"reverse", DISTIL_RKL},
-             {"jsd", DISTIL_JSD},   {"uld", DISTIL_ULD},       {"hidden", DISTIL_HIDDEN}, {"cosine", DISTIL_COSINE}, {"relation", DISTIL_RELATION}};
+             {"jsd", DISTIL_JSD},   {"uld", DISTIL_ULD},       {"span", DISTIL_SPAN}, {"hidden", DISTIL_HIDDEN}, {"cosine", DISTIL_COSINE}, {"relation", DISTIL_RELATION},
+             {"attn", DISTIL_ATTN}, {"ffn", DISTIL_FFN}};
 
 static bool is_divergence(distil_kind k) { return k == DISTIL_KL || k == DISTIL_RKL || k == DISTIL_JSD || k == DISTIL_ULD; }
 
@@ -26,7 +27,7 @@ static mote_status parse_term(distil_term *t, str text, mote_error *err) {
     size_t n = 0, i = 0;
     while (n < text.n && text.p[n] != '=' && text.p[n] != '@') n++;
     while (i < COUNT_OF(names) && !(strlen(names[i].name) == n && strncmp(names[i].name, text.p, n) == 0)) i++;
-    if (i == COUNT_OF(names)) FAIL(err, MOTE_E_USAGE, "loss '%.*s': expected ce, kl, rkl, jsd, uld, hidden, cosine or relation, as in kl=1,ce=0.1,hidden=0.5@0-0.4", STR_ARG(text));
+    if (i == COUNT_OF(names)) FAIL(err, MOTE_E_USAGE, "loss '%.*s': expected ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn or relation, as in kl=1,ce=0.1,hidden=0.5@0-0.4", STR_ARG(text));
     *t = (distil_term){names[i].kind, 1, 0, 1};
     double by = 1;
     bool good = true;
@@ -59,7 +60,7 @@ mote_status distil_terms(distil_term *dst, size_t *n, const char *text, mote_err
         (*n)++;
         p += len + (p[len] == ',');
     }
-    if (*n == 0) FAIL(err, MOTE_E_USAGE, "no loss: at least one of ce, kl, rkl, jsd, uld, hidden, cosine, relation");
+    if (*n == 0) FAIL(err, MOTE_E_USAGE, "no loss: at least one of ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn, relation");
     return MOTE_OK;
 }
 
@@ -69,6 +70,9 @@ struct distil {
     distil_term terms[DISTIL_TERMS_MAX];
     const model *sm, *tm; /* tm NULL: no teacher */
     var proj;             /* [teacher's width, student's]; rows 0: widths are the same */
+    var map_proj[DISTIL_MAPS]; /* the same for feature maps */
+    distil_maps ours, theirs;  /* n NULL: no loss on feature maps */
+    int32_t *layer_map;   /* or NULL */
     size_t rel_student, rel_teacher; /* layers */
     double progress;
     const distill_top *top;
@@ -99,6 +103,12 @@ static bool ever(const distil *d, distil_kind k) {
 /* The teacher's layer that stands where the student's layer `il` of n does. */
 static size_t layer_of(size_t il, size_t n, size_t n_teacher) { return (il * n_teacher + n / 2) / n; }
 
+/* The teacher's layer that the student's layer il, both from 0 on, is compared with; -1: none. */
+static int32_t pair_of(const distil *d, size_t il) {
+    if (d->layer_map) return d->layer_map[il];
+    return (int32_t)MAX(layer_of(il + 1, d->sm->hp.n_layer, d->tm->hp.n_layer), (size_t)1) - 1;
+}
+
 static bool has_attention(const model *m, size_t il) { return m->layers[il].mixer[0] == &block_attn || m->layers[il].mixer[1] == &block_attn; }
 
 static mote_status choose_relation(distil *d, mote_error *err) {
@@ -115,8 +125,9 @@ static mote_status choose_relation(distil *d, mote_error *err) {
 }
 
 static mote_status check(distil *d, mote_error *err) {
-    bool inside = ever(d, DISTIL_HIDDEN) || ever(d, DISTIL_COSINE) || ever(d, DISTIL_RELATION);
+    bool inside = ever(d, DISTIL_HIDDEN) || ever(d, DISTIL_COSINE) || ever(d, DISTIL_RELATION) || ever(d, DISTIL_ATTN) || ever(d, DISTIL_FFN);
     if (!d->tm && inside) FAIL(err, MOTE_E_USAGE, "losses on hidden states need the teacher itself");
+    if (ever(d, DISTIL_SPAN) && !d->o.align) FAIL(err, MOTE_E_USAGE, "the loss 'span' is for vocabularies that differ: it needs --align");
     if (inside && d->o.align) FAIL(err, MOTE_E_USAGE, "losses on hidden states compare token by token: they need one vocabulary for both models");
     if (d->tm && !d->o.align && d->sm->hp.n_vocab != d->tm->hp.n_vocab) {
         size_t a = d->sm->hp.n_vocab, b = d->tm->hp.n_vocab;
@@ -130,16 +141,48 @@ static mote_status check(distil *d, mote_error *err) {
     return ever(d, DISTIL_RELATION) ? choose_relation(d, err) : MOTE_OK;
 }
 
-static mote_status make_projection(distil *d, mote_error *err) {
-    size_t cs = d->sm->hp.n_embd, ct = d->tm ? d->tm->hp.n_embd : 0;
-    if (!(ever(d, DISTIL_HIDDEN) || ever(d, DISTIL_COSINE)) || cs == ct) return MOTE_OK;
-    d->proj = (var){.rows = ct, .cols = cs, .wants = true, .x = mem_alloc_aligned(ct * cs * sizeof(float))};
-    if (!d->proj.x) FAIL(err, MOTE_E_MEMORY, "out of memory");
+static mote_status make_projection(distil *d, var *proj, size_t cs, size_t ct, uint64_t stream, mote_error *err) {
+    if (cs == ct) return MOTE_OK;
+    *proj = (var){.rows = ct, .cols = cs, .wants = true, .x = mem_alloc_aligned(ct * cs * sizeof(float))};
+    if (!proj->x) FAIL(err, MOTE_E_MEMORY, "out of memory");
     rng r;
-    rng_seed(&r, d->o.seed, 77);
+    rng_seed(&r, d->o.seed, stream);
     for (size_t i = 0; i < ct * cs; i++) /* nearly normal, of variance 1 / cs */
-        d->proj.x[i] = (float)((rng_double(&r) + rng_double(&r) + rng_double(&r) + rng_double(&r) - 2) * sqrt(3.0 / (double)cs));
+        proj->x[i] = (float)((rng_double(&r) + rng_double(&r) + rng_double(&r) + rng_double(&r) - 2) * sqrt(3.0 / (double)cs));
     return MOTE_OK;
+}
+
+/* One projection serves all layers of a kind, so their widths must be the same. */
+static mote_status open_maps(distil *d, mote_error *err) {
+    TRY(distil_maps_open(&d->ours, d->o.student, err));
+    TRY(distil_maps_open(&d->theirs, d->o.teacher, err));
+    for (size_t k = 0; k < DISTIL_MAPS; k++) {
+        size_t cs = 0, ct = 0;
+        if (!ever(d, k ? DISTIL_FFN : DISTIL_ATTN)) continue;
+        for (size_t il = 0; il < d->sm->hp.n_layer; il++) {
+            int32_t at = pair_of(d, il);
+            const param *a = distil_maps_weight(&d->ours, k, il), *b = at >= 0 ? distil_maps_weight(&d->theirs, k, (size_t)at) : NULL;
+            if (!a || !b) continue;
+            if (cs && (a->v.cols != cs || b->v.cols != ct))
+                FAIL(err, MOTE_E_MISMATCH, "the loss '%s': layer %zu has %zu and %zu columns, one before it %zu and %zu; one projection serves all",
+                     k ? "ffn" : "attn", il + 1, a->v.cols, b->v.cols, cs, ct);
+            cs = a->v.cols;
+            ct = b->v.cols;
+        }
+        if (!cs) FAIL(err, MOTE_E_UNSUPPORTED, "the loss '%s': no pair of layers has such a feature map", k ? "ffn" : "attn");
+        TRY(make_projection(d, &d->map_proj[k], cs, ct, 78 + k, err));
+    }
+    return MOTE_OK;
+}
+
+static mote_status open_inside(distil *d, mote_error *err) {
+    size_t n = d->sm->hp.n_layer;
+    if (d->o.layer_map && d->tm) {
+        if (!(d->layer_map = MEM_NEW_N(int32_t, n))) FAIL(err, MOTE_E_MEMORY, "out of memory");
+        memcpy(d->layer_map, d->o.layer_map, n * sizeof *d->layer_map);
+    }
+    if (ever(d, DISTIL_HIDDEN) || ever(d, DISTIL_COSINE)) TRY(make_projection(d, &d->proj, d->sm->hp.n_embd, d->tm->hp.n_embd, 77, err));
+    return ever(d, DISTIL_ATTN) || ever(d, DISTIL_FFN) ? open_maps(d, err) : MOTE_OK;
 }
 
 mote_status distil_open(distil **out, const distil_opts *o, mote_error *err) {
@@ -153,7 +196,7 @@ mote_status distil_open(distil **out, const distil_opts *o, mote_error *err) {
     d->sm = net_model(o->student);
     d->tm = o->teacher ? net_model(o->teacher) : NULL;
     TRYG(s, check(d, err));
-    TRYG(s, make_projection(d, err));
+    TRYG(s, open_inside(d, err));
     *out = d;
     return MOTE_OK;
 out:
@@ -164,6 +207,10 @@ out:
 void distil_close(distil **d) {
     if (!*d) return;
     mem_free_aligned((*d)->proj.x);
+    for (size_t k = 0; k < DISTIL_MAPS; k++) mem_free_aligned((*d)->map_proj[k].x);
+    distil_maps_close(&(*d)->ours);
+    distil_maps_close(&(*d)->theirs);
+    mem_free((*d)->layer_map);
     mem_free(*d);
     *d = NULL;
 }
@@ -178,9 +225,14 @@ size_t distil_params(distil *d, train_param *dst, size_t cap) {
         count = qat_params(d->o.qat, all, n, dst, cap);
         mem_free(all);
     }
-    if (d->proj.rows == 0) return count;
-    if (count < cap) dst[count] = (train_param){.name = STR("distil.projection"), .v = &d->proj, .decay = true};
-    return count + 1;
+    var *extra[] = {&d->proj, &d->map_proj[0], &d->map_proj[1]};
+    static const char *const extra_names[] = {"distil.projection", "distil.projection.attn", "distil.projection.ffn"};
+    for (size_t i = 0; i < COUNT_OF(extra); i++) {
+        if (extra[i]->rows == 0) continue;
+        if (count < cap) dst[count] = (train_param){.name = str_of(extra_names[i]), .v = extra[i], .decay = true};
+        count++;
+    }
+    return count;
 }
 
 void distil_part_done(distil *d) {
@@ -242,9 +294,9 @@ static var *teacher_rows(net *n, tape *t, const int32_t *ids, const ad_seqs *s) 
     return tape_const(t, s->n, width, stream);
 }
 
-static var *teach(const distil *d, tape *t, const int32_t *ids, const ad_seqs *s, net_inside *in) {
+static var *teach(const distil *d, tape *t, const int32_t *ids, const ad_seqs *s, net_inside *in, bool all) {
     tape_pause(t);
-    var *h = in->layers || in->q ? net_hidden(d->o.teacher, t, ids, s, in) : teacher_rows(d->o.teacher, t, ids, s);
+    var *h = all ? net_hidden(d->o.teacher, t, ids, s, in) : teacher_rows(d->o.teacher, t, ids, s);
     tape_resume(t);
     return h;
 }
@@ -254,16 +306,36 @@ static var *normed(tape *t, var *x) { return ad_rms_norm(t, x, NULL, NULL, x ? x
 
 /* Every stream that leaves one of the student's layers against that of the teacher's in the same place. */
 static var *stream_loss(distil *d, tape *t, const net_inside *s, const net_inside *teacher, const float *weights, bool cosine) {
-    size_t n = d->sm->hp.n_layer, nt = d->tm->hp.n_layer;
+    size_t n = 0;
     var *sum = NULL;
-    for (size_t il = 1; il <= n; il++) {
-        var *x = s->layers[il], *y = teacher->layers[layer_of(il, n, nt)];
+    for (size_t il = 0; il < d->sm->hp.n_layer; il++) {
+        int32_t at = pair_of(d, il);
+        if (at < 0) continue;
+        n++;
+        var *x = s->layers[il + 1], *y = teacher->layers[at + 1];
         if (d->proj.rows) x = ad_linear(t, x, &d->proj);
         var *l = cosine ? ad_match_cosine(t, x, y, weights) : ad_match_mse(t, normed(t, x), normed(t, y), weights);
         if (!l) return NULL;
         sum = sum ? ad_add(t, sum, l) : l;
     }
     return ad_scale(t, sum, 1 / (float)n);
+}
+
+/* The same of what goes into a matrix of every layer. */
+static var *map_loss(distil *d, tape *t, size_t kind, const float *weights) {
+    size_t n = 0;
+    var *sum = NULL;
+    for (size_t il = 0; il < d->sm->hp.n_layer; il++) {
+        int32_t at = pair_of(d, il);
+        var *x = distil_maps_seen(&d->ours, kind, il), *y = at >= 0 ? distil_maps_seen(&d->theirs, kind, (size_t)at) : NULL;
+        if (!x || !y) continue;
+        n++;
+        if (d->map_proj[kind].rows) x = ad_linear(t, x, &d->map_proj[kind]);
+        var *l = ad_match_mse(t, normed(t, x), normed(t, y), weights);
+        if (!l) return NULL;
+        sum = sum ? ad_add(t, sum, l) : l;
+    }
+    return ad_scale(t, sum, 1 / (float)MAX(n, (size_t)1));
 }
 
 /* As many parts as both widths allow with 64 columns or more in each. */
@@ -297,12 +369,13 @@ static var *plus(tape *t, var *sum, var *l, float by) {
 
 /* All terms on the inside that count now; *out NULL and true: there is none. False: out of memory. */
 static bool inside_loss(distil *d, tape *t, const data_batch *b, const net_inside *s, const net_inside *teacher, double share, var **out) {
-    static const distil_kind kinds[] = {DISTIL_HIDDEN, DISTIL_COSINE, DISTIL_RELATION};
+    static const distil_kind kinds[] = {DISTIL_HIDDEN, DISTIL_COSINE, DISTIL_RELATION, DISTIL_ATTN, DISTIL_FFN};
     *out = NULL;
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
         const distil_term *k = term_now(d, kinds[i]);
         if (!k) continue;
-        var *l = kinds[i] == DISTIL_RELATION ? relation_loss(d, t, s, teacher, &b->seqs) : stream_loss(d, t, s, teacher, b->weights, kinds[i] == DISTIL_COSINE);
+        var *l = kinds[i] >= DISTIL_ATTN && kinds[i] <= DISTIL_FFN ? map_loss(d, t, kinds[i] - DISTIL_ATTN, b->weights)
+                 : kinds[i] == DISTIL_RELATION ? relation_loss(d, t, s, teacher, &b->seqs) : stream_loss(d, t, s, teacher, b->weights, kinds[i] == DISTIL_COSINE);
         if (!l) return false;
         d->sums.inside += (double)k->weight * (double)l->x[0] * b->sum_weight;
         *out = plus(t, *out, l, (float)((double)k->weight * share));
@@ -333,35 +406,52 @@ static var *nothing(tape *t) {
     return v;
 }
 
-/* Rows with a border in common, and cross-entropy on all. */
+/* Rows with a border in common, spans between them, and cross-entropy on all. */
+static var *border_loss(distil *d, tape *t, const data_batch *b, const distil_aligned *a, var *h, var *th, const distil_term *div, double sum_weight) {
+    distill_seen seen;
+    ad_head head = net_head(d->o.student), theirs = net_head(d->o.teacher);
+    float *w = tape_mem(t, MAX(a->n, (size_t)1) * sizeof *w);
+    if (!w) return NULL;
+    for (size_t i = 0; i < a->n; i++) w[i] = b->weights ? b->weights[a->ours_at[i]] : 1;
+    distill_opts o = outcome(d, div, NULL);
+    o.map = div->kind == DISTIL_ULD ? NULL : distil_align_map(d->o.align);
+    o.seen = &seen;
+    var *loss = ad_distill(t, ad_rows(t, h, a->ours_at, a->n), &head, ad_rows(t, th, a->theirs_at, a->n), &theirs,
+                           &(ad_targets){.weights = w, .sum_weight = sum_weight}, &o);
+    if (loss) note(d, &seen, b->sum_weight, true, false);
+    return loss;
+}
+
+static var *spans_loss(distil *d, tape *t, const data_batch *b, const distil_aligned *a, var *h, var *th, const distil_term *span, double sum_weight) {
+    ad_head head = net_head(d->o.student), theirs = net_head(d->o.teacher);
+    if (a->n_spans == 0) return nothing(t);
+    var *l = distil_span_loss(t, h, &head, th, &theirs, b, a, sum_weight);
+    if (l) d->sums.inside += (double)span->weight * (double)l->x[0] * sum_weight;
+    return ad_scale(t, l, span->weight);
+}
+
 static var *aligned_loss(distil *d, tape *t, const data_batch *b, var *h, double sum_weight, mote_error *err) {
     distil_aligned a;
     distill_seen seen;
-    const distil_term *div = divergence_now(d), *ce = term_now(d, DISTIL_CE);
+    const distil_term *div = divergence_now(d), *span = term_now(d, DISTIL_SPAN), *ce = term_now(d, DISTIL_CE);
     var *loss = NULL;
-    ad_head head = net_head(d->o.student);
-    if (div) {
+    if (div || span) {
         if (distil_align_batch(d->o.align, b, &a, err) != MOTE_OK) return NULL;
         net_inside none = {0};
-        ad_head theirs = net_head(d->o.teacher);
         if (a.n == 0) return nothing(t);
-        var *th = teach(d, t, a.theirs.ids, &a.theirs.seqs, &none);
-        float *w = tape_mem(t, MAX(a.n, (size_t)1) * sizeof *w);
-        if (!th || !w) return NULL;
-        for (size_t i = 0; i < a.n; i++) w[i] = b->weights ? b->weights[a.ours_at[i]] : 1;
-        distill_opts o = outcome(d, div, NULL);
-        o.map = div->kind == DISTIL_ULD ? NULL : distil_align_map(d->o.align);
-        o.seen = &seen;
-        loss = ad_distill(t, ad_rows(t, h, a.ours_at, a.n), &head, ad_rows(t, th, a.theirs_at, a.n), &theirs,
-                          &(ad_targets){.weights = w, .sum_weight = sum_weight}, &o);
-        if (!loss) return NULL;
-        note(d, &seen, b->sum_weight, true, false);
+        var *th = teach(d, t, a.theirs.ids, &a.theirs.seqs, &none, false);
+        if (!th) return NULL;
+        if (div && !(loss = border_loss(d, t, b, &a, h, th, div, sum_weight))) return NULL;
+        var *l = span ? spans_loss(d, t, b, &a, h, th, span, sum_weight) : NULL;
+        if (span && !l) return NULL;
+        loss = loss && l ? ad_add(t, loss, l) : l ? l : loss;
     }
     if (!ce) return loss;
+    ad_head head = net_head(d->o.student);
     distill_opts o = outcome(d, NULL, ce);
     o.seen = &seen;
     var *l = ad_distill_top(t, h, &head, NULL, &(ad_targets){.target = b->target, .weights = b->weights, .sum_weight = sum_weight}, &o);
-    note(d, &seen, b->sum_weight, false, true);
+    if (l) note(d, &seen, b->sum_weight, false, true);
     return l && loss ? ad_add(t, loss, l) : l;
 }
 
@@ -385,13 +475,18 @@ var *distil_loss(void *ctx, tape *t, const data_batch *b, double sum_weight, mot
     distil *d = ctx;
     const distil_term *div = divergence_now(d);
     bool streams = term_now(d, DISTIL_HIDDEN) || term_now(d, DISTIL_COSINE), relation = term_now(d, DISTIL_RELATION);
-    bool inside = streams || relation, on_rows = div || term_now(d, DISTIL_CE), teacher = !d->o.align && d->o.teacher && (div || inside);
+    bool maps = term_now(d, DISTIL_ATTN) || term_now(d, DISTIL_FFN), inside = streams || relation || maps;
+    bool on_rows = div || term_now(d, DISTIL_SPAN) || term_now(d, DISTIL_CE), teacher = !d->o.align && d->o.teacher && (div || inside);
     net_inside is, it;
     if (d->o.qat) qat_begin(d->o.qat);
     if (!want_inside(&is, t, d->sm->hp.n_layer, streams, relation) || (d->tm && !want_inside(&it, t, d->tm->hp.n_layer, streams, relation))) return NULL;
-    var *th = teacher ? teach(d, t, b->ids, &b->seqs, &it) : NULL;
+    if (maps) distil_maps_watch(&d->theirs);
+    var *th = teacher ? teach(d, t, b->ids, &b->seqs, &it, inside) : NULL;
+    if (maps) distil_maps_unwatch(&d->theirs);
     if (teacher && !th) return NULL;
+    if (maps) distil_maps_watch(&d->ours);
     var *h = net_hidden(d->o.student, t, b->ids, &b->seqs, inside ? &is : NULL), *loss = NULL;
+    if (maps) distil_maps_unwatch(&d->ours);
     if (d->o.qat) h = qat_head_input(d->o.qat, t, h);
     if (on_rows) loss = d->o.align ? aligned_loss(d, t, b, h, sum_weight, err) : outcome_loss(d, t, b, h, th, sum_weight);
     if (on_rows && !loss) return NULL;
@@ -412,7 +507,7 @@ static var *measure(distil *d, tape *t, const data_batch *b, bool ce, distill_se
     ad_head head = net_head(d->o.student);
     ad_targets rows = {.target = b->target, .weights = b->weights};
     distill_opts o = {.kind = DISTILL_FORWARD, .weight = dense ? 1 : 0, .ce = ce || !dense ? 1 : 0, .seen = seen};
-    var *th = dense ? teach(d, t, b->ids, &b->seqs, &none) : NULL, *h = teacher_rows(d->o.student, t, b->ids, &b->seqs);
+    var *th = dense ? teach(d, t, b->ids, &b->seqs, &none, false) : NULL, *h = teacher_rows(d->o.student, t, b->ids, &b->seqs);
     if (d->o.qat) h = qat_head_input(d->o.qat, t, h);
     *final = dense ? th : h;
     if (!dense) return ad_distill_top(t, h, &head, NULL, &rows, &o);

@@ -18,8 +18,11 @@ typedef enum distil_kind {
     DISTIL_RKL,      /* reverse, */
     DISTIL_JSD,      /* in between, */
     DISTIL_ULD,      /* sorted */
+    DISTIL_SPAN,     /* of other vocabularies: the text between two common borders as a whole */
     DISTIL_HIDDEN,   /* the streams between layers, normed: squared difference, */
     DISTIL_COSINE,   /* direction */
+    DISTIL_ATTN,     /* feature maps: what attention gives before its output matrix, normed: squared difference, */
+    DISTIL_FFN,      /* … and the feed-forward's activations before the matrix that leads down */
     DISTIL_RELATION  /* queries', keys' and values' relations between tokens in one layer */
 } distil_kind;
 typedef struct distil_term {
@@ -43,11 +46,20 @@ mote_status distil_align_open(distil_align **out, const tok_vocab *student, cons
 void distil_align_close(distil_align **a);
 const int32_t *distil_align_map(const distil_align *a); /* [teacher's vocabulary], as distill_opts.map */
 double distil_align_shared(const distil_align *a);      /* share of the teacher's tokens whose bytes the student has as one token */
-/* A batch in the teacher's tokens, and the pairs of rows (ours, theirs) with a common border. Memory is the align's, until the next call. */
+/* The text between two common borders where one or both have several tokens: rows [ours, ours + n_ours) predict it, token by token, and
+ * [theirs, theirs + n_theirs). */
+typedef struct distil_span {
+    uint32_t ours, n_ours, theirs, n_theirs;
+} distil_span;
+enum { DISTIL_SPAN_TOKENS = 16 /* of either, at most */ };
+/* A batch in the teacher's tokens, the pairs of rows (ours, theirs) with a common border, and the spans between them. Memory is the align's, until
+ * the next call. */
 typedef struct distil_aligned {
     data_batch theirs; /* seqs and ids alone */
     const int32_t *ours_at, *theirs_at; /* [n] rows */
     size_t n;
+    const distil_span *spans;
+    size_t n_spans;
 } distil_aligned;
 mote_status distil_align_batch(distil_align *a, const data_batch *b, distil_aligned *out, mote_error *err);
 
@@ -59,10 +71,15 @@ typedef struct distil_opts {
     float temperature, beta;   /* 0: 1; 0.5 */
     bool relation_set;         /* the layer below counts; else five sixths of the way up */
     size_t relation_layer;     /* of the student */
+    /* [student's layers] the teacher's layer that each is compared with, or -1: not; NULL: those in the same place. Borrowed for distil_open. */
+    const int32_t *layer_map;
     distil_align *align;       /* NULL: the vocabulary is the same */
     qat *qat;                  /* NULL: floats */
     uint64_t seed;             /* of the learned projection, where widths differ */
 } distil_opts;
+
+/* "1:2,2:4,…": student's layers to teacher's, counted from 1; dst[n_student]: as distil_opts.layer_map. */
+mote_status distil_layers(int32_t *dst, size_t n_student, size_t n_teacher, const char *text, mote_error *err);
 
 typedef struct distil_figures { /* means since the last distil_take_figures */
     double divergence, ce, agree, inside;

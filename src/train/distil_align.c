@@ -18,7 +18,8 @@ struct distil_align {
     tok_ids ids; /* of all sequences, one after the other */
     uint32_t *start;
     int32_t *pos, *ours_at, *theirs_at;
-    size_t cap_start, cap_pos, cap_at;
+    distil_span *spans;
+    size_t cap_start, cap_pos, cap_at, cap_spans;
 };
 
 static uint64_t hash_of(str s) {
@@ -113,6 +114,7 @@ void distil_align_close(distil_align **a) {
     mem_free((*a)->pos);
     mem_free((*a)->ours_at);
     mem_free((*a)->theirs_at);
+    mem_free((*a)->spans);
     buf_free(&(*a)->text);
     tok_ids_free(&(*a)->ids);
     mem_free(*a);
@@ -158,6 +160,17 @@ static mote_status align_one(distil_align *a, const data_batch *b, size_t from, 
     return MOTE_OK;
 }
 
+/* Between the borders [first, out->n) of one sequence. */
+static void find_spans(distil_align *a, const data_batch *b, size_t first, distil_aligned *out) {
+    for (size_t i = first; i + 1 < out->n; i++) {
+        size_t ours = (size_t)a->ours_at[i], theirs = (size_t)a->theirs_at[i];
+        size_t n_ours = (size_t)a->ours_at[i + 1] - ours, n_theirs = (size_t)a->theirs_at[i + 1] - theirs;
+        bool good = n_ours + n_theirs > 2 && n_theirs > 0 && n_ours <= DISTIL_SPAN_TOKENS && n_theirs <= DISTIL_SPAN_TOKENS;
+        for (size_t k = 0; good && k < n_ours; k++) good = !b->target || b->target[ours + k] >= 0;
+        if (good) a->spans[out->n_spans++] = (distil_span){(uint32_t)ours, (uint32_t)n_ours, (uint32_t)theirs, (uint32_t)n_theirs};
+    }
+}
+
 mote_status distil_align_batch(distil_align *a, const data_batch *b, distil_aligned *out, mote_error *err) {
     *out = (distil_aligned){0};
     a->ids.n = 0;
@@ -165,9 +178,12 @@ mote_status distil_align_batch(distil_align *a, const data_batch *b, distil_alig
     TRY(mem_grow(&a->start, &a->cap_start, b->seqs.n_seq + 1, sizeof *a->start, SIZE_MAX / 8, err));
     TRY(mem_grow(&a->ours_at, &cap, b->seqs.n + 1, sizeof *a->ours_at, SIZE_MAX / 8, err));
     TRY(mem_grow(&a->theirs_at, &a->cap_at, b->seqs.n + 1, sizeof *a->theirs_at, SIZE_MAX / 8, err));
+    TRY(mem_grow(&a->spans, &a->cap_spans, b->seqs.n + 1, sizeof *a->spans, SIZE_MAX / 32, err));
     for (size_t i = 0; i < b->seqs.n_seq; i++) {
+        size_t first = out->n;
         a->start[i] = (uint32_t)a->ids.n;
         TRY(align_one(a, b, b->seqs.start[i], b->seqs.start[i + 1], out, err));
+        find_spans(a, b, first, out);
     }
     a->start[b->seqs.n_seq] = (uint32_t)a->ids.n;
     TRY(mem_grow(&a->pos, &a->cap_pos, a->ids.n + 1, sizeof *a->pos, SIZE_MAX / 8, err));
@@ -176,5 +192,6 @@ mote_status distil_align_batch(distil_align *a, const data_batch *b, distil_alig
     out->theirs = (data_batch){.seqs = {.n = a->ids.n, .n_seq = b->seqs.n_seq, .start = a->start, .pos = a->pos}, .ids = a->ids.p};
     out->ours_at = a->ours_at;
     out->theirs_at = a->theirs_at;
+    out->spans = a->spans;
     return MOTE_OK;
 }

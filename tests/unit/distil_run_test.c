@@ -5,7 +5,7 @@
 #include "compress/distill_run.h"
 #include "model/model.h"
 #include "token/token.h"
-#include "train/distil.h"
+#include "train/distil_int.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -36,12 +36,41 @@ static void expect_better(const mote_distill_options *o, const char *what) {
 
 static void every_loss_brings_the_student_nearer(void **unused) {
     (void)unused;
-    static const char *const losses[] = {"kl", "rkl", "jsd", "kl=1,ce=0.2", "kl,hidden=0.5@0-0.5", "kl,cosine=0.5,relation=0.5", "hidden@0-0.3,kl@0.3-0.7,rkl@0.7-1"};
+    static const char *const losses[] = {"kl", "rkl", "jsd", "kl=1,ce=0.2", "kl,hidden=0.5@0-0.5", "kl,cosine=0.5,relation=0.5", "hidden@0-0.3,kl@0.3-0.7,rkl@0.7-1", "kl,attn=0.2,ffn=0.2", "attn=0.5,ffn=0.5@0-0.5,kl"};
     for (size_t i = 0; i < COUNT_OF(losses); i++) {
         mote_distill_options o = options(out);
         o.loss = losses[i];
         o.temperature = i == 0 ? 2 : 1;
+        if (strstr(losses[i], "attn")) o.layer_map = "1:1,2:2";
         expect_better(&o, losses[i]);
+    }
+}
+
+struct losses {
+    double first, last;
+};
+static void note_loss(void *ctx, const mote_train_progress *p) {
+    struct losses *l = ctx;
+    if (p->step == 1) l->first = p->loss;
+    l->last = p->loss;
+}
+
+/* By themselves feature maps bring the student's nearer to the teacher's, with a projection where widths differ. */
+static void feature_maps_come_nearer(void **unused) {
+    (void)unused;
+    char wide[256];
+    (void)snprintf(wide, sizeof wide, "%s/maps.gguf", folder);
+    OK(tiny_model_write(wide, &(tiny_opts){.times = 2, .seed = 4}, &e_));
+    const char *const teachers[] = {teacher, wide}, *const losses[] = {"attn", "ffn"};
+    for (size_t i = 0; i < 4; i++) {
+        mote_distill_options o = options(out);
+        struct losses l = {0};
+        o.teacher = teachers[i / 2];
+        o.loss = losses[i % 2];
+        o.settings.steps = 12;
+        o.callbacks = (mote_train_callbacks){.ctx = &l, .progress = note_loss};
+        OK(compress_distill(&o, NULL, &e_));
+        if (!(l.last < 0.95 * l.first)) fail_msg("%s: from %.5f to %.5f", losses[i % 2], l.first, l.last);
     }
 }
 
@@ -209,13 +238,80 @@ static void borders_are_where_the_bytes_are(void **unused) {
     OK(compress_distill(&o, &r, &e_));
 }
 
+/* Pieces of two tokens against one, one against three, two against two: the value by hand, the slopes by finite differences. */
+static void spans_are_compared_by_the_chain_rule(void **unused) {
+    (void)unused;
+    enum { ROWS = 6, WIDE = 5, VOCAB = 9, THEIR_VOCAB = 7 };
+    static const distil_span spans[] = {{0, 2, 0, 1}, {2, 1, 1, 3}, {3, 2, 4, 2}};
+    const int32_t ours[ROWS + 1] = {1, 3, 8, 2, 0, 5, 4}, theirs[ROWS + 2] = {2, 6, 1, 0, 3, 3, 5, 1};
+    float hx[ROWS * WIDE], wx[VOCAB * WIDE], tx[(ROWS + 1) * WIDE], vx[THEIR_VOCAB * WIDE];
+    float *all[] = {hx, wx, tx, vx};
+    size_t counts[] = {COUNT_OF(hx), COUNT_OF(wx), COUNT_OF(tx), COUNT_OF(vx)};
+    rng r;
+    rng_seed(&r, 9, 1);
+    for (size_t k = 0; k < COUNT_OF(all); k++)
+        for (size_t i = 0; i < counts[k]; i++) all[k][i] = (float)(2 * rng_double(&r) - 1);
+    float room[ROWS * WIDE];
+    var h = {.rows = ROWS, .cols = WIDE, .x = hx, .wants = true, .room = room}, w = {.rows = VOCAB, .cols = WIDE, .x = wx};
+    var th = {.rows = ROWS + 1, .cols = WIDE, .x = tx}, tw = {.rows = THEIR_VOCAB, .cols = WIDE, .x = vx};
+    ad_head head = {.w = &w, .scale = 1}, their_head = {.w = &tw, .scale = 1};
+    data_batch b = {.ids = ours};
+    distil_aligned a = {.theirs = {.ids = theirs}, .spans = spans, .n_spans = COUNT_OF(spans)};
+    pool *p;
+    tape *t;
+    OK(pool_open(&p, 1, &e_));
+    const kern_table *kern = tensor_kernels_open(CPU_ALL);
+    OK(tape_open(&t, &(tape_opts){.pool = p, .kern = kern}, &e_));
+    var *l = distil_span_loss(t, &h, &head, &th, &their_head, &b, &a, 2);
+    assert_non_null(l);
+    double by_hand = 0;
+    for (size_t i = 0; i < COUNT_OF(spans); i++) {
+        double log_of[2] = {0, 0};
+        for (int side = 0; side < 2; side++) {
+            size_t from = side ? spans[i].theirs : spans[i].ours, n = side ? spans[i].n_theirs : spans[i].n_ours, vocab = side ? THEIR_VOCAB : VOCAB;
+            for (size_t k = from; k < from + n; k++) {
+                double sum = 0, own = 0;
+                for (size_t c = 0; c < vocab; c++) {
+                    double z = 0;
+                    for (size_t d = 0; d < WIDE; d++) z += (double)((side ? tx : hx)[k * WIDE + d] * (side ? vx : wx)[c * WIDE + d]);
+                    sum += exp(z);
+                    if ((int32_t)c == (side ? theirs : ours)[k + 1]) own = z;
+                }
+                log_of[side] += own - log(sum);
+            }
+        }
+        double q = exp(log_of[0]), ph = exp(log_of[1]);
+        by_hand += ph * log(ph / q) + (1 - ph) * log((1 - ph) / (1 - q));
+    }
+    assert_true(fabs((double)l->x[0] - by_hand / 2) < 1e-6);
+    tape_back(t, l, 1);
+    OK(tape_status(t, &e_));
+    float slopes[ROWS * WIDE];
+    memcpy(slopes, h.g, sizeof slopes);
+    for (size_t i = 0; i < COUNT_OF(slopes); i++) {
+        double side[2];
+        float was = hx[i];
+        for (int k = 0; k < 2; k++) {
+            hx[i] = was + (k ? -0.01f : 0.01f);
+            tape_reset(t);
+            side[k] = (double)distil_span_loss(t, &h, &head, &th, &their_head, &b, &a, 2)->x[0];
+        }
+        hx[i] = was;
+        double want = (side[0] - side[1]) / 0.02;
+        if (!(fabs(want - (double)slopes[i]) < 1e-4 + 1e-2 * fabs(want))) fail_msg("slope %zu: %g, by differences %g", i, (double)slopes[i], want);
+    }
+    tape_close(&t);
+    tensor_kernels_close(&kern);
+    pool_close(&p);
+}
+
 static void what_cannot_be_is_refused_by_name(void **unused) {
     (void)unused;
     const struct {
         const char *loss, *select, *word;
         mote_status want;
     } cases[] = {{"kl,rkl", NULL, "same time", MOTE_E_USAGE},  {"kl=x", NULL, "NAME=WEIGHT", MOTE_E_USAGE}, {"klx", NULL, "expected ce", MOTE_E_USAGE},
-                 {"kl@0.5-0.2", NULL, "shares", MOTE_E_USAGE}, {"", "best", "expected loss", MOTE_E_USAGE}, {",", NULL, "loss", MOTE_E_USAGE}};
+                 {"kl@0.5-0.2", NULL, "shares", MOTE_E_USAGE}, {"", "best", "expected loss", MOTE_E_USAGE}, {",", NULL, "loss", MOTE_E_USAGE}, {"kl,span", NULL, "--align", MOTE_E_USAGE}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         mote_distill_options o = options(out);
         mote_error e = {0};
@@ -230,8 +326,15 @@ static void what_cannot_be_is_refused_by_name(void **unused) {
     (void)snprintf(wide, sizeof wide, "%s/wide.gguf", folder);
     OK(tiny_model_write(wide, &(tiny_opts){.times = 4, .seed = 4}, &e_));
     o.teacher = wide; /* other widths: hidden states through a learned projection */
-    o.loss = "kl,hidden=0.5,relation=0.1";
+    o.loss = "kl,hidden=0.5,relation=0.1,attn=0.2,ffn=0.2";
+    o.layer_map = "2:1";
     OK(compress_distill(&o, NULL, &e_));
+    o.layer_map = "2:9";
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
+    assert_non_null(strstr(e.message, "STUDENT:TEACHER"));
+    o.layer_map = NULL;
+    o.settings.recompute = true;
+    assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
     o = options(out);
     o.teacher = NULL;
     assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
@@ -262,11 +365,13 @@ static int make_files(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_loss_brings_the_student_nearer),
+        cmocka_unit_test(feature_maps_come_nearer),
         cmocka_unit_test(every_source_of_rows_teaches),
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
+        cmocka_unit_test(spans_are_compared_by_the_chain_rule),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
     };
     return cmocka_run_group_tests_name("distil runs", tests, make_files, remove_folder);

@@ -1,6 +1,7 @@
 /* merge_test.c: adapters into weights and what survives; two models into one. */
 #include "compress/merging.h"
 #include "format/adapter.h"
+#include "report.h"
 #include "tiny_model.h"
 
 #include <math.h>
@@ -62,6 +63,9 @@ static void what_survives_is_measured(void **unused) {
     OK(merge_run(&o, &exact, &e_));
     if (!(exact.error < 1e-6 && fine.error < same.error / 2 && same.error > 0.1 && fabs(exact.survived - 1) < 1e-6))
         fail_msg("errors: q4_0 %g, q8_0 %g, f32 %g", same.error, fine.error, exact.error);
+    char measured[96];
+    (void)snprintf(measured, sizeof measured, "f32 %.1f %%, q8_0 %.1f %%, q4_0 %.1f %%", 100 * exact.survived, 100 * fine.survived, 100 * same.survived);
+    if (getenv("MOTE_REPORT")) report_row("merge", "a small tune that is left after merging", measured, "f32 100 %", "ok", "-", "tiny llama, adapter into q4_0");
     size_t n;
     float *was = matrix(in_folder("q4.gguf"), "blk.0.attn_q.weight", &n), *is = matrix(in_folder("merged.gguf"), "blk.0.attn_q.weight", &n);
     model_file *f;
