@@ -13,6 +13,7 @@ typedef struct packing {
     model_edit *edit;
     unsigned char **bytes; /* of the changed tensors, until the file is written */
     size_t n_bytes;
+    unsigned char *vocabulary;
     mote_pack_result *r;
 } packing;
 
@@ -89,6 +90,15 @@ static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *e
     return edit_put_bytes(p->edit, t->name, to, t->n_dims, t->ne, p->bytes[p->n_bytes - 1], err);
 }
 
+static mote_status code_vocabulary(packing *p, mote_error *err) {
+    size_t n;
+    TRY(vocabulary_pack(p->f, &p->vocabulary, &n, err));
+    if (!p->vocabulary) return MOTE_OK;
+    const kv k = {.key = str_of(vocabulary_keys[0]), .type = KV_ARRAY, .elem = KV_U8, .count = n, .elems = p->vocabulary};
+    for (size_t i = 1; vocabulary_keys[i]; i++) TRY(edit_drop_kv(p->edit, vocabulary_keys[i], err));
+    return edit_set_kv(p->edit, &k, err);
+}
+
 static mote_status run(const char *in, const char *out, mote_status (*change)(packing *, const tensor_info *, mote_error *), mote_pack_result *r, mote_error *err) {
     mote_status s = MOTE_OK;
     packing p = {.r = r};
@@ -102,6 +112,7 @@ static mote_status run(const char *in, const char *out, mote_status (*change)(pa
     for (size_t i = 0; i < r->n_tensors; i++) TRYG(s, change(&p, model_file_tensor(p.f, i), err));
     if (change == code_tensor && r->n_changed == 0)
         FAILG(s, err, MOTE_E_UNSUPPORTED, "%s: no tensor gets smaller: none large enough is in a format that is entropy-coded (q4_96, q3_96, q2_96, tq1_192)", in);
+    if (change == code_tensor) TRYG(s, code_vocabulary(&p, err));
     TRYG(s, edit_write(p.edit, out, err));
     TRYG(s, model_file_open(&written, out, 0, err));
     r->file_to = model_file_bytes(written);
@@ -110,6 +121,7 @@ out:
     edit_close(&p.edit);
     for (size_t i = 0; i < p.n_bytes; i++) mem_free(p.bytes[i]);
     mem_free(p.bytes);
+    mem_free(p.vocabulary);
     model_file_close(&p.f);
     return s;
 }

@@ -18,4 +18,9 @@ mote_status coded_read_head(const unsigned char *p, size_t n, tensor_info *t, mo
 size_t coded_chunks(const unsigned char *p);
 mote_status coded_read_chunk(const unsigned char *p, size_t n, const tensor_info *t, size_t chunk, unsigned char *dst, mote_error *err);
 
+/* small_vocabulary.c: the value of the key vocabulary_keys[0], *out (to be freed with mem_free), which holds the lists of the keys after it;
+ * *out NULL: they are not such that it could. */
+mote_status vocabulary_pack(const model_file *f, unsigned char **out, size_t *n, mote_error *err);
+extern const char *const vocabulary_keys[];
+
 #endif

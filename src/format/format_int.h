@@ -69,6 +69,8 @@ mote_status gguf_open_one(model_file **out, const char *path, int flags, mote_er
 mote_status gguf_join_parts(model_file **out, model_file *f, const char *path, int flags, mote_error *err);
 /* coded_open.c: decodes entropy-coded tensors. */
 mote_status model_file_uncode(model_file *f, mote_error *err);
+/* small_vocabulary.c: the lists of a vocabulary that is stored small. */
+mote_status model_file_open_vocabulary(model_file *f, mote_error *err);
 /* share.c: gives layers that share tensors with others their own view of them. */
 mote_status model_file_unshare(model_file *f, mote_error *err);
 /* A Hugging Face folder. */

@@ -154,8 +154,82 @@ static void models_stay_the_same(void **unused) {
     assert_int_equal(pack_run(in, packed, &r, NULL), MOTE_E_UNSUPPORTED);
 }
 
+/* ---- vocabularies ---- */
+static void write_vocabulary(const char *path, const char *const *merges, uint64_t n_merges) {
+    const str tokens[] = {STR("<s>"), STR("a"), STR("b"), STR("c d"), STR("ab"), STR("abc d"), STR("more")};
+    static const unsigned char kinds[28] = {3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 4};
+    str list[8];
+    gguf_writer *w;
+    for (uint64_t i = 0; i < n_merges; i++) list[i] = str_of(merges[i]);
+    const kv keys[] = {{.key = STR("tokenizer.ggml.tokens"), .type = KV_ARRAY, .elem = KV_STRING, .count = COUNT_OF(tokens), .strings = tokens},
+                       {.key = STR("tokenizer.ggml.token_type"), .type = KV_ARRAY, .elem = KV_I32, .count = COUNT_OF(tokens), .elems = kinds},
+                       {.key = STR("tokenizer.ggml.merges"), .type = KV_ARRAY, .elem = KV_STRING, .count = n_merges, .strings = list}};
+    OK(gguf_writer_open(&w, path, 32, &e_));
+    for (size_t i = 0; i < COUNT_OF(keys); i++) OK(gguf_put_kv(w, &keys[i], &e_));
+    OK(gguf_writer_begin(w, &e_));
+    OK(gguf_writer_commit(w, &e_));
+    gguf_writer_close(&w);
+}
+
+static void same_lists(const model_file *f, const model_file *g) {
+    for (size_t i = 1; vocabulary_keys[i]; i++) {
+        const kv *a = model_file_find(f, vocabulary_keys[i]), *b = model_file_find(g, vocabulary_keys[i]);
+        assert_true(a && b && a->count == b->count && a->elem == b->elem);
+        for (uint64_t j = 0; j < a->count; j++) {
+            int64_t x = 0, y = 0;
+            if (a->elem == KV_STRING) assert_true(str_eq(kv_at_str(a, j), kv_at_str(b, j)));
+            else assert_true(kv_at_int(a, j, &x) && kv_at_int(b, j, &y) && x == y);
+        }
+    }
+}
+
+/* A file with nothing but this key. */
+static mote_status open_vocabulary(const unsigned char *p, size_t n, model_file **out) {
+    gguf_writer *w;
+    const kv k = {.key = str_of(vocabulary_keys[0]), .type = KV_ARRAY, .elem = KV_U8, .count = n, .elems = p};
+    OK(gguf_writer_open(&w, in_folder("small.gguf"), 32, &e_));
+    OK(gguf_put_kv(w, &k, &e_));
+    OK(gguf_writer_begin(w, &e_));
+    OK(gguf_writer_commit(w, &e_));
+    gguf_writer_close(&w);
+    return model_file_open(out, in_folder("small.gguf"), MODEL_FILE_NO_TENSORS_OK, NULL);
+}
+
+static void vocabularies_come_back(void **unused) {
+    (void)unused;
+    static const char *const good[] = {"a b", "ab c d"}, *const bad[] = {"a b", "abc c"};
+    model_file *f, *g;
+    unsigned char *p;
+    size_t n;
+    const char *path = in_folder("lists.gguf");
+    write_vocabulary(path, good, 2);
+    OK(model_file_open(&f, path, MODEL_FILE_NO_TENSORS_OK, &e_));
+    OK(vocabulary_pack(f, &p, &n, &e_));
+    assert_non_null(p);
+    assert_int_equal(open_vocabulary(p, n, &g), MOTE_OK);
+    same_lists(f, g);
+    model_file_close(&g);
+    for (size_t cut = 0; cut < n; cut++) assert_int_not_equal(open_vocabulary(p, cut, &g), MOTE_OK);
+    for (size_t bit = 0; bit < 8 * n; bit++) {
+        p[bit / 8] ^= (unsigned char)(1u << bit % 8);
+        if (open_vocabulary(p, n, &g) == MOTE_OK) { /* bits of the frame that say nothing */
+            same_lists(f, g);
+            model_file_close(&g);
+        }
+        p[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
+    mem_free(p);
+    model_file_close(&f);
+    write_vocabulary(path, bad, 2); /* merges that say something of their own stay as they are */
+    OK(model_file_open(&f, path, MODEL_FILE_NO_TENSORS_OK, &e_));
+    OK(vocabulary_pack(f, &p, &n, &e_));
+    assert_null(p);
+    model_file_close(&f);
+}
+
 int main(int argc, char **argv) {
     reporting = report_wanted(argc, argv);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_byte_comes_back), cmocka_unit_test(damage_is_refused), cmocka_unit_test(models_stay_the_same)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_byte_comes_back), cmocka_unit_test(damage_is_refused), cmocka_unit_test(models_stay_the_same),
+                                       cmocka_unit_test(vocabularies_come_back)};
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
