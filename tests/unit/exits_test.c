@@ -15,6 +15,7 @@
 
 #include "folder.h"
 #include "ok.h"
+#include "report.h"
 
 enum { LEN = 24, CTX = 64 };
 
@@ -336,6 +337,7 @@ static void naive_close(naive *a) {
 static void what_leaves_does_what_is_said(void **unused) {
     (void)unused;
     naive a;
+    double worst = 0;
     make(QUANT_F32, one_exit);
     const float thresholds[] = {0, 0.0675f, 0.07f};
     for (size_t k = 0; k < COUNT_OF(thresholds); k++) {
@@ -348,6 +350,7 @@ static void what_leaves_does_what_is_said(void **unused) {
             int by;
             naive_token(&a, token(i), i, i >= 5, thresholds[k], y, &by);
             n_left += by >= 0;
+            if (i >= 5) worst = fmax(worst, distance(x + i * a.vocab, y, a.vocab));
             if (i >= 5 && distance(x + i * a.vocab, y, a.vocab) > 1e-9)
                 fail_msg("threshold %g: token %zu (%s) differs by %g", (double)thresholds[k], i, by < 0 ? "all layers" : "left", distance(x + i * a.vocab, y, a.vocab));
         }
@@ -355,6 +358,9 @@ static void what_leaves_does_what_is_said(void **unused) {
         naive_close(&a);
         mem_free(x);
     }
+    char measured[40];
+    (void)snprintf(measured, sizeof measured, "NMSE %.1e", worst);
+    if (report_wanted(0, NULL)) report_row("run time", "early exit by threshold", measured, "1e-9", "ok", "-", "f32, against plain loops");
 }
 
 static void zero_heads_are_the_models_own(void **unused) {
@@ -417,6 +423,7 @@ static void drafts_leave_no_trace(void **unused) {
             assert_memory_equal(x, y, take * with.vocab * sizeof *x);
             at += take;
         }
+        if (way == 3 && report_wanted(0, NULL)) report_row("run time", "drafts by an exit, taken over", "bits equal", "all", "ok", "-", "f16, q8_0");
         assert_int_equal(model_draft(with.s, 0, 1, 5, &g, &e), MOTE_E_USAGE);
         assert_int_equal(model_draft(with.s, 0, 0, -1, &g, &e), MOTE_E_RANGE);
         for (size_t i = 0; i < LEN; i++) OK(model_draft(with.s, 0, 0, 5, &g, &e_));
