@@ -423,7 +423,7 @@ static void drafts_leave_no_trace(void **unused) {
             assert_memory_equal(x, y, take * with.vocab * sizeof *x);
             at += take;
         }
-        if (way == 3 && report_wanted(0, NULL)) report_row("run time", "drafts by an exit, taken over", "bits equal", "all", "ok", "-", "f16, q8_0");
+        if (way == 3 && report_wanted(0, NULL)) report_row("run time", "drafts by an exit, taken over", "bits equal", "all", "ok", "-", "Q8_0 weights");
         assert_int_equal(model_draft(with.s, 0, 1, 5, &g, &e), MOTE_E_USAGE);
         assert_int_equal(model_draft(with.s, 0, 0, -1, &g, &e), MOTE_E_RANGE);
         for (size_t i = 0; i < LEN; i++) OK(model_draft(with.s, 0, 0, 5, &g, &e_));
