@@ -3,6 +3,7 @@
 #include "compress/distill_run.h"
 
 #include "compress/rules.h"
+#include "compress/share_tie.h"
 #include "format/edit.h"
 #include "train/distil.h"
 #include "train/qat_state.h"
@@ -35,6 +36,7 @@ typedef struct job {
     size_t n_terms;
     distil_align *align;
     int32_t *layer_map;       /* or NULL */
+    share_tie *tie;           /* of the student's file, where layers share tensors */
     rules_choice *choice;     /* of QAT */
     ftype type;
     qat *q;
@@ -112,6 +114,8 @@ static mote_status open_models(job *j, mote_error *err) {
         TRY(model_open(&j->student, student, &mo, j->machine.pool, err));
         TRY(net_open(&j->net, j->student, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute}, err));
         TRY(model_file_open(&j->source, student, MODEL_FILE_VOCAB, err));
+        TRY(share_tie_open(&j->tie, student, j->net, err));
+        if (j->tie && o->qat.type) FAIL(err, MOTE_E_UNSUPPORTED, "%s: layers share tensors: quantization-aware training needs each one's own (mote convert)", student);
     }
     if (teacher) {
         bool own = student && strcmp(teacher, student) == 0;
@@ -314,8 +318,10 @@ static mote_status on_part(void *ctx, size_t i, mote_error *err) {
     return MOTE_OK;
 }
 static mote_status on_grads(void *ctx, mote_error *err) {
+    job *j = ctx;
     (void)err;
-    distil_grads_done(((job *)ctx)->d);
+    distil_grads_done(j->d);
+    if (j->tie) share_tie_grads(j->tie);
     return MOTE_OK;
 }
 static mote_status on_updated(void *ctx, uint64_t step, mote_error *err) {
@@ -407,9 +413,12 @@ static quant_type stored_type(const tensor_info *t, int type) {
     return matrix && t->ne[0] % quant_get((int)to)->block != 0 ? QUANT_F16 : to;
 }
 
-static mote_status put_param(model_edit *e, const param *p, int type, mote_error *err) {
+static mote_status put_param(const job *j, model_edit *e, size_t i, int type, mote_error *err) {
+    const param *p = net_param(j->net, i);
     const tensor_info *t = p->info;
-    return edit_put(e, t->name, stored_type(t, type), t->n_dims, t->ne, p->v.x, NULL, err);
+    const float *x = p->v.x;
+    if (j->tie) TRY(share_tie_stored(j->tie, i, &t, &x, err));
+    return t ? edit_put(e, t->name, stored_type(t, type), t->n_dims, t->ne, x, NULL, err) : MOTE_OK;
 }
 
 static bool written_whole(void *ctx, const var *v) {
@@ -430,7 +439,7 @@ static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *
         if (k != SIZE_MAX) {
             qat_tensor t = qat_get(j->q, k);
             TRY(edit_put_bytes(e, p->info->name, t.type, p->info->n_dims, p->info->ne, t.bytes, err));
-        } else if (p->trained) TRY(put_param(e, p, type, err));
+        } else if (p->trained) TRY(put_param(j, e, i, type, err));
     }
     if (!j->q) return MOTE_OK;
     TRY(edit_set_u32(e, "general.file_type", (uint32_t)ftypes[j->type].file_type, err));
@@ -439,7 +448,7 @@ static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *
 
 static mote_status write_net(job *j, const char *path, bool for_rolling, mote_error *err) {
     model_edit *e;
-    TRY(edit_open(&e, j->source, err));
+    TRY(edit_open(&e, j->tie ? share_tie_file(j->tie) : j->source, err));
     mote_status s = put_all(j, e, for_rolling, err);
     if (s == MOTE_OK) s = edit_write(e, path, err);
     edit_close(&e);
@@ -593,6 +602,7 @@ static void close_all(job *j) {
     data_close(&j->held);
     distil_cache_close(&j->cache);
     distil_rows_free(&j->rows);
+    share_tie_close(&j->tie);
     net_close(&j->net);
     net_close(&j->theirs);
     tok_close(&j->vocab);

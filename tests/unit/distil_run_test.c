@@ -3,6 +3,7 @@
 #include "../tiny_model.h"
 #include "base/base.h"
 #include "compress/distill_run.h"
+#include "compress/pruning.h"
 #include "model/model.h"
 #include "token/token.h"
 #include "train/distil_int.h"
@@ -305,6 +306,49 @@ static void spans_are_compared_by_the_chain_rule(void **unused) {
     pool_close(&p);
 }
 
+/* Layers 0 and 1 of the student share their matrices, with an addition of rank 4 each or without one. */
+static void layers_that_share_still_do(void **unused) {
+    (void)unused;
+    static const char *const ways[] = {"first", "lora"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        char shared[300];
+        mote_prune_opts p = {.size = sizeof p, .share = "0-1", .share_by = ways[i], .share_rank = 4, .n_threads = 1};
+        mote_prune_report pr = {.size = sizeof pr};
+        mote_distill_report r;
+        (void)snprintf(shared, sizeof shared, "%s/shared.gguf", folder);
+        OK(compress_prune(student, shared, &p, &pr, &e_));
+        mote_distill_options o = options(out);
+        o.student = shared;
+        o.settings.weight_decay = -1;
+        OK(compress_distill(&o, &r, &e_));
+        assert_true(r.divergence < r.divergence_before);
+        file_map a, b;
+        model_file *was, *is, *opened;
+        OK(file_open(&a, shared, FILE_MAP, &e_));
+        OK(file_open(&b, out, FILE_MAP, &e_));
+        OK(gguf_parse(&was, a.p, a.n, &e_));
+        OK(gguf_parse(&is, b.p, b.n, &e_));
+        assert_int_equal(model_file_n_tensors(was), model_file_n_tensors(is)); /* as many tensors as before: it shares as it did */
+        assert_non_null(model_file_find(is, "mote.share.layers"));
+        assert_null(model_file_find_tensor(is, "blk.1.ffn_up.weight"));
+        assert_memory_not_equal(model_file_find_tensor(was, "blk.0.ffn_up.weight")->data, model_file_find_tensor(is, "blk.0.ffn_up.weight")->data, 64);
+        /* what was trained is what is written: the loss of the file is the loss of the run */
+        OK(model_file_open(&opened, out, 0, &e_));
+        assert_non_null(model_file_find_tensor(opened, "blk.1.ffn_up.weight"));
+        model_file_close(&opened);
+        model_file_close(&was);
+        model_file_close(&is);
+        file_close(&a);
+        file_close(&b);
+        double end = r.divergence;
+        o.student = out, o.out = again, o.settings.steps = 1, o.settings.lr = 1e-12;
+        OK(compress_distill(&o, &r, &e_));
+        if (!(fabs(r.divergence_before - end) < 2e-3 * fabs(end))) fail_msg("%s: %g in the run, %g in the file", ways[i], end, r.divergence_before);
+        compress_prune_report_free(&pr);
+        (void)unlink(shared);
+    }
+}
+
 static void what_cannot_be_is_refused_by_name(void **unused) {
     (void)unused;
     const struct {
@@ -372,6 +416,7 @@ int main(void) {
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(spans_are_compared_by_the_chain_rule),
+        cmocka_unit_test(layers_that_share_still_do),
         cmocka_unit_test(what_cannot_be_is_refused_by_name),
     };
     return cmocka_run_group_tests_name("distil runs", tests, make_files, remove_folder);
