@@ -3,6 +3,7 @@
 #include "mote/finetune.h"
 #include "mote/mote.h"
 #include "format/adapter.h"
+#include "report.h"
 #include "tiny_model.h"
 
 #include <math.h>
@@ -49,6 +50,10 @@ static void answers_are_learned(void **unused) {
         if (r.n_probe != 3 || r.known_before != 0 || r.known_after != 3)
             fail_msg("%s: %zu of %zu known, before %zu, loss %g", methods[i], r.known_after, r.n_probe, r.known_before, r.loss);
         assert_true(r.steps == 25 && r.n_items == 3 && r.n_trained > 0);
+        char item[64], known[64];
+        (void)snprintf(item, sizeof item, "answers known after 25 steps, %s", methods[i]);
+        (void)snprintf(known, sizeof known, "%zu of %zu, before %zu", r.known_after, r.n_probe, r.known_before);
+        if (getenv("MOTE_REPORT")) report_row("finetune", item, known, "all", "ok", "-", "tiny llama");
         struct stat st;
         assert_int_equal(stat(out, &st), 0);
         /* and the engine with it answers so */
@@ -107,6 +112,10 @@ static void replay_keeps_the_rest(void **unused) {
         worse[replay] = r.ppl_after / r.ppl_before - 1;
     }
     if (!(worse[1] < worse[0] / 2)) fail_msg("with replay %+.2f %%, without %+.2f %%", 100 * worse[1], 100 * worse[0]);
+    char kept[64], naive[64];
+    (void)snprintf(kept, sizeof kept, "perplexity elsewhere %+.2f %%", 100 * worse[1]);
+    (void)snprintf(naive, sizeof naive, "without replay %+.2f %%", 100 * worse[0]);
+    if (getenv("MOTE_REPORT")) report_row("finetune", "forgotten meanwhile, replay and KL", kept, "half of that without", "ok", naive, "tiny llama");
     mote_finetune_opts o = base(in_folder("facts.jsonl"), in_folder("gated.gguf"));
     mote_error e = {0};
     struct stat st;
