@@ -110,7 +110,7 @@ static mote_status run(struct toy *t, pool *p, const struct kern_table *kern, mo
     toy_result *r = t->r;
     log_sink log = {keep_line, r};
     json_t *identity = json_pack("{s:s}", "recipe", o->identity ? o->identity : "toy");
-    trainer_opts opts = {.pool = p, .kern = kern, .log = &log, .steps = o->steps ? o->steps : TOY_STEPS, .clip = 1, .ema = o->ema ? 0.9 : 0,
+    trainer_opts opts = {.pool = p, .kern = kern, .log = &log, .steps = o->steps ? o->steps : TOY_STEPS, .max_seconds = o->max_seconds, .clip = 1, .ema = o->ema ? 0.9 : 0,
         .schedule = {.kind = SCHEDULE_COSINE, .warmup = 3, .steps = TOY_STEPS}, .guard = o->guard, .dir = o->dir, .save_every = o->save_every, .keep = 3, .ranks = o->ranks,
         .identity = identity, .optim = {.kind = o->muon ? OPTIM_MUON : OPTIM_ADAMW, .lr = 0.05, .decay = 0.01, .state_bits = o->bits8 ? 8 : 32}};
     const train_param params[] = {{.name = STR("table"), .v = &t->table, .decay = true},

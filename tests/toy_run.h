@@ -20,6 +20,7 @@ typedef struct toy_opts {
     train_guard guard;
     uint64_t save_every;
     int pause_us;             /* after each step */
+    double max_seconds;
     ranks *ranks;
 } toy_opts;
 

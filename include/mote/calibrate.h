@@ -23,11 +23,11 @@
 extern "C" {
 #endif
 
-/* All zero is a good default, but for `quantize.type`, `text` and at least one of scale, prune and round. */
+/* All zero is a good default, but for `quantize.type` and at least one of scale, prune and round. */
 typedef struct mote_calibrate_options {
     mote_quantize_options quantize; /* the formats, as for mote_quantize; type NULL: "COPY" */
     const char *scale, *prune, *round; /* or NULL: none, none, nearest */
-    const char *const *text;        /* files of plain text */
+    const char *const *text;        /* files of plain text; none: the one that is built in */
     size_t n_text;
     size_t n_seqs, n_ctx;           /* windows of the text, tokens of each; 0: 32 of 512 */
     uint64_t seed;
@@ -59,7 +59,7 @@ typedef struct mote_calibrate_report {
 } mote_calibrate_report;
 
 /* Writes the model at `in` as the file `out`, which appears only when it is complete.
- * Errors: those of mote_quantize; E_USAGE (method, sparsity, no text), E_UNSUPPORTED (a format that the method cannot use; a model that
+ * Errors: those of mote_quantize; E_USAGE (method, sparsity), E_UNSUPPORTED (a format that the method cannot use; a model that
  * cannot be calibrated), E_MISMATCH (tokenizer and model do not fit), E_RANGE (activations that are not finite, by tensor). */
 MOTE_API mote_status mote_calibrate(const char *in, const char *out, const mote_calibrate_options *options,
                                     mote_calibrate_report *report, mote_error *err);

@@ -8,6 +8,7 @@
  *     time: 2h                          # what training may take:    steps of stages without steps are planned from it
  *     eval: {text: held-out.txt, chunks: 16}
  *     gate: {perplexity-ratio: 1.3, kld: 0.3, top: 0.7}
+ *     smoke: true                       # the default: a few questions at the end; what loops, says nothing or breaks, and did not before, fails
  *     stages:
  *       - imatrix
  *       - distill: {data: text.jsonl, lr: 1e-4}
@@ -47,6 +48,8 @@ typedef struct mote_make_report {
     double ppl_from, ppl_to, kld, top;
     double seconds; /* of this call */
     bool gate_passed;
+    bool smoke_broken; /* the smoke test (mote/tasks.h: mote_smoke_files) failed, and the gate with it */
+    char smoke[256];   /* what it found; "": not asked for */
     char out[4096], report[4096]; /* the model, the page of Markdown */
 } mote_make_report;
 

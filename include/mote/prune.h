@@ -79,7 +79,7 @@ typedef struct mote_prune_opts {
      * dynamic_by: together (the default: groups of neurons that are needed together), neighbours (as they lie) */
     double dynamic;
     const char *dynamic_by;
-    /* Calibration text, and how much of it is read: tokens (0: 4096). */
+    /* Calibration text (NULL: the one that is built in; a vocabulary needs one of its own), and how much of it is read: tokens (0: 4096). */
     const char *text;
     size_t n_text, n_tokens;
     uint64_t seed;

@@ -70,6 +70,20 @@ typedef struct mote_smoke_result {
 /* Uses sequence 0. max_tokens: of an answer, at most 512; 0: 160. */
 MOTE_API mote_status mote_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err);
 
+/* The quick form, after a compression: three questions, 48 tokens each. Where that looks broken, all
+ * questions are asked, of the source as well, and what it does itself does not count. */
+typedef struct mote_smoke_check {
+    size_t size;              /* set by the caller */
+    bool ran;                 /* false: it cannot be asked (no tokenizer, an encoder, …); `why` says it */
+    bool broken;              /* logits that are no numbers, no letters, or most answers turning in a circle, and the source not so */
+    bool source_ran;
+    mote_smoke_result model, source;
+    double seconds;
+    char why[256];
+} mote_smoke_check;
+/* source: the file that the model was made from, or NULL. n_threads: 0: by measurement. Errors: E_MEMORY, those of opening an engine. */
+MOTE_API mote_status mote_smoke_files(const char *model, const char *source, int n_threads, mote_smoke_check *c, mote_error *err);
+
 #ifdef __cplusplus
 }
 #endif

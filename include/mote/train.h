@@ -18,6 +18,7 @@ typedef struct mote_train_settings {
     uint64_t steps;         /* updates [by tokens or epochs] */
     double tokens;          /* of the whole run, in place of steps */
     double epochs;          /* over the data, in place of steps [1] */
+    double max_seconds;     /* of training, all sittings together: a run that would take longer gets fewer steps, and its decay earlier [none] */
     size_t n_ctx;           /* tokens of a row [512, at most what the model knows] */
     size_t batch;           /* rows of a step [8] */
     size_t micro_batch;     /* rows at once, the rest adds up [as many as about 2048 tokens] */

@@ -33,7 +33,16 @@ mote_status mote_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r,
     API_NEED(r, err);
     mote_smoke_result made = {.size = sizeof made};
     atomic_store(&s->cancel, 0);
-    mote_status st = eval_smoke(s, max_tokens ? max_tokens : 160, &made, err);
+    mote_status st = eval_smoke(s, SIZE_MAX, max_tokens ? max_tokens : 160, &made, err);
     if (st == MOTE_OK) api_result(r, &made, sizeof made);
     return st;
+}
+
+mote_status mote_smoke_files(const char *path, const char *source, int n_threads, mote_smoke_check *c, mote_error *err) {
+    API_NEED(path, err);
+    API_NEED(c, err);
+    mote_smoke_check made = {.size = sizeof made};
+    TRY(eval_smoke_check(path, source, n_threads, &made, err));
+    api_result(c, &made, sizeof made);
+    return MOTE_OK;
 }

@@ -1,5 +1,6 @@
 /* calibration.c: what the commands that make models smaller share. */
 #include "calibration.h"
+#include "models.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -100,7 +101,7 @@ static bool on_layer(void *ctx, size_t done, size_t n) {
     return true;
 }
 
-int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *options, bool quiet, bool json) {
+int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *options, calibration_say say) {
     mote_error err;
     mote_calibrate_report r;
     mote_calibrate_options o = *options;
@@ -110,22 +111,44 @@ int calibration_run(const char *in, const char *out, const char *recipe, const m
     mote_status s = recipe ? mote_compress(in, out, recipe, &o, &r, &err) : mote_calibrate(in, out, &o, &r, &err);
     cli_progress_end(&p);
     if (s != MOTE_OK) return cli_fail(&err);
-    int code;
-    if (json) {
+    int code, threads = options->quantize.n_threads;
+    if (say.json) {
         json_t *j = quantize_report_json(&r.quantize);
         (void)json_object_update_new(j, json_pack("{s:I, s:I, s:I, s:I, s:f}", "calibration_tokens", (json_int_t)r.n_tokens, "matrices",
                                                   (json_int_t)r.n_matrices, "groups_scaled", (json_int_t)r.n_groups_scaled, "layers_learned",
                                                   (json_int_t)r.n_layers_learned, "sparsity", r.sparsity));
+        json_t *smoke = smoke_result(out, in, threads, say.no_smoke, true);
+        if (smoke) (void)json_object_set_new(j, "smoke", smoke);
         code = cli_print_json(j);
     } else {
-        quantize_report_print(&r.quantize, quiet, false, out);
+        quantize_report_print(&r.quantize, say.quiet, false, out);
         (void)printf("%zu matrices with %zu calibration tokens", r.n_matrices, r.n_tokens);
         if (r.n_groups_scaled) (void)printf(", %zu groups scaled", r.n_groups_scaled);
         if (r.n_layers_learned) (void)printf(", %zu layers better than nearest levels", r.n_layers_learned);
         if (r.sparsity > 0) (void)printf(", %.2f %% of their weights are 0", 100 * r.sparsity);
         (void)putchar('\n');
+        json_decref(smoke_result(out, in, threads, say.no_smoke, false));
         code = cli_done(CLI_OK);
     }
     mote_calibrate_report_free(&r);
+    return code;
+}
+
+int shrink_run(const cli_command *self, const cli_args *args, const char *recipe, const shrink_flags *f, mote_calibrate_options *c) {
+    mote_tensor_type overrides[CLI_LIST_MAX] = {{0}};
+    int code;
+    char *in = models_resolve(args->v[0], &code);
+    if (!in) return code;
+    code = overrides_split(self, &f->tensor_types, overrides);
+    if (code == CLI_OK) {
+        mote_quantize_options *q = &c->quantize;
+        q->type = args->n > 2 ? args->v[2] : NULL, q->overrides = overrides, q->n_overrides = f->tensor_types.n;
+        q->output_format = f->output_type, q->token_embedding_format = f->embedding_type;
+        q->allow_requantize = f->allow_requantize, q->n_threads = (int)f->threads;
+        calibration_fill(&f->cal, c);
+        code = calibration_run(in, args->v[1], recipe, c, f->say);
+    }
+    overrides_free(overrides, f->tensor_types.n);
+    free(in);
     return code;
 }

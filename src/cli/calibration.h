@@ -4,6 +4,7 @@
 
 #include "cli.h"
 #include "mote/calibrate.h"
+#include "smoke.h"
 
 typedef struct calibration_flags {
     cli_list text, ignore, targets;
@@ -13,7 +14,7 @@ typedef struct calibration_flags {
 } calibration_flags;
 
 #define CALIBRATION_OPTIONS(S, F)                                                                                              \
-    OPT_LIST(S, F.text, "calibration", NULL, "FILE", "plain text that the method learns from; may be given again"),            \
+    OPT_LIST(S, F.text, "calibration", NULL, "FILE", "plain text that the method learns from; may be given again (default: a short one that is built in)"),            \
     OPT_INT(S, F.seqs, "calibration-seqs", NULL, "N", 0, 65536, "windows of the text (0: 32), spread evenly over it"),         \
     OPT_INT(S, F.ctx, "calibration-ctx", NULL, "N", 0, 32768, "tokens of a window (0: 512)"),                                  \
     OPT_LIST(S, F.ignore, "ignore", NULL, "REGEX", "tensors that the method leaves alone"),                                   \
@@ -26,8 +27,35 @@ typedef struct calibration_flags {
 bool calibration_method(const cli_command *self, const char *method, mote_calibrate_options *o);
 /* Fills o from the flags. */
 void calibration_fill(const calibration_flags *f, mote_calibrate_options *o);
-/* Runs it, or the recipe when there is one, with progress on a terminal, prints the report; returns an exit code. quiet: totals and fallbacks only. */
-int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *o, bool quiet, bool json);
+/* What is said of the result: totals and fallbacks only; as JSON; the smoke test left out. */
+typedef struct calibration_say {
+    bool quiet, json, no_smoke;
+} calibration_say;
+/* Runs it, or the recipe when there is one, with progress on a terminal, prints the report; returns an exit code. */
+int calibration_run(const char *in, const char *out, const char *recipe, const mote_calibrate_options *o, calibration_say say);
+
+/* mote sparsify and mote compress: IN OUT [TYPE], and what both take. */
+typedef struct shrink_flags {
+    const char *output_type, *embedding_type;
+    cli_list tensor_types;
+    calibration_flags cal;
+    int64_t threads;
+    bool allow_requantize;
+    calibration_say say;
+} shrink_flags;
+
+#define SHRINK_OPTIONS(S, F)                                                                                                   \
+    CALIBRATION_OPTIONS(S, F.cal),                                                                                             \
+    OPT_LIST(S, F.tensor_types, "tensor-type", NULL, "REGEX=TYPE", "number format of the tensors whose name matches; the first that matches counts"), \
+    OPT_STR(S, F.output_type, "output-tensor-type", NULL, "TYPE", "number format of output.weight"),                           \
+    OPT_STR(S, F.embedding_type, "token-embedding-type", NULL, "TYPE", "number format of the token embeddings"),               \
+    OPT_FLAG(S, F.allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"), \
+    OPT_INT(S, F.threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),                                           \
+    SMOKE_OPTION(S, F.say.no_smoke),                                                                                           \
+    OPT_FLAG(S, F.say.quiet, "quiet", "q", "print the totals and the fallbacks only"),                                         \
+    OPT_FLAG(S, F.say.json, "json", NULL, "print the report as JSON")
+/* c: what the command itself has set. Returns an exit code. */
+int shrink_run(const cli_command *self, const cli_args *args, const char *recipe, const shrink_flags *f, mote_calibrate_options *c);
 
 /* "REGEX=TYPE" for each of l into out[CLI_LIST_MAX]: the last equals sign divides. Returns an exit code; the patterns are freed by
  * overrides_free in any case. */

@@ -3,6 +3,7 @@
 #include "commands.h"
 #include "models.h"
 #include "mote/distill.h"
+#include "smoke.h"
 #include "train_flags.h"
 
 #include <inttypes.h>
@@ -20,7 +21,7 @@ struct distill_options {
     const char *qat_state;
     double slot_seconds;
     double held_out, temperature, beta, on_policy, generate, sample_temperature, keep, scale_lr;
-    bool align, pure, only_scales, fixed_scales, activations;
+    bool align, pure, only_scales, fixed_scales, activations, no_smoke;
 };
 
 const cli_option distill_options[] = {
@@ -63,6 +64,7 @@ const cli_option distill_options[] = {
     OPT_FLAG(struct distill_options, activations, "qat-activations", NULL, "qat: round activations to int8, too, as the engine does"),
     OPT_STR(struct distill_options, qat_k, "cache-type-k", "ctk", "TYPE", "qat: round keys as a cache of this type does"),
     OPT_STR(struct distill_options, qat_v, "cache-type-v", "ctv", "TYPE", "qat: round values as a cache of this type does"),
+    SMOKE_OPTION(struct distill_options, no_smoke),
     TRAIN_OPTIONS(struct distill_options, train),
     {0},
 };
@@ -80,17 +82,18 @@ const cli_example distill_examples[] = {
 
 static json_t *number(double x) { return isnan(x) ? json_null() : json_real(x); }
 
-static int print_report(const struct distill_options *o, const mote_distill_report *r) {
+static int print_report(const struct distill_options *o, const mote_distill_report *r, const char *student) {
     const char *out = o->write_cache ? o->write_cache : o->out;
     char took[32], size[32];
     if (o->train.json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:s, s:I, s:I}", "output", out, "steps",
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:s, s:I, s:I, s:o*}", "output", out, "steps",
                                         (json_int_t)r->steps, "tokens", (json_int_t)r->tokens, "rows", (json_int_t)r->rows, "resumed_at", (json_int_t)r->resumed_at,
                                         "skipped", (json_int_t)r->skipped, "loss", number(r->loss), "divergence", number(r->divergence), "divergence_before",
                                         number(r->divergence_before), "ce", number(r->ce), "agree", number(r->agree), "seconds", r->seconds, "tokens_per_s",
                                         r->tokens_per_s, "machine_share", r->machine_share, "bytes", (json_int_t)r->bytes, "shared_vocab", r->shared_vocab,
                                         "selected", (json_int_t)r->selected, "looked_at", (json_int_t)r->looked_at, "look_tokens", (json_int_t)r->look_tokens,
-                                        "curve", r->curve, "steps_in_all", (json_int_t)r->steps_in_all, "state_bytes", (json_int_t)r->state_bytes));
+                                        "curve", r->curve, "steps_in_all", (json_int_t)r->steps_in_all, "state_bytes", (json_int_t)r->state_bytes,
+                                        "smoke", smoke_result(out, student, (int)o->train.threads, o->no_smoke || o->write_cache, true)));
     if (o->write_cache) {
         (void)printf("%s: what the teacher thinks of %" PRIu64 " tokens, %s\n", out, r->cached_tokens, cli_size(size, r->bytes));
         return cli_done(CLI_OK);
@@ -104,6 +107,7 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
     if (!isnan(r->ce)) (void)printf("%scross-entropy %.4f", isnan(r->divergence) ? "held out: " : ", ", r->ce);
     if (*r->curve) (void)printf("\ncurve in %s", r->curve);
     (void)putchar('\n');
+    json_decref(smoke_result(out, student, (int)o->train.threads, o->no_smoke, false));
     return cli_done(CLI_OK);
 }
 
@@ -130,7 +134,7 @@ static int run(const cli_command *self, const struct distill_options *o, const c
     mote_status s = mote_distill(&d, &report, &err);
     train_view_end(&view);
     if (s != MOTE_OK) return cli_fail(&err);
-    return report.finished ? print_report(o, &report) : CLI_OK;
+    return report.finished ? print_report(o, &report, student) : CLI_OK;
 }
 
 int cmd_distill(const cli_command *self, int argc, char **argv) {

@@ -82,8 +82,8 @@ static int print_json(const mote_make_report *r) {
         (void)json_array_append_new(stages, json_pack("{s:s, s:s, s:b, s:f, s:I, s:f, s:f, s:f}", "command", r->stages[i].name, "key", r->stages[i].key, "kept", r->stages[i].cached,
                                                       "seconds", r->stages[i].seconds, "bytes", (json_int_t)r->stages[i].bytes, "perplexity", r->stages[i].ppl, "kld",
                                                       r->stages[i].kld, "same_top", r->stages[i].top));
-    return cli_print_json(json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:s, s:o}", "out", r->out, "bytes_from", (json_int_t)r->bytes_from, "bytes", (json_int_t)r->bytes_to,
-                                    "perplexity_from", r->ppl_from, "perplexity", r->ppl_to, "kld", r->kld, "same_top", r->top, "passed", r->gate_passed, "report", r->report,
+    return cli_print_json(json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:s, s:b, s:s, s:o}", "out", r->out, "bytes_from", (json_int_t)r->bytes_from, "bytes", (json_int_t)r->bytes_to,
+                                    "perplexity_from", r->ppl_from, "perplexity", r->ppl_to, "kld", r->kld, "same_top", r->top, "passed", r->gate_passed, "smoke", r->smoke, "smoke_broken", r->smoke_broken, "report", r->report,
                                     "stages", stages));
 }
 
@@ -100,6 +100,7 @@ static int print_result(const mote_make_report *r) {
     if (!r->bytes_to) return cli_done(CLI_OK);
     (void)printf("%s: %s from %s", r->out, cli_size(to, r->bytes_to), cli_size(from, r->bytes_from));
     if (r->ppl_from > 0) (void)printf(", perplexity %.4f from %.4f", r->ppl_to, r->ppl_from);
+    if (*r->smoke) (void)printf("\nsmoke test: %s", r->smoke);
     (void)printf("\nreport: %s\n", r->report);
     return cli_done(CLI_OK);
 }

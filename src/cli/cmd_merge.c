@@ -3,6 +3,7 @@
 #include "common.h"
 #include "models.h"
 #include "mote/merge.h"
+#include "smoke.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,7 @@ struct merge_options {
     cli_list lora, lora_scaled;
     double weight, density;
     int64_t seed;
-    bool json;
+    bool json, no_smoke;
 };
 
 #define S struct merge_options
@@ -29,6 +30,7 @@ const cli_option merge_options[] = {
     OPT_INT(S, seed, "seed", "s", "N", 0, 9e15, "dare: seed of the draws"),
     OPT_STR(S, type, "type", NULL, "FORMAT", "number format of the matrices that change: q8_0, f16, … (default: each one's own)"),
     OPT_STR(S, imatrix, "imatrix", NULL, "FILE", "importance matrix, for matrices that are quantized again"),
+    SMOKE_OPTION(S, no_smoke),
     OPT_FLAG(S, json, "json", NULL, "print JSON"),
     {0},
 };
@@ -41,17 +43,18 @@ const cli_example merge_examples[] = {
     {0},
 };
 
-static int report(const struct merge_options *o, const mote_merge_result *r) {
+static int report(const struct merge_options *o, const mote_merge_result *r, const char *from) {
     if (o->json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:s, s:f, s:f, s:{s:s, s:f}}", "output", o->output, "changed", (json_int_t)r->n_changed,
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:s, s:f, s:f, s:{s:s, s:f}, s:o*}", "output", o->output, "changed", (json_int_t)r->n_changed,
                                         "tensors", (json_int_t)r->n_tensors, "formats", r->formats, "survived", r->survived, "error", r->error,
-                                        "worst", "tensor", r->worst_name, "error", r->worst));
+                                        "worst", "tensor", r->worst_name, "error", r->worst, "smoke", smoke_result(o->output, from, 0, o->no_smoke, true)));
     (void)printf("%zu of %zu tensors changed, written in %s\n", r->n_changed, r->n_tensors, r->formats);
     (void)printf("of the change %.1f %% is in the file, with an error of %.1f %% of its size (worst: %s, %.1f %%)\n", 100 * r->survived, 100 * r->error,
                  r->worst_name, 100 * r->worst);
     if (r->error > 0.5)
         cli_say("the number formats round much of the change away; keep the adapter beside the model (--lora), or take --type q8_0 or f16, "
                 "which mote quantize --method gptq can bring down again");
+    json_decref(smoke_result(o->output, from, 0, o->no_smoke, false));
     return cli_done(CLI_OK);
 }
 
@@ -73,7 +76,7 @@ int cmd_merge(const cli_command *self, int argc, char **argv) {
     if (code == CLI_OK) {
         m.model = path, m.out = o.output, m.adapters = adapters, m.with = o.with, m.method = o.method, m.weight = o.weight, m.base = o.base;
         m.density = o.density, m.seed = (uint64_t)o.seed, m.type = o.type, m.imatrix = o.imatrix;
-        code = mote_merge(&m, &r, &err) == MOTE_OK ? report(&o, &r) : cli_fail(&err);
+        code = mote_merge(&m, &r, &err) == MOTE_OK ? report(&o, &r, path) : cli_fail(&err);
     }
     for (size_t i = 0; i < m.n_adapters; i++) free((void *)(uintptr_t)adapters[i].path);
     free(path);

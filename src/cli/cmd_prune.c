@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "common.h"
 #include "models.h"
+#include "smoke.h"
 #include "mote/prune.h"
 
 #include <inttypes.h>
@@ -13,12 +14,12 @@ struct prune_options {
     int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio, dynamic;
-    bool repair, json;
+    bool repair, json, no_smoke;
 };
 
 #define S struct prune_options
 const cli_option prune_options[] = {
-    OPT_STR(S, file, "file", "f", "FILE", "calibration text: what is taken is what matters least to it"),
+    OPT_STR(S, file, "file", "f", "FILE", "calibration text: what is taken is what matters least to it (default: the one that is built in)"),
     OPT_STR(S, layers, "prune-layers", NULL, "L0,L1,…", "these layers go: 20,21 or 4-7"),
     OPT_INT(S, drop_layers, "drop-layers", NULL, "N", 0, 4096, "N layers go, chosen by --depth-by"),
     OPT_CHOICE(S, depth_by, "depth-by", NULL, "perplexity|influence|random|last", "which: those the text's likelihood needs least (slow), those that change the stream least (ShortGPT), …"),
@@ -60,6 +61,7 @@ const cli_option prune_options[] = {
     OPT_INT(S, tokens, "calib-tokens", NULL, "N", 0, 1 << 28, "read at most N tokens of the text (default 4096; vocabulary: all)"),
     OPT_INT(S, seed, "seed", "s", "N", 0, 9e15, "seed of random choices"),
     OPT_INT(S, threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),
+    SMOKE_OPTION(S, no_smoke),
     OPT_FLAG(S, json, "json", NULL, "print the report as JSON"),
     {0},
 };
@@ -95,15 +97,19 @@ static bool on_progress(void *ctx, const char *step, size_t done, size_t total) 
     return true;
 }
 
-static int print_report(const struct prune_options *o, const mote_prune_report *r, const char *out) {
+static int print_report(const struct prune_options *o, const mote_prune_report *r, const char *out, const char *in) {
     if (o->json) {
         json_t *all = json_loads(r->json, 0, NULL);
+        json_t *smoke = smoke_result(out, in, (int)o->threads, o->no_smoke, true);
+        if (all && smoke) (void)json_object_set(all, "smoke", smoke);
+        json_decref(smoke);
         return all ? cli_print_json(all) : CLI_BAD_DATA;
     }
     char from[32], to[32];
     (void)fputs(r->text, stdout);
     (void)printf("%.1f M parameters, %s  ->  %.1f M, %s (%.1f s), written to %s\n", (double)r->params_from * 1e-6, cli_size(from, r->bytes_from),
                  (double)r->params_to * 1e-6, cli_size(to, r->bytes_to), r->seconds, out);
+    json_decref(smoke_result(out, in, (int)o->threads, o->no_smoke, false));
     return cli_done(CLI_OK);
 }
 
@@ -141,7 +147,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     mote_status s = mote_prune(in, args.v[1], &q, &report, &err);
     cli_progress_end(&p);
     if (s == MOTE_OK) {
-        code = print_report(&o, &report, args.v[1]);
+        code = print_report(&o, &report, args.v[1], in);
         mote_prune_report_free(&report);
     } else code = cli_fail(&err);
     free(text);

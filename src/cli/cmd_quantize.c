@@ -15,7 +15,7 @@ struct quantize_options {
     double target_bpw;
     calibration_flags cal;
     int64_t threads;
-    bool pure, dry_run, leave_output, allow_requantize, json, quiet, types;
+    bool pure, dry_run, leave_output, allow_requantize, json, quiet, types, no_smoke;
 };
 
 const cli_option quantize_options[] = {
@@ -33,6 +33,7 @@ const cli_option quantize_options[] = {
     OPT_FLAG(struct quantize_options, allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"),
     OPT_FLAG(struct quantize_options, dry_run, "dry-run", NULL, "decide and report, write nothing"),
     OPT_INT(struct quantize_options, threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),
+    SMOKE_OPTION(struct quantize_options, no_smoke),
     OPT_FLAG(struct quantize_options, types, "types", NULL, "list the types"),
     OPT_FLAG(struct quantize_options, quiet, "quiet", "q", "print the totals and the fallbacks only"),
     OPT_FLAG(struct quantize_options, json, "json", NULL, "print the report as JSON"),
@@ -132,14 +133,17 @@ int cmd_quantize(const cli_command *self, int argc, char **argv) {
             c.quantize.progress = NULL;
             cli_progress_end(&p);
             calibration_fill(&o.cal, &c);
-            code = calibration_method(self, o.method, &c) ? calibration_run(in, out, NULL, &c, o.quiet, o.json) : CLI_USAGE;
+            code = calibration_method(self, o.method, &c) ? calibration_run(in, out, NULL, &c, (calibration_say){.quiet = o.quiet, .json = o.json, .no_smoke = o.no_smoke}) : CLI_USAGE;
             goto out;
         }
         mote_status s = mote_quantize(in, out, &q, &report, &err);
         cli_progress_end(&p);
         if (s == MOTE_OK) {
             if (!o.json) quantize_report_print(&report, o.quiet, o.dry_run, out);
-            code = o.json ? cli_print_json(quantize_report_json(&report)) : cli_done(CLI_OK);
+            json_t *j = o.json ? quantize_report_json(&report) : NULL, *smoke = smoke_result(out, in, (int)o.threads, o.no_smoke || o.dry_run, o.json);
+            if (j && smoke) (void)json_object_set(j, "smoke", smoke);
+            json_decref(smoke);
+            code = o.json ? cli_print_json(j) : cli_done(CLI_OK);
             mote_quantize_report_free(&report);
         } else code = cli_fail(&err);
     }

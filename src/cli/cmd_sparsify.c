@@ -1,33 +1,21 @@
 /* cmd_sparsify.c: weights that matter least become zero. */
 #include "calibration.h"
 #include "commands.h"
-#include "common.h"
-#include "models.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct sparsify_options {
-    const char *method, *sparsity, *round, *output_type, *embedding_type;
-    cli_list tensor_types;
-    calibration_flags cal;
-    int64_t threads;
-    bool pure, allow_requantize, quiet, json;
+    const char *method, *sparsity, *round;
+    shrink_flags shrink;
+    bool pure;
 };
 
 const cli_option sparsify_options[] = {
     OPT_CHOICE(struct sparsify_options, method, "method", NULL, "sparsegpt|wanda|magnitude", "which weights go, and whether the others make up for them"),
     OPT_STR(struct sparsify_options, sparsity, "sparsity", NULL, "SHARE", "0.5: half of the weights; 2:4: two of each four neighbours stay"),
     OPT_CHOICE(struct sparsify_options, round, "round", NULL, "nearest|gptq", "how what stays is rounded to TYPE"),
-    CALIBRATION_OPTIONS(struct sparsify_options, cal),
-    OPT_LIST(struct sparsify_options, tensor_types, "tensor-type", NULL, "REGEX=TYPE", "number format of the tensors whose name matches; the first that matches counts"),
-    OPT_STR(struct sparsify_options, output_type, "output-tensor-type", NULL, "TYPE", "number format of output.weight"),
-    OPT_STR(struct sparsify_options, embedding_type, "token-embedding-type", NULL, "TYPE", "number format of the token embeddings"),
     OPT_FLAG(struct sparsify_options, pure, "pure", NULL, "one format for all tensors, no mixture"),
-    OPT_FLAG(struct sparsify_options, allow_requantize, "allow-requantize", NULL, "also from formats that are quantized already, which costs quality"),
-    OPT_INT(struct sparsify_options, threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),
-    OPT_FLAG(struct sparsify_options, quiet, "quiet", "q", "print the totals and the fallbacks only"),
-    OPT_FLAG(struct sparsify_options, json, "json", NULL, "print the report as JSON"),
+    SHRINK_OPTIONS(struct sparsify_options, shrink),
     {0},
 };
 const cli_example sparsify_examples[] = {
@@ -58,20 +46,7 @@ int cmd_sparsify(const cli_command *self, int argc, char **argv) {
     int code;
     if (!cli_parse(self, &o, &args, 3, argc, argv, &code)) return code;
     if (args.n < 2) return cli_usage(self, "expected IN OUT, as in: mote sparsify --sparsity 0.5 --calibration text.txt f16.gguf half.gguf");
-    mote_tensor_type overrides[CLI_LIST_MAX] = {{0}};
-    mote_calibrate_options c = {.prune = o.method, .round = o.round};
+    mote_calibrate_options c = {.prune = o.method, .round = o.round, .quantize = {.pure = o.pure}};
     if (!o.sparsity || !parse_sparsity(o.sparsity, &c)) return cli_usage(self, "--sparsity takes a share like 0.5, or N:M like 2:4");
-    char *in = models_resolve(args.v[0], &code);
-    if (!in) return code;
-    code = overrides_split(self, &o.tensor_types, overrides);
-    if (code == CLI_OK) {
-        c.quantize = (mote_quantize_options){.type = args.n > 2 ? args.v[2] : NULL, .overrides = overrides, .n_overrides = o.tensor_types.n,
-            .output_format = o.output_type, .token_embedding_format = o.embedding_type, .pure = o.pure,
-            .allow_requantize = o.allow_requantize, .n_threads = (int)o.threads};
-        calibration_fill(&o.cal, &c);
-        code = calibration_run(in, args.v[1], NULL, &c, o.quiet, o.json);
-    }
-    overrides_free(overrides, o.tensor_types.n);
-    free(in);
-    return code;
+    return shrink_run(self, &args, NULL, &o.shrink, &c);
 }

@@ -7,7 +7,7 @@
 
 typedef struct train_flags {
     int64_t steps, ctx, batch, micro_batch, state_bits, threads, seed, save_every, keep, eval_every;
-    double tokens, epochs, lr, warmup, decay, floor, muon_lr, beta1, beta2, eps, weight_decay, clip, ema;
+    double tokens, epochs, max_seconds, lr, warmup, decay, floor, muon_lr, beta1, beta2, eps, weight_decay, clip, ema;
     const char *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask;
     bool decay_all, recompute, quiet, json;
 } train_flags;
@@ -16,6 +16,7 @@ typedef struct train_flags {
     OPT_INT(S, F.steps, "steps", NULL, "N", 0, 1000000000, "updates of the weights (0: by --tokens or --epochs)"), \
     OPT_NUM(S, F.tokens, "tokens", NULL, "N", 0, 1e15, "tokens of the whole run, in place of --steps"),           \
     OPT_NUM(S, F.epochs, "epochs", NULL, "X", 0, 1e6, "times over the data, in place of --steps"),                \
+    OPT_NUM(S, F.max_seconds, "max-seconds", NULL, "X", 0, 1e9, "of training, all sittings together: a run that would take longer gets fewer steps"), \
     OPT_INT(S, F.ctx, "ctx-size", "c", "N", 0, 1 << 20, "tokens of a row (0: 512, or what the model knows)"),     \
     OPT_INT(S, F.batch, "batch", "b", "N", 0, 1 << 20, "rows of a step (0: by the command)"),                     \
     OPT_INT(S, F.micro_batch, "micro-batch", "ub", "N", 0, 1 << 20, "rows at once, the rest adds up (0: about 2048 tokens)"), \

@@ -2,6 +2,7 @@
 #include "compress/calib.h"
 
 #include "token/token.h"
+#include "train/calib_text.h"
 
 #include <math.h>
 
@@ -66,8 +67,8 @@ static mote_status cut_windows(calib *c, const tok_vocab *v, const tok_ids *ids,
 static mote_status read_text(calib *c, const calib_opts *o, mote_error *err) {
     tok_vocab *v = NULL;
     tok_ids ids = {0};
-    if (o->n_files == 0) FAIL(err, MOTE_E_USAGE, "this method needs calibration text: --calibration FILE");
     mote_status s = tok_open(&v, model_get_file(c->m), NULL, err);
+    if (s == MOTE_OK && o->n_files == 0) s = tok_encode(v, calibration_text(), 0, &ids, err);
     for (size_t i = 0; s == MOTE_OK && i < o->n_files; i++) s = encode_file(v, o->files[i], &ids, err);
     if (s == MOTE_OK) s = cut_windows(c, v, &ids, err);
     tok_ids_free(&ids);

@@ -11,7 +11,7 @@
 #include "train/net.h"
 
 typedef struct calib_opts {
-    const char *const *files; /* plain text */
+    const char *const *files; /* plain text; none: the text that is built in */
     size_t n_files;
     size_t n_seq, n_ctx;      /* windows of so many tokens, spread evenly over the text; 0: 32 of 512 */
     int n_threads;            /* 0: one per core */

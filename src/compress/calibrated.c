@@ -328,7 +328,7 @@ static mote_status name_files(work *k, mote_error *err) {
         buf_printf(&b, "%s%s", i ? ", " : "", slash ? slash + 1 : k->o->text[i]);
     }
     mote_status s = buf_check(&b, "the names of the calibration texts", err);
-    if (s == MOTE_OK && !(k->files = mem_strdup(b.n ? b.p : ""))) s = ERR(err, MOTE_E_MEMORY, "out of memory");
+    if (s == MOTE_OK && !(k->files = mem_strdup(b.n ? b.p : "built in"))) s = ERR(err, MOTE_E_MEMORY, "out of memory");
     buf_free(&b);
     return s;
 }

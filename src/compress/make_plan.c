@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #define PROBE_STEPS 3
-#define TIME_SHARE 0.9 /* of what is left: writing and measuring take time, too */
+#define TIME_SHARE 0.9 /* of the time: trying, loading and writing take some, too */
 
 static mote_status save_plan(maker *m, mote_error *err) {
     char path[MAKE_PATH_MAX];
@@ -59,26 +59,29 @@ static mote_status step_seconds(const char *log, double *out, mote_error *err) {
     return MOTE_OK;
 }
 
-static size_t trainings_left(const maker *m, size_t stage) {
+/* The stages that share the time: all that train, but those that say how long. */
+static size_t trainings(const maker *m) {
     size_t n = 0;
-    for (size_t i = stage; i < make_n_stages(m); i++) {
+    for (size_t i = 0; i < make_n_stages(m); i++) {
         const make_command *c;
         const json_t *options;
-        if (make_stage_of(m, i, &c, &options, NULL) == MOTE_OK && c->flags & MAKE_TRAINS && !json_object_get(options, "steps")) n++;
+        n += make_stage_of(m, i, &c, &options, NULL) == MOTE_OK && c->flags & MAKE_TRAINS && !make_counts_steps(options);
     }
     return n ? n : 1;
 }
 
-static mote_status probe(maker *m, const make_args *a, const char *key, double *seconds, mote_error *err) {
-    char dir[MAKE_PATH_MAX], out[MAKE_PATH_MAX + 32], log[MAKE_PATH_MAX + 64], steps[16];
-    const char *argv[MAKE_ARGS_MAX + 4];
+/* most: seconds after which no further step is tried. */
+static mote_status probe(maker *m, const make_args *a, const char *key, double most, double *seconds, mote_error *err) {
+    char dir[MAKE_PATH_MAX], out[MAKE_PATH_MAX + 32], log[MAKE_PATH_MAX + 64], steps[16], at_most[32];
+    const char *argv[MAKE_ARGS_MAX];
     (void)snprintf(dir, sizeof dir, "%.*s/trial-%.16s", MAKE_PATH_MAX - 64, m->work, key);
     (void)snprintf(out, sizeof out, "%s.gguf", dir);
     (void)snprintf(log, sizeof log, "%s.txt", dir);
     (void)snprintf(steps, sizeof steps, "%d", PROBE_STEPS);
+    (void)snprintf(at_most, sizeof at_most, "%.6f", most);
     size_t n = 0;
-    for (size_t i = 0; i < a->n && n + 5 < MAKE_ARGS_MAX; i++) argv[n++] = strcmp(a->v[i], "{out}") == 0 ? out : a->v[i];
-    const char *const more[] = {"--steps", steps, "--dir", dir};
+    for (size_t i = 0; i < a->n && n + 10 < MAKE_ARGS_MAX; i++) argv[n++] = strcmp(a->v[i], "{out}") == 0 ? out : a->v[i];
+    const char *const more[] = {"--steps", steps, "--dir", dir, "--eval-every", "1000000", "--max-seconds", at_most};
     for (size_t i = 0; i < COUNT_OF(more); i++) argv[n++] = more[i];
     argv[n] = NULL;
     int code = m->o->run(m->o->ctx, argv, n, log);
@@ -89,21 +92,22 @@ static mote_status probe(maker *m, const make_args *a, const char *key, double *
 }
 
 mote_status make_plan_steps(maker *m, size_t stage, const make_args *a, const char *key, make_args *out, mote_error *err) {
-    char name[128], text[24];
-    (void)snprintf(name, sizeof name, "steps %s %.0f", key, m->time);
-    int64_t steps = json_get_int(m->plan, name, 0);
-    if (!steps) {
+    char name[128], steps[24], seconds[32];
+    double share = m->time * TIME_SHARE / (double)trainings(m);
+    (void)snprintf(name, sizeof name, "steps %s %.3f", key, share);
+    int64_t n = json_get_int(m->plan, name, 0);
+    if (!n) {
         double one;
-        TRY(probe(m, a, key, &one, err));
-        double left = m->time * TIME_SHARE - (double)(clock_ns() - m->began_ns) * 1e-9, share = left / (double)trainings_left(m, stage);
-        steps = (int64_t)floor(share / one);
-        if (steps < 1)
-            FAIL(err, MOTE_E_LIMIT, "the time of %.0f s is not enough: %.0f s of it are left for stage %zu (%s), one step takes %.1f s", m->time, MAX(share, 0), stage + 1, a->v[0], one);
-        if (json_object_set_new(m->plan, name, json_integer(steps)) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory for a plan");
+        TRY(probe(m, a, key, share / 20, &one, err));
+        n = (int64_t)floor(share / one);
+        if (n < 1) FAIL(err, MOTE_E_LIMIT, "the time of %g s is not enough: %.3g s of it are for stage %zu (%s), one step takes %.2g s", m->time, share, stage + 1, a->v[0], one);
+        if (json_object_set_new(m->plan, name, json_integer(n)) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory for a plan");
         TRY(save_plan(m, err));
     }
     *out = *a;
-    (void)snprintf(text, sizeof text, "%lld", (long long)steps);
-    TRY(make_put(m, out, "--steps", err));
-    return make_put(m, out, text, err);
+    (void)snprintf(steps, sizeof steps, "%lld", (long long)n);
+    (void)snprintf(seconds, sizeof seconds, "%.3f", share);
+    const char *const more[] = {"--steps", steps, "--max-seconds", seconds};
+    for (size_t i = 0; i < COUNT_OF(more); i++) TRY(make_put(m, out, more[i], err));
+    return MOTE_OK;
 }

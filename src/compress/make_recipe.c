@@ -116,7 +116,7 @@ static mote_status read_gate(maker *m, mote_error *err) {
 }
 
 mote_status make_read(maker *m, mote_error *err) {
-    static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", NULL};
+    static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", "smoke", NULL};
     TRY(yaml_read(&m->recipe, m->recipe_path, err));
     if (!json_is_object(m->recipe)) FAIL(err, MOTE_E_FORMAT, "%s: a recipe is a map with model, out and stages", m->recipe_path);
     TRY(known_keys(m->recipe, m->recipe_path, keys, err));
@@ -127,6 +127,9 @@ mote_status make_read(maker *m, mote_error *err) {
     const json_t *target = json_object_get(m->recipe, "target"), *time = json_object_get(m->recipe, "time");
     if (target && !make_bytes(target, &m->target)) FAIL(err, MOTE_E_FORMAT, "%s: 'target' is a size like 40MB", m->recipe_path);
     if (time && !make_seconds(time, &m->time)) FAIL(err, MOTE_E_FORMAT, "%s: 'time' is a time like 90s, 20min or 2h", m->recipe_path);
+    const json_t *smoke = json_object_get(m->recipe, "smoke");
+    if (smoke && !json_is_boolean(smoke)) FAIL(err, MOTE_E_FORMAT, "%s: 'smoke' is true or false", m->recipe_path);
+    m->smoke = !json_is_false(smoke);
     const json_t *stages = json_object_get(m->recipe, "stages");
     if (!json_is_array(stages) || !json_array_size(stages)) FAIL(err, MOTE_E_FORMAT, "%s: 'stages' is a list of commands", m->recipe_path);
     if (json_array_size(stages) > MOTE_MAKE_STAGES_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages", m->recipe_path, MOTE_MAKE_STAGES_MAX);

@@ -126,6 +126,7 @@ static void put_verdict(const maker *m, buf *b) {
     buf_printf(b, "| | source | result | bound |\n|---|---:|---:|---:|\n| megabytes | %.2f | **%.2f** | ", (double)r->bytes_from * 1e-6, (double)r->bytes_to * 1e-6);
     if (m->target) buf_printf(b, "%.2f |\n", (double)m->target * 1e-6);
     else buf_puts(b, "none |\n");
+    if (*r->smoke) buf_printf(b, "| smoke test | | %s | %s |\n", r->smoke, r->smoke_broken ? "**failed**" : "passed");
     if (!(r->ppl_from > 0)) return;
     buf_printf(b, "| perplexity | %.4f | **%.4f** (×%.3f) | ", r->ppl_from, r->ppl_to, ratio);
     if (m->gate_ratio > 0) buf_printf(b, "×%.3f |\n", m->gate_ratio);
@@ -178,9 +179,9 @@ static json_t *tree(const maker *m) {
         (void)json_array_append_new(stages, json_pack("{s:s, s:s, s:b, s:f, s:I, s:f, s:f, s:f}", "command", s->name, "key", s->key, "kept", s->cached, "seconds", s->seconds, "bytes",
                                                       (json_int_t)s->bytes, "perplexity", s->ppl, "kld", s->kld, "same_top", s->top));
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:f, s:o}", "source", m->source, "out", m->out, "bytes_from", (json_int_t)r->bytes_from, "bytes_to",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:b, s:s, s:b, s:f, s:o}", "source", m->source, "out", m->out, "bytes_from", (json_int_t)r->bytes_from, "bytes_to",
                      (json_int_t)r->bytes_to, "target", (json_int_t)m->target, "perplexity_from", r->ppl_from, "perplexity", r->ppl_to, "kld", r->kld, "same_top", r->top, "passed",
-                     r->gate_passed, "seconds", r->seconds, "stages", stages);
+                     r->gate_passed, "smoke", r->smoke, "smoke_broken", r->smoke_broken, "seconds", r->seconds, "stages", stages);
 }
 
 mote_status make_report(maker *m, mote_error *err) {

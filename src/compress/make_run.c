@@ -2,6 +2,7 @@
 #include "compress/maker.h"
 
 #include "mote/version.h"
+#include "run/eval_tasks.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -164,11 +165,20 @@ static mote_status put_usual(maker *m, make_args *a, const char *name, const mak
     return MOTE_OK;
 }
 
+/* Commands that try what they have made; here only the end is tried. */
+static bool tries(const char *name) {
+    static const char *const names[] = {"quantize", "sparsify", "prune", "distill"};
+    for (size_t i = 0; i < COUNT_OF(names); i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
 static mote_status put_all(maker *m, make_args *a, size_t stage, const char *name, const make_command *c, const json_t *options, mote_error *err) {
     const char *key;
     json_t *value;
     TRY(make_put(m, a, name, err));
     TRY(put_usual(m, a, name, c, options, err));
+    if (tries(name) && !given(options, "no-smoke")) TRY(make_put(m, a, "--no-smoke", err));
     str type = json_get_str(options, "type");
     bool quantizes = strcmp(name, "quantize") == 0;
     json_object_foreach((json_t *)(uintptr_t)options, key, value) {
@@ -283,7 +293,7 @@ static mote_status run_stage(maker *m, const make_args *a, const make_command *c
     return st;
 }
 
-static bool counts_steps(const json_t *options) {
+bool make_counts_steps(const json_t *options) {
     return given(options, "steps") || given(options, "tokens") || given(options, "epochs") || given(options, "recipe");
 }
 
@@ -305,7 +315,7 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     bool makes_file = false;
     for (size_t k = 0; k < a.n; k++) makes_file |= strcmp(a.v[k], OUT) == 0;
     const make_args *args = &a;
-    if (c->flags & MAKE_TRAINS && m->time > 0 && !counts_steps(options) && !m->o->dry_run) {
+    if (c->flags & MAKE_TRAINS && m->time > 0 && !make_counts_steps(options) && !m->o->dry_run) {
         TRY(key_of(m, &a, base_key, err));
         TRY(make_plan_steps(m, i, &a, base_key, &with_steps, err));
         args = &with_steps;
@@ -343,7 +353,22 @@ static mote_status judge(maker *m, mote_error *err) {
         FAIL(err, MOTE_E_GATE, "the perplexity is %.3f times the source's, the gate is %.3f; nothing was replaced (%s)", ratio, m->gate_ratio, r->report);
     if (m->gate_kld > 0 && !(r->kld <= m->gate_kld)) FAIL(err, MOTE_E_GATE, "the divergence is %.4f nats, the gate is %.4f; nothing was replaced (%s)", r->kld, m->gate_kld, r->report);
     if (m->gate_top > 0 && !(r->top >= m->gate_top)) FAIL(err, MOTE_E_GATE, "%.1f %% of the likeliest tokens are the source's, the gate is %.1f %%; nothing was replaced (%s)", r->top * 100, m->gate_top * 100, r->report);
+    if (r->smoke_broken)
+        FAIL(err, MOTE_E_GATE, "the result fails the smoke test (%s); nothing was replaced ('smoke: false' in the recipe leaves the test out)", r->smoke);
     r->gate_passed = true;
+    return MOTE_OK;
+}
+
+/* A few questions to the result, and to the source where it looks broken. */
+static mote_status try_out(maker *m, mote_error *err) {
+    mote_make_report *r = m->r;
+    mote_smoke_check c = {.size = sizeof c};
+    if (!m->smoke || m->o->no_eval) return MOTE_OK;
+    TRY(eval_smoke_check(m->model, m->source, m->o->n_threads, &c, err));
+    r->smoke_broken = c.broken;
+    const mote_smoke_result *a = &c.model;
+    if (c.ran) (void)snprintf(r->smoke, sizeof r->smoke, "of %zu answers %zu loop, %zu are empty, %zu stop at logits that are not numbers", a->n_answers, a->n_loops, a->n_empty, a->n_broken);
+    else (void)snprintf(r->smoke, sizeof r->smoke, "skipped: %.230s", c.why);
     return MOTE_OK;
 }
 
@@ -378,6 +403,8 @@ mote_status make_all(maker *m, mote_error *err) {
     r->seconds = (double)(clock_ns() - m->began_ns) * 1e-9;
     TRY(make_hash(m, m->source, after, err));
     if (strcmp(before, after) != 0) FAIL(err, MOTE_E_MISMATCH, "%s: the source has changed meanwhile", m->source);
+    if (!told(m, make_n_stages(m) - 1, "trying it out")) FAIL(err, MOTE_E_CANCELLED, "cancelled at the end; what is done stays");
+    TRY(try_out(m, err));
     mote_error why = {0};
     (void)snprintf(r->report, sizeof r->report, "%.*s/report/report.md", MAKE_PATH_MAX - 32, m->work);
     mote_status verdict = judge(m, &why);

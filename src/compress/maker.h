@@ -41,6 +41,7 @@ typedef struct maker {
     char eval_text[MAKE_PATH_MAX]; /* "": the calibration text */
     size_t eval_chunks, eval_ctx;
     mote_engine *engine;
+    bool smoke;
     double gate_ratio, gate_kld, gate_top; /* 0: none */
 } maker;
 
@@ -58,13 +59,17 @@ bool make_seconds(const json_t *v, double *out);
 mote_status make_stage_of(const maker *m, size_t i, const make_command **command, const json_t **options, mote_error *err);
 size_t make_n_stages(const maker *m);
 
+/* The options say how long the stage trains. */
+bool make_counts_steps(const json_t *options);
+
 /* make_plan.c */
 /* "auto": the byte budget as arguments of quantize. */
 mote_status make_plan_types(maker *m, make_args *a, mote_error *err);
 /* The file that stands for MAKE_SENSITIVITY: of the model that goes in now. */
 #define MAKE_SENSITIVITY "{sensitivity}"
 mote_status make_sensitivity(maker *m, char out[MAKE_PATH_MAX], mote_error *err);
-/* Steps that fit the time that is left for stage i, found by trying a few; key: what they are kept under. */
+/* Steps that fit the share of the time that stage i has (the same for all that train), found by trying a few; key: what they are kept under. The
+ * stage is told its seconds as well and keeps them itself, over all sittings. */
 mote_status make_plan_steps(maker *m, size_t stage, const make_args *a, const char *key, make_args *out, mote_error *err);
 
 /* make_run.c */

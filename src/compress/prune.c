@@ -1,5 +1,6 @@
 /* prune.c: the steps of pruning, one after the other: each reads a file and writes the next, the last one the result. */
 #include "compress/pruning.h"
+#include "train/calib_text.h"
 
 #include <stdarg.h>
 #include <unistd.h>
@@ -233,6 +234,10 @@ mote_status compress_prune(const char *in, const char *out, const mote_prune_opt
     chain c = {.o = &mine, .r = &own, .steps = json_array()};
     uint64_t began = clock_ns();
     mote_status s;
+    if (!mine.text && !mine.n_vocab) { /* how often a language's words come needs more than the text that is built in */
+        mine.text = calibration_text().p;
+        mine.n_text = calibration_text().n;
+    }
     buf_init(&c.text, REPORT_BYTES_MAX);
     if (!c.steps) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     if (!(o->ratio >= 0 && o->ratio < 1)) FAILG(s, err, MOTE_E_RANGE, "a ratio of %g cannot be taken away; 0 to 1 can", o->ratio);

@@ -9,7 +9,7 @@ mote_status prune_tokens(prune *p, size_t otherwise, mote_error *err) {
     if (p->ids.n) return MOTE_OK;
     size_t want = p->o->n_tokens ? p->o->n_tokens : otherwise;
     if (!p->o->text || !p->o->n_text)
-        FAIL(err, MOTE_E_USAGE, "choosing what to take needs a calibration text");
+        FAIL(err, MOTE_E_USAGE, "choosing what to take needs a calibration text (--file)");
     if (!p->vocab) TRY(tok_open(&p->vocab, p->f, NULL, err));
     /* no token is longer than the longest word of any vocabulary, so most of a large text need not be cut */
     size_t bytes = MIN(p->o->n_text, want * 16 + 4096);

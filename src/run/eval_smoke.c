@@ -6,9 +6,10 @@
 #include <string.h>
 
 static const char *const questions[] = {
+    "What is 12 plus 30?",
+    "Who are you?",
     "Why is the sky blue?",
     "Write a short poem about the sea.",
-    "What is 12 plus 30?",
     "Explain in two sentences what a computer is.",
     "Name three animals that live in water.",
     "Translate \"good morning\" into another language you know.",
@@ -16,7 +17,6 @@ static const char *const questions[] = {
     "Write a Python function that adds two numbers.",
     "Give me a recipe for pancakes.",
     "Is the following sentence happy or sad? I lost my keys and missed the train.",
-    "Who are you?",
     "List the days of the week.",
 };
 
@@ -58,12 +58,12 @@ static mote_status prompt_of(mote_session *s, const char *question, tok_ids *ids
     return st;
 }
 
-mote_status eval_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err) {
+mote_status eval_smoke(mote_session *s, size_t n_questions, size_t max_tokens, mote_smoke_result *r, mote_error *err) {
     answer *a = MEM_NEW(answer);
     tok_ids ids = {0};
     mote_status st = MOTE_OK;
     if (!a) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    for (size_t i = 0; i < COUNT_OF(questions); i++) {
+    for (size_t i = 0; i < MIN(n_questions, COUNT_OF(questions)); i++) {
         mote_gen_opts o = mote_gen_opts_default();
         mote_gen_result g = {.size = sizeof g};
         mote_error why = {0};
@@ -87,4 +87,49 @@ out:
     tok_ids_free(&ids);
     mem_free(a);
     return st;
+}
+
+/* ---- after a compression ---- */
+
+enum { QUICK_QUESTIONS = 3, QUICK_TOKENS = 48, QUICK_CTX = 512 };
+
+static mote_status ask(mote_engine *e, const char *path, size_t n_questions, mote_smoke_result *r, mote_error *err) {
+    mote_model_opts mo = mote_model_opts_default();
+    mote_session_opts so = mote_session_opts_default();
+    mote_model *m = NULL;
+    mote_session *s = NULL;
+    const tok_vocab *v;
+    mote_status st = run_model_open(&m, e, path, &mo, err);
+    if (st == MOTE_OK && m->info->n_vocab == 0) st = ERR(err, MOTE_E_UNSUPPORTED, "an encoder answers nothing");
+    if (st == MOTE_OK) st = run_vocab(m, &v, err);
+    so.n_ctx = QUICK_CTX;
+    if (st == MOTE_OK) st = run_session_open(&s, m, &so, err);
+    if (st == MOTE_OK) st = eval_smoke(s, n_questions, QUICK_TOKENS, r, err);
+    run_session_release(s);
+    run_model_release(m);
+    return st;
+}
+
+static bool looks_broken(const mote_smoke_result *r) { return r->n_broken > 0 || r->n_empty == r->n_answers || 2 * r->n_loops > r->n_answers; }
+
+mote_status eval_smoke_check(const char *path, const char *source, int n_threads, mote_smoke_check *c, mote_error *err) {
+    mote_engine *e = NULL;
+    mote_engine_opts eo = mote_engine_opts_default();
+    mote_error why = {0};
+    uint64_t began = clock_ns();
+    eo.n_threads = n_threads;
+    TRY(engine_open(&e, &eo, err));
+    c->ran = ask(e, path, QUICK_QUESTIONS, &c->model, &why) == MOTE_OK;
+    if (!c->ran) (void)snprintf(c->why, sizeof c->why, "%.*s", (int)sizeof c->why - 1, why.message);
+    if (c->ran && looks_broken(&c->model) && source) {
+        /* what the source did before is not the compression's fault: both are asked all questions, so that chance does not decide */
+        c->model = (mote_smoke_result){.size = sizeof c->model};
+        c->source_ran = ask(e, path, SIZE_MAX, &c->model, NULL) == MOTE_OK && ask(e, source, SIZE_MAX, &c->source, NULL) == MOTE_OK;
+        const mote_smoke_result *a = &c->model, *b = &c->source;
+        c->broken = looks_broken(a) && (!c->source_ran || (a->n_broken > 0 && b->n_broken == 0) || (a->n_empty == a->n_answers && b->n_empty < b->n_answers) ||
+                                        (2 * a->n_loops > a->n_answers && 4 * b->n_loops <= b->n_answers));
+    } else c->broken = c->ran && looks_broken(&c->model);
+    engine_release(e);
+    c->seconds = (double)(clock_ns() - began) * 1e-9;
+    return MOTE_OK;
 }

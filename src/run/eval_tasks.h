@@ -93,7 +93,10 @@ mote_status eval_text_scores(str got, str want, eval_scores *out, mote_error *er
 mote_status eval_needle_docs(json_t **out, const mote_session *s, const char *path, size_t n_ctx, mote_error *err);
 
 /* eval_smoke.c */
-mote_status eval_smoke(mote_session *s, size_t max_tokens, mote_smoke_result *r, mote_error *err);
+/* The first n_questions of the dozen. */
+mote_status eval_smoke(mote_session *s, size_t n_questions, size_t max_tokens, mote_smoke_result *r, mote_error *err);
+/* mote_smoke_files of mote/tasks.h. */
+mote_status eval_smoke_check(const char *path, const char *source, int n_threads, mote_smoke_check *c, mote_error *err);
 /* The end of ids is the same few tokens again and again: at most 24, three times or more, 36 tokens at least. */
 bool eval_is_loop(const int32_t *ids, size_t n);
 

@@ -8,7 +8,7 @@
 #define ROW(name, kind, field) {name, SETTING_##kind, offsetof(mote_train_settings, field)}
 const setting train_settings_table[] = {
     ROW("steps", COUNT, steps), ROW("max_steps", COUNT, steps), ROW("tokens", NUM, tokens), ROW("epochs", NUM, epochs),
-    ROW("num_train_epochs", NUM, epochs), ROW("ctx", COUNT, n_ctx), ROW("max_seq_length", COUNT, n_ctx), ROW("batch", COUNT, batch),
+    ROW("max_seconds", NUM, max_seconds), ROW("num_train_epochs", NUM, epochs), ROW("ctx", COUNT, n_ctx), ROW("max_seq_length", COUNT, n_ctx), ROW("batch", COUNT, batch),
     ROW("micro_batch", COUNT, micro_batch), ROW("per_device_train_batch_size", COUNT, micro_batch), ROW("lr", NUM, lr),
     ROW("learning_rate", NUM, lr), ROW("schedule", STR, schedule), ROW("lr_scheduler_type", STR, schedule), ROW("warmup", NUM, warmup),
     ROW("warmup_ratio", NUM, warmup), ROW("warmup_steps", NUM, warmup), ROW("decay", NUM, decay), ROW("decay_shape", STR, decay_shape),
@@ -174,7 +174,7 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
     if (!(s->floor >= 0 && s->floor <= 1)) FAIL(err, MOTE_E_USAGE, "floor %g: expected a share from 0 to 1", s->floor);
     if (!(s->ema >= 0 && s->ema < 1)) FAIL(err, MOTE_E_USAGE, "ema %g: expected 0 or a number below 1, as 0.999", s->ema);
     *out = (trainer_opts){.pool = m->pool, .kern = m->kern, .prec = m->prec, .ranks = m->ranks, .steps = steps,
-        .clip = unless_negative(s->clip, 1), .ema = s->ema, .guard = (train_guard)on_nan, .save_every = s->save_every, .keep = s->keep,
+        .clip = unless_negative(s->clip, 1), .ema = s->ema, .guard = (train_guard)on_nan, .save_every = s->save_every, .keep = s->keep, .max_seconds = s->max_seconds,
         .eval_every = s->eval_every ? s->eval_every : MAX(steps / 20, 1)};
     out->optim = (optim_opts){.kind = optimizer ? OPTIM_MUON : OPTIM_ADAMW, .lr = s->lr > 0 ? s->lr : lr, .beta1 = s->beta1, .beta2 = s->beta2,
         .eps = s->eps, .decay = unless_negative(s->weight_decay, weight_decay), .muon_lr = s->muon_lr, .prec = m->prec, .state_bits = s->state_bits};

@@ -27,7 +27,10 @@ struct trainer {
     /* what a checkpoint holds */
     uint64_t at, updates, tokens;
     uint64_t skipped, bad_in_row;
+    double seconds_before; /* of the sittings before this one */
     /* of this process */
+    uint64_t began_ns, began_at; /* when the run began, or went on, and at which step */
+    bool cut_told;
     bool saved_any, unsaved;
     uint64_t saved_at;
     double seconds, step_seconds, step_tokens;

@@ -84,11 +84,19 @@ static mote_status sections(trainer *t, ckpt_section **out, size_t *n, mote_erro
     return MOTE_OK;
 }
 
+static double seconds_so_far(const trainer *t) { return t->seconds_before + (t->began_ns ? (double)(clock_ns() - t->began_ns) * 1e-9 : 0); }
+
 json_t *trainer_meta(trainer *t) {
     json_t *cursor = t->source.cursor ? t->source.cursor(t->source.ctx) : json_null();
     if (!cursor) return NULL;
-    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:o, s:O}", "version", 1, "step", (json_int_t)t->at, "updates", (json_int_t)t->updates,
-                     "tokens", (json_int_t)t->tokens, "skipped", (json_int_t)t->skipped, "cursor", cursor, "identity", t->identity);
+    json_t *meta = json_pack("{s:i, s:I, s:I, s:I, s:I, s:o, s:O}", "version", 1, "step", (json_int_t)t->at, "updates", (json_int_t)t->updates,
+                             "tokens", (json_int_t)t->tokens, "skipped", (json_int_t)t->skipped, "cursor", cursor, "identity", t->identity);
+    if (!meta || !(t->o.max_seconds > 0)) return meta;
+    /* how long the run may still take is of the clock, not of the bits: only runs with such a bound keep it */
+    if (json_object_set_new(meta, "seconds", json_real(seconds_so_far(t))) == 0 && json_object_set_new(meta, "steps", json_integer((json_int_t)t->o.steps)) == 0 &&
+        json_object_set_new(meta, "decay", json_integer((json_int_t)t->o.schedule.decay)) == 0) return meta;
+    json_decref(meta);
+    return NULL;
 }
 
 mote_status trainer_save(trainer *t, mote_error *err) {
@@ -135,7 +143,8 @@ mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
 
 /* What a checkpoint says but its sections. */
 struct standing {
-    uint64_t at, updates, tokens, skipped;
+    uint64_t at, updates, tokens, skipped, steps, decay;
+    double seconds;
     uint64_t cursor_bytes;
 };
 
@@ -154,7 +163,8 @@ static mote_status read_newest(trainer *t, struct standing *st, json_t **cursor,
     if (r == MOTE_OK) {
         const json_t *m = ckpt_meta(c);
         *st = (struct standing){(uint64_t)json_get_int(m, "step", 0), (uint64_t)json_get_int(m, "updates", 0),
-                                (uint64_t)json_get_int(m, "tokens", 0), (uint64_t)json_get_int(m, "skipped", 0), 0};
+                                (uint64_t)json_get_int(m, "tokens", 0), (uint64_t)json_get_int(m, "skipped", 0), (uint64_t)json_get_int(m, "steps", 0),
+                                (uint64_t)json_get_int(m, "decay", 0), json_get_num(m, "seconds", 0), 0};
         *cursor = json_incref(json_object_get(m, "cursor"));
         *found = true;
     }
@@ -203,6 +213,11 @@ static mote_status load(trainer *t, bool with_cursor, mote_error *err) {
         if (with_cursor) {
             t->tokens = st.tokens;
             t->skipped = st.skipped;
+            t->seconds_before = st.seconds;
+            if (t->o.max_seconds > 0 && st.steps >= st.at && st.steps < t->o.steps) {
+                t->o.steps = t->o.schedule.steps = st.steps;
+                t->o.schedule.decay = st.decay;
+            }
         }
     }
     json_decref(cursor);
@@ -239,11 +254,33 @@ static bool stop_wanted(trainer *t) {
     return stop > 0;
 }
 
+/* Fewer steps where the time would not be enough for all. The first process's clock counts. */
+static mote_status keep_the_time(trainer *t, mote_error *err) {
+    enum { STEPS_FIRST = 3 };
+    uint64_t done = t->at - t->began_at, left = t->o.steps - t->at, steps = t->o.steps;
+    if (!(t->o.max_seconds > 0) || done == 0 || left == 0) return MOTE_OK;
+    double one = (double)(clock_ns() - t->began_ns) * 1e-9 / (double)done, room = t->o.max_seconds - seconds_so_far(t);
+    if ((done >= STEPS_FIRST || room < 0) && one * (double)left > room * 1.02) steps = t->at + (room > one ? (uint64_t)(room / one) : 0);
+    if (ranks_size(t->o.ranks) > 1) TRY(ranks_share(t->o.ranks, &steps, sizeof steps, err));
+    if (steps >= t->o.steps) return MOTE_OK;
+    if (!t->cut_told)
+        log_line(t->o.log, LOG_WARN, "step %" PRIu64 " of %" PRIu64 ": at %.2f s a step the time of %g s is enough for %" PRIu64 " steps; the run is made so long", t->at, t->o.steps, one,
+                 t->o.max_seconds, steps);
+    t->cut_told = true;
+    t->o.schedule.decay = (uint64_t)((double)t->o.schedule.decay * (double)steps / (double)t->o.steps);
+    t->o.steps = t->o.schedule.steps = steps;
+    return MOTE_OK;
+}
+
 mote_status trainer_run(trainer *t, mote_error *err) {
     bool stopped = false;
+    t->began_ns = clock_ns();
+    t->began_at = t->at;
     while (t->at < t->o.steps && !stopped) {
         train_progress p;
         TRY(trainer_step(t, &p, err));
+        TRY(keep_the_time(t, err));
+        p.steps = t->o.steps;
         bool last = t->at >= t->o.steps;
         if (t->hooks.eval && (last || (t->o.eval_every && t->at % t->o.eval_every == 0))) {
             tape_reset(t->tape);

@@ -83,10 +83,39 @@ def budgets_and_gates():
     assert report["bytes"] <= half - size // 20 and digest(known[0]) == measured, "a second budget measured again"
 
 
+def the_time_is_kept():
+    """Steps are planned from the time; the run keeps it over all sittings, and goes on after a kill with the plan it had."""
+    r = recipe(EVAL + "smoke: false\ntime: 4s\ndata: text.txt\nstages:\n  - train: {batch: 1, ctx-size: 64, save-every: 5}\n  - quantize: {type: Q8_0}\n", "time.yaml")
+    child = subprocess.Popen([MOTE, "make", r, "-o", "timed.gguf"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline, steps = time.time() + 60, 0
+    while time.time() < deadline and child.poll() is None and steps < 12:
+        steps = sum(log.read_bytes().count(b"\n") for log in pathlib.Path("timed.gguf.make").glob("train-*/out.gguf.run/log.jsonl"))
+        time.sleep(0.002)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    plan = {k: v for k, v in json.loads(pathlib.Path("timed.gguf.make/plan.json").read_text()).items() if k.startswith("steps ")}
+    assert len(plan) == 1 and min(plan.values()) >= 1, plan
+    report = json.loads(run("make", r, "-o", "timed.gguf", "--json"))
+    assert kept(report) == [False, False] and report["stages"][0]["seconds"] < 20, report
+    assert {k: v for k, v in json.loads(pathlib.Path("timed.gguf.make/plan.json").read_text()).items() if k.startswith("steps ")} == plan
+    assert kept(json.loads(run("make", r, "-o", "timed.gguf", "--json"))) == [True, True]
+
+
+def what_comes_out_is_tried():
+    report = json.loads(run("make", recipe(EVAL + "stages: [{quantize: {type: Q8_0}}]\n"), "--json"))
+    assert report["smoke"] and not report["smoke_broken"], report
+    report = json.loads(run("make", recipe(EVAL + "smoke: false\nstages: [{quantize: {type: Q8_0}}]\n"), "--json"))
+    assert report["smoke"] == "" and not report["smoke_broken"], report
+    report = json.loads(run("quantize", "base.gguf", "q.gguf", "Q8_0", "--json"))
+    assert report["smoke"]["ran"] and not report["smoke"]["broken"] and report["smoke"]["answers"] == 3, report["smoke"]
+    assert "smoke" not in json.loads(run("quantize", "base.gguf", "q.gguf", "Q8_0", "--json", "--no-smoke"))
+    assert "smoke test: " in run("prune", "--ff", "64", "-f", "text.txt", "base.gguf", "p.gguf")
+
+
 def faults_are_named():
     for text, says in [("stages: []\n", "'stages' is a list"), ("stages: [{quantize: 4}]\n", "stage 1"), ("stages: [quantize]\n", "needs a type"), ("color: red\nstages: [imatrix]\n", "unknown key 'color'"),
                        ("target: heavy\nstages: [imatrix]\n", "'target'"), ("time: soon\nstages: [imatrix]\n", "'time'"), ("gate: {kld: 0}\nstages: [imatrix]\n", "no positive bound"),
-                       ("eval: {text: none.txt}\nstages: [imatrix]\n", "none.txt"), ("stages: [{quantize: {type: auto}}]\n", "needs a target")]:
+                       ("eval: {text: none.txt}\nstages: [imatrix]\n", "none.txt"), ("stages: [{quantize: {type: auto}}]\n", "needs a target"), ("smoke: 3\nstages: [imatrix]\n", "'smoke'")]:
         done = subprocess.run([MOTE, "make", recipe(text)], capture_output=True, text=True, check=False)
         assert done.returncode in (1, 2, 4) and says in done.stderr, f"{text}: {done.returncode} {done.stderr}"
     pathlib.Path("own.yaml").write_text("model: base.gguf\nout: base.gguf\nstages: [{quantize: {type: Q4_0}}]\n", encoding="utf-8")
@@ -94,7 +123,7 @@ def faults_are_named():
     run("make", recipe(EVAL + "stages: [{quantize: {type: Q4_0, color: red}}]\n"), code=2, says="log.txt")
 
 
-TRAIN = EVAL + "data: text.txt\nstages:\n  - train: {steps: 300, batch: 1, ctx-size: 64, save-every: 5, lr: 1e-3}\n  - quantize: {type: Q8_0}\n"
+TRAIN = EVAL + "smoke: false\ndata: text.txt\nstages:\n  - train: {steps: 300, batch: 1, ctx-size: 64, save-every: 5, lr: 1e-3}\n  - quantize: {type: Q8_0}\n"
 
 
 def killed_and_going_on():
@@ -123,7 +152,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, faults_are_named, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

@@ -45,7 +45,7 @@ $ mote prune $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 $ mote prune --params much $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 ! takes a number such as 100M
 ? 2
-$ mote prune --drop-layers 2 $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+$ mote prune --vocab 4000 $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 ! calibration text
 ? 2
 $ ls never.gguf* 2>/dev/null | wc -l

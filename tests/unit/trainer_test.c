@@ -110,6 +110,24 @@ static void a_run_that_is_stopped_goes_on(void **given) {
     gone(dir);
 }
 
+/* 1000 steps of at least 5 ms in half a second: fewer are made, also when the run is stopped in between. */
+static void a_run_keeps_its_time(void **given) {
+    (void)given;
+    char *dir = folder();
+    mote_error e;
+    toy_opts o = {.steps = 1000, .pause_us = 5000, .max_seconds = 0.5};
+    ran(&a, &o);
+    assert_true(a.ended >= 3 && a.ended <= 100);
+    assert_non_null(strstr(a.log, "the run is made so long"));
+    o.dir = dir;
+    o.stop_at = 20;
+    assert_int_equal(toy_run(&b, &o, &e), MOTE_E_CANCELLED);
+    o.stop_at = 0;
+    ran(&b, &o);
+    assert_true(b.began == 20 && b.ended >= 23 && b.ended <= 100);
+    gone(dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_learns),
@@ -120,6 +138,7 @@ int main(void) {
         cmocka_unit_test(a_bad_step_is_skipped),
         cmocka_unit_test(a_bad_step_goes_back_to_the_checkpoint),
         cmocka_unit_test(a_run_that_is_stopped_goes_on),
+        cmocka_unit_test(a_run_keeps_its_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
