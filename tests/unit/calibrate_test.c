@@ -233,7 +233,6 @@ static void bad_input_leaves_nothing(void **unused) {
         assert_true(access(target, F_OK) != 0);                                                    \
     } while (0)
     static const char *const nothing[] = {empty}, *const bad[] = {"(("};
-    REFUSED(MOTE_E_USAGE, o.n_text = 0);
     REFUSED(MOTE_E_USAGE, o.text = nothing);
     REFUSED(MOTE_E_USAGE, o.round = "rtn");
     REFUSED(MOTE_E_USAGE, o.sparsity = 0.5);
