@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""distill_test.py MOTE: a pruned student taught again by the model it came from, quantization-aware training, slots, kill -9 and going on,
+a file of likeliest tokens, and what is refused."""
+import os
+import shutil
+import sys
+import tempfile
+
+from teaching import Bench, report, same, text, timed
+
+ROWS = ["-c", "64", "-b", "4", "--precision", "f32", "-t", "1", "-f", "data.txt"]
+
+
+def teacher(b):
+    text("data.txt", 5)
+    b.run("train", "-f", "data.txt", "-o", "teacher.gguf", "--depth", "3", "--width", "64", "--vocab", "320", "-c", "64", "-b", "8", "--precision", "f32",
+          "--schedule", "cosine", "-t", "1", "--lr", "0.01", "--steps", "60", "-q")
+    b.run("prune", "--drop-layers", "1", "-f", "data.txt", "teacher.gguf", "student.gguf")
+
+
+def taught(b):
+    gained = {}
+    for loss in ("kl", "ce", "kl=1,hidden=0.3@0-0.5"):
+        r, seconds = timed(b.json, "distill", "--teacher", "teacher.gguf", "-m", "student.gguf", *ROWS, "--steps", "40", "--lr", "3e-3", "--loss", loss,
+                           "--held-out", "0.1", "--dir", "", "-o", "out.gguf")
+        gained[loss] = (r.get("divergence_before", 0), r.get("divergence", 9), seconds)
+    before, after, seconds = gained["kl"]
+    b.check(after < 0.5 * before, f"KL from the teacher heals a lost layer: divergence {before:.4f} to {after:.4f}")
+    b.check(gained["kl=1,hidden=0.3@0-0.5"][1] < 0.6 * before, f"so does it with states in the first half: {gained['kl=1,hidden=0.3@0-0.5'][1]:.4f}")
+    b.check(after < gained["ce"][1], f"and better than the text alone, {gained['ce'][1]:.4f}")
+    report("distill", "2 of 3 layers healed in 40 steps, KL", f"divergence {after:.4f}", f"{0.5 * before:.4f} (half of {before:.4f})", after < 0.5 * before,
+           f"text alone: {gained['ce'][1]:.4f}", "mote distill --loss kl")
+    p = b.run("run", "-m", "out.gguf", "-p", "In the morning, the fox", "-n", "8", "--temp", "0", "--raw")
+    b.check(p.returncode == 0 and p.stdout.strip() != "", f"the student runs: {p.stdout.strip()[:60]!r}")
+    return seconds
+
+
+def rounded(b):
+    b.run("quantize", "--pure", "-q", "teacher.gguf", "rtn.gguf", "Q2_0")
+    args = ["distill", "-m", "teacher.gguf", "--qat", "Q2_0", "--pure", *ROWS, "--steps", "40", "--lr", "1e-3", "--held-out", "0.1"]
+    r = b.json(*args, "--dir", "", "-o", "qat.gguf")
+    b.check(r["divergence"] < 0.6 * r["divergence_before"], f"QAT Q2_0: divergence {r['divergence_before']:.4f} to {r['divergence']:.4f}")
+    same_size = abs(os.path.getsize("qat.gguf") / os.path.getsize("rtn.gguf") - 1) < 0.01
+    b.check(same_size, "and the file is as large as the one rounded to nearest")
+    slots = 0
+    while slots < 9:
+        s = b.json(*args, "--state", "q.state", "--slot-steps", "10", "-o", "slots.gguf")
+        slots += 1
+        if s.get("steps", 0) >= s.get("steps_in_all", 0):
+            break
+    lost = (s["divergence"] - r["divergence"]) / (r["divergence_before"] - r["divergence"])
+    b.check(slots == 4 and lost < 0.15 and not [n for n in os.listdir("slots.gguf.run") if n.endswith(".mtc")],
+            f"in {slots} slots without checkpoints: {s['divergence']:.4f}, {100 * lost:.1f} % of the gain lost; the state has {s['state_bytes']} bytes")
+    p = b.run("perplexity", "-m", "slots.gguf", "-f", "data.txt", "-c", "64", "--chunks", "4")
+    b.check("PPL" in p.stdout, "and the file runs")
+    report("distill", "QAT Q2_0, 40 steps", f"divergence {r['divergence']:.4f}", f"0.6 of {r['divergence_before']:.4f}", b.failed == 0,
+           f"{r['divergence_before'] / r['divergence']:.1f}x nearer than rounded", "mote distill --qat")
+
+
+def killed(b, seconds):
+    args = ["distill", "--teacher", "teacher.gguf", "-m", "student.gguf", *ROWS, "--steps", "40", "--lr", "3e-3", "--save-every", "3", "--held-out", "0.1"]
+    b.run(*args, "-q", "-o", "whole.gguf")
+    b.killed_until_done([*args, "-o", "killed.gguf"], seconds)
+    b.check(same("whole.gguf", "killed.gguf"), "and the file is that of the run that was never killed")
+    b.refused(1, "temperature", *args, "--temperature", "2", "-o", "killed.gguf")
+    state = ["distill", "-m", "teacher.gguf", "--qat", "Q4_0", "--pure", *ROWS, "--steps", "30", "--save-every", "2", "--state", "k.state", "-o", "k.gguf"]
+    b.killed_until_done(state, seconds)
+    shutil.copy("rtn.gguf", "k.gguf")
+    b.refused(1, "another packed file", *state)
+
+
+def cached(b):
+    b.run("distill", "--teacher", "teacher.gguf", *ROWS, "--steps", "20", "--write-cache", "t.kd", "-q")
+    r = b.json("distill", "--cache", "t.kd", "-m", "student.gguf", "-c", "64", "-b", "4", "--steps", "20", "--lr", "3e-3", "-t", "1", "--dir", "", "-o", "c.gguf")
+    b.check(r.get("steps") == 20 and os.path.exists("c.gguf"), "likeliest tokens in a file serve without teacher and text")
+
+
+def other_vocabulary(b):
+    """The teacher has 290 pieces of its own, the student 400: the same text in other pieces."""
+    for out, vocab, steps, seed in (("t290.gguf", "290", "120", "3"), ("s400.gguf", "400", "15", "4")):
+        b.run("train", "-f", "data.txt", "-o", out, "--depth", "2", "--width", "64", "--vocab", vocab, "-c", "64", "-b", "8", "--precision", "f32", "-t", "1",
+              "--lr", "0.01", "--steps", steps, "--seed", seed, "--dir", "", "-q")
+    ce = {}
+    for loss in ("uld", "kl", "kl=1,span=1"):
+        r = b.json("distill", "--teacher", "t290.gguf", "-m", "s400.gguf", "--align", *ROWS, "--loss", loss, "--steps", "40", "--lr", "3e-3",
+                   "--held-out", "0.1", "--dir", "", "-o", "al.gguf")
+        ce[loss] = r.get("ce", 99)
+    said = f"cross-entropy on held-out text: sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}, borders and spans {ce['kl=1,span=1']:.4f}"
+    good = ce["kl=1,span=1"] < min(ce["uld"], ce["kl"])
+    b.check(good, said)
+    report("distill", "another vocabulary: spans between borders", f"{ce['kl=1,span=1']:.4f}", f"{min(ce['uld'], ce['kl']):.4f}", good,
+           f"sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}", "mote distill --align --loss kl=1,span=1")
+
+
+def refused(b):
+    base = ["distill", "--teacher", "teacher.gguf", "-m", "student.gguf", "-o", "x.gguf"]
+    b.refused(2, "data are missing", *base)
+    b.refused(2, "student is missing", "distill", "--teacher", "teacher.gguf", "-f", "data.txt", "-o", "x.gguf")
+    b.refused(2, "teacher is missing", "distill", "-m", "student.gguf", "-f", "data.txt", "-o", "x.gguf")
+    b.refused(2, "expected ce", *base, "-f", "data.txt", "--loss", "klx")
+    b.refused(2, "slots need", *base, "-f", "data.txt", "--slot-steps", "3")
+    open("empty.txt", "w").close()
+    b.refused(1, "empty.txt", *base, "-f", "empty.txt")
+    b.run("train", "-f", "data.txt", "-o", "other.gguf", "--depth", "1", "--width", "64", "--vocab", "290", "-c", "64", "-b", "4", "--steps", "2", "-t", "1", "-q")
+    b.refused(1, "--align", "distill", "--teacher", "other.gguf", "-m", "student.gguf", *ROWS, "--steps", "2", "-o", "x.gguf")
+    b.check(not os.path.exists("x.gguf"), "none of them left a file")
+
+
+def main():
+    b, top = Bench(sys.argv[1]), tempfile.mkdtemp(prefix="mote-distill-")
+    try:
+        os.chdir(top)
+        teacher(b)
+        seconds = taught(b)
+        rounded(b)
+        killed(b, seconds)
+        cached(b)
+        other_vocabulary(b)
+        refused(b)
+    finally:
+        os.chdir("/")
+        shutil.rmtree(top)
+    return 1 if b.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""teaching.py: what tests of teaching share: a small model trained on a small grammar, and killing a command."""
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+WHO = ["the fox", "a bear", "the old king", "my sister", "a small boat", "the moon", "every child", "the baker"]
+DOES = ["saw", "found", "carried", "painted", "forgot", "loved"]
+WHAT = ["a red apple", "the river", "seven stones", "an empty house", "her own shadow", "a song"]
+WHEN = ["in the morning", "at night", "long ago", "on the hill", "before the rain"]
+
+
+class Bench:
+    def __init__(self, mote):
+        self.mote = os.path.abspath(mote)
+        self.failed = 0
+
+    def check(self, ok, what):
+        print("ok  " if ok else "FAIL", what)
+        self.failed += not ok
+
+    def run(self, *args, code=0):
+        p = subprocess.run([self.mote, *args], capture_output=True, text=True)
+        if code is not None and p.returncode != code:
+            self.check(False, f"mote {' '.join(args)}: exit {p.returncode}, not {code}: {(p.stdout + p.stderr)[-500:]}")
+        return p
+
+    def json(self, *args, code=0):
+        p = self.run(*args, "--json", "-q", code=code)
+        return json.loads(p.stdout) if p.stdout.strip() else {}
+
+    def refused(self, code, word, *args):
+        p = self.run(*args, code=None)
+        self.check(p.returncode == code and word in p.stderr, f"refused with {code}, naming '{word}': {p.stderr.strip()[-160:]}")
+
+    def killed_until_done(self, args, seconds):
+        """Runs it, killing it a little later each time. Returns how often it was killed."""
+        killed = 0
+        for i in range(40):
+            p = subprocess.Popen([self.mote, *args, "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            try:
+                p.wait(timeout=0.1 + max(0.04, seconds / 8) * i)
+            except subprocess.TimeoutExpired:
+                p.send_signal(signal.SIGKILL)
+                p.wait()
+                killed += 1
+            p.stderr.close()
+            if p.returncode == 0:
+                break
+        self.check(p.returncode == 0 and killed > 0, f"killed {killed} times, then done")
+
+
+def text(path, seed, n=3000):
+    r = random.Random(seed)
+    with open(path, "w") as f:
+        for i in range(n):
+            f.write(f"{r.choice(WHEN).capitalize()}, {r.choice(WHO)} {r.choice(DOES)} {r.choice(WHAT)}. ")
+            if i % 12 == 11:
+                f.write("\n<|endoftext|>\n" if i % 24 == 23 else "\n\n")
+
+
+def timed(f, *args):
+    began = time.monotonic()
+    return f(*args), time.monotonic() - began
+
+
+def same(a, b):
+    with open(a, "rb") as x, open(b, "rb") as y:
+        return x.read() == y.read()
+
+
+def report(kind, item, measured, bar, ok, speed, path):
+    if os.environ.get("MOTE_REPORT"):
+        print("\t".join(["report", kind, item, measured, bar, "ok" if ok else "FAIL", speed, path]))
