@@ -47,7 +47,7 @@ mote_status dynamic_read(model *m, const layer *l, const ffn_dynamic **out, mote
     TRY(need_floats(m, DYNAMIC_KEY_SCALES, all, &k_scales, err));
     TRY(need_floats(m, DYNAMIC_KEY_LEVELS, m->hp.n_layer * DYNAMIC_LEVELS, &k_levels, err));
     TRY(read_floats(k_levels, l->index * DYNAMIC_LEVELS, DYNAMIC_LEVELS, levels, err));
-    const float threshold = dynamic_threshold(levels, m->opts.dynamic ? MAX((double)m->opts.dynamic, 0.0) : (double)share);
+    const float threshold = dynamic_threshold(levels, m->opts.dynamic != 0 ? MAX((double)m->opts.dynamic, 0.0) : (double)share);
     if (threshold == 0 || l->n_ff % DYNAMIC_GROUP || !has(l, R_FFN_GATE)) return MOTE_OK;
     ffn_dynamic *d = ARENA_NEW(&m->mem, ffn_dynamic);
     float *scales = ARENA_NEW_N(&m->mem, float, l->n_ff);
