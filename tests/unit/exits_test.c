@@ -230,7 +230,7 @@ static void attend(naive *a, size_t il, size_t pos, float *x) {
     product(a, q, "attn_q", il, h, a->n_head * a->dim, a->d);
     for (size_t head = 0; head < a->n_head; head++) {
         const size_t g = head / (a->n_head / a->n_kv);
-        double p[CTX], most = -INFINITY, sum = 0;
+        double p[CTX], most = -HUGE_VAL, sum = 0;
         rotate(a, q + head * a->dim, pos);
         for (size_t t = 0; t <= pos; t++) {
             p[t] = 0;

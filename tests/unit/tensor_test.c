@@ -125,7 +125,7 @@ static void test_unpacked(void **state) {
                 for (size_t n = 1; n <= BATCH; n += BATCH - 1) {
                     float *to = y + (packed * 2 + fast) * BATCH * ROWS;
                     linear_call c = {.in = {.x = x, .ld = cols}, .n_rows = n, .n_outs = 1,
-                                     .outs = {{&w, 1, to, ROWS, bias, 0.5f, false}}};
+                                     .outs = {{&w, 1, to, ROWS, bias, 0.5f, false, 0}}};
                     on_team(2 + packed, fast, tensor_scratch_bytes(BATCH, cols, 3), call_linear, &c);
                 }
         }
@@ -164,7 +164,7 @@ static void check_type(quant_type type) {
         for (int threads = 1; threads <= 3; threads++) {
             float *y = calloc(BATCH * ROWS, sizeof *y), *y2 = calloc(BATCH * ROWS2, sizeof *y2);
             linear_call c = {.in = {.x = x, .ld = cols}, .n_rows = BATCH, .n_outs = 2,
-                             .outs = {{&w, 0, y, ROWS, bias, 0.5f, false}, {&w2, 0, y2, ROWS2, NULL, 0, false}}};
+                             .outs = {{&w, 0, y, ROWS, bias, 0.5f, false, 0}, {&w2, 0, y2, ROWS2, NULL, 0, false, 0}}};
             on_team(threads, fast, scratch, call_linear, &c);
             double e = nmse(y, want, BATCH * ROWS), bar = fast && w.packing ? 2e-4 : fast && type == QUANT_BF16 ? 1e-5 : 1e-11;
             if (!(e <= bar)) print_error("%s fast %d: NMSE %g over %g\n", f->name, fast, e, bar);
@@ -229,7 +229,7 @@ static void test_fused(void **state) {
         }
     }
     linear_call c = {.in = {.x = x, .ld = COLS, .norm = {NORM_RMS, nw, NULL, 1e-5f}, .act = ACT_SILU, .up = up, .ld_up = COLS},
-                     .n_rows = N, .n_outs = 1, .outs = {{&w, 0, y, ROWS, NULL, 1, true}}};
+                     .n_rows = N, .n_outs = 1, .outs = {{&w, 0, y, ROWS, NULL, 1, true, 0}}};
     on_team(2, true, tensor_scratch_bytes(N, COLS, 2), call_linear, &c);
     assert_true(nmse(y, want, N * ROWS) < 1e-11);
     free(x);
@@ -272,7 +272,7 @@ static void check_experts(quant_type type, size_t n_in, size_t cols) {
     for (size_t a = 0; a < n; a++) {
         size_t e = (size_t)assign[a].expert;
         linear_call l = {.in = {.x = x + (size_t)assign[a].xrow * cols, .ld = cols}, .n_rows = 1, .n_outs = 1,
-                         .outs = {{&w, e, one, ROWS, bias + e * ROWS, scale[e], false}}};
+                         .outs = {{&w, e, one, ROWS, bias + e * ROWS, scale[e], false, 0}}};
         on_team(1, true, tensor_scratch_bytes(1, cols, 1), call_linear, &l);
         assert_memory_equal(one, y + (size_t)assign[a].yrow * ROWS, sizeof one);
     }
@@ -326,7 +326,7 @@ static void test_seen(void **state) {
     const seen_by by = {.fn = watch, .ctx = &k, .rows = room, .cap = COUNT_OF(room)};
     assert_true(seen_floats(N, COLS) <= by.cap);
     linear_call c = {.in = {.x = x, .ld = COLS, .norm = {NORM_RMS, nw, NULL, 1e-5f}, .act = ACT_SILU, .up = up, .ld_up = COLS},
-                     .n_rows = N, .n_outs = 2, .outs = {{&w[0], 0, y, ROWS, NULL, 1, false}, {&w[1], 0, y2, ROWS2, NULL, 1, false}}};
+                     .n_rows = N, .n_outs = 2, .outs = {{&w[0], 0, y, ROWS, NULL, 1, false, 0}, {&w[1], 0, y2, ROWS2, NULL, 1, false, 0}}};
     seen = &by;
     on_team(2, false, tensor_scratch_bytes(N, COLS, 2), call_linear, &c);
     seen = NULL;
