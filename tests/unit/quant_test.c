@@ -243,7 +243,8 @@ static void every_instruction_set_gives_the_same_bits(void **state) {
             for (size_t i = 0; i < bytes && f->block > 1; i++) a[i] = (unsigned char)rng_u32(&r);
             f->decode(y, a, n);
             g->decode(z, a, n);
-            if (memcmp(y, z, n * sizeof *y)) fail_msg("%s: decodes to other bits on rung %zu", f->name, k);
+            for (size_t i = 0; i < n; i++) /* which NaN comes of two depends on the order of the operands */
+                if (memcmp(y + i, z + i, sizeof *y) && !(isnan(y[i]) && isnan(z[i]))) fail_msg("%s: decodes to other bits on rung %zu", f->name, k);
         }
     }
 }
