@@ -15,7 +15,7 @@ $ mote prune --drop-layers 2 --depth-by influence --ff 1472 --merge-kv 1 --vocab
 > True
 $ mote prune --share 13-14 --share-rank 16 --calib-tokens 512 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf shared.gguf > said; mote convert shared.gguf out.gguf > said; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 4 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m shared.gguf -f text -c 128 --chunks 4 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
 > True
-$ mote prune --upcycle 3 --drop-experts 1 --calib-tokens 128 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | grep '^experts'; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
+$ mote prune --upcycle 3 --drop-experts 1 --calib-tokens 128 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | grep '^experts: 2'; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
 > experts: 2 of 3 are left in each of 30 layers, by saliency
 > True
 # forms of our own: llama.cpp refuses them
