@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/le.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"

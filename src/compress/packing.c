@@ -99,7 +99,7 @@ static mote_status code_vocabulary(packing *p, mote_error *err) {
     return edit_set_kv(p->edit, &k, err);
 }
 
-static mote_status run(const char *in, const char *out, mote_status (*change)(packing *, const tensor_info *, mote_error *), mote_pack_result *r, mote_error *err) {
+static mote_status run(const char *in, const char *out, bool pack, mote_pack_result *r, mote_error *err) {
     mote_status s = MOTE_OK;
     packing p = {.r = r};
     model_file *written = NULL;
@@ -109,12 +109,12 @@ static mote_status run(const char *in, const char *out, mote_status (*change)(pa
     r->file_from = model_file_bytes(p.f);
     p.bytes = mem_calloc(r->n_tensors, sizeof *p.bytes);
     if (!p.bytes) FAILG(s, err, MOTE_E_MEMORY, "out of memory for %zu tensors", r->n_tensors);
-    for (size_t i = 0; i < r->n_tensors; i++) TRYG(s, change(&p, model_file_tensor(p.f, i), err));
-    if (change == code_tensor && r->n_changed == 0)
+    for (size_t i = 0; i < r->n_tensors; i++) TRYG(s, (pack ? code_tensor : export_tensor)(&p, model_file_tensor(p.f, i), err));
+    if (pack && r->n_changed == 0)
         FAILG(s, err, MOTE_E_UNSUPPORTED, "%s: no tensor gets smaller: none large enough is in a format that is entropy-coded (q4_96, q3_96, q2_96, tq1_192)", in);
-    if (change == code_tensor) TRYG(s, code_vocabulary(&p, err));
+    if (pack) TRYG(s, code_vocabulary(&p, err));
     TRYG(s, edit_write(p.edit, out, err));
-    TRYG(s, model_file_open(&written, out, 0, err));
+    TRYG(s, model_file_open(&written, out, 0, err)); /* what cannot be read back is no result */
     r->file_to = model_file_bytes(written);
 out:
     model_file_close(&written);
@@ -126,5 +126,5 @@ out:
     return s;
 }
 
-mote_status pack_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, code_tensor, r, err); }
-mote_status export_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, export_tensor, r, err); }
+mote_status pack_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, true, r, err); }
+mote_status export_run(const char *in, const char *out, mote_pack_result *r, mote_error *err) { return run(in, out, false, r, err); }

@@ -75,13 +75,9 @@ static void put_block(const shape *s, uint8_t *block, const uint8_t *symbols) {
 }
 
 /* ---- numbers ---- */
-static void put_le(uint8_t **p, uint64_t v, size_t n) {
-    for (size_t i = 0; i < n; i++) *(*p)++ = (uint8_t)(v >> 8 * i);
-}
-static uint64_t get_le(const uint8_t *p, size_t n) {
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << 8 * i;
-    return v;
+static void put_next(uint8_t **p, uint64_t v, size_t n) {
+    le_put(*p, v, n);
+    *p += n;
 }
 /* Four running sums, each word multiplied in; what falls behind the last word is added byte by byte. */
 static uint64_t sum_of(const uint8_t *p, size_t n) {
@@ -140,7 +136,7 @@ static void write_models(const coder *c, uint8_t **p) {
         for (int i = 0; i < RANS_SYMBOLS; i++) (*p)[i / 8] |= (uint8_t)((c->m[k].freq[i] != 0) << i % 8);
         *p += RANS_SYMBOLS / 8;
         for (int i = 0; i < RANS_SYMBOLS; i++)
-            if (c->m[k].freq[i]) put_le(p, c->m[k].freq[i], 2);
+            if (c->m[k].freq[i]) put_next(p, c->m[k].freq[i], 2);
     }
 }
 
@@ -168,12 +164,12 @@ mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mo
     if (!all || !room || !c.symbols[0] || !c.symbols[1] || !c.symbols[2]) FAILG(s, err, MOTE_E_MEMORY, "out of memory for coding '%.*s'", STR_ARG(t->name));
     fit_models(&c);
     uint8_t *p = all;
-    put_le(&p, MAGIC, 4);
-    put_le(&p, (uint64_t)t->type, 2);
-    put_le(&p, (uint64_t)t->n_dims, 2);
-    for (int d = 0; d < TENSOR_DIMS_MAX; d++) put_le(&p, t->ne[d], 8);
-    put_le(&p, c.chunk_rows, 4);
-    put_le(&p, c.chunks, 4);
+    put_next(&p, MAGIC, 4);
+    put_next(&p, (uint64_t)t->type, 2);
+    put_next(&p, (uint64_t)t->n_dims, 2);
+    for (int d = 0; d < TENSOR_DIMS_MAX; d++) put_next(&p, t->ne[d], 8);
+    put_next(&p, c.chunk_rows, 4);
+    put_next(&p, c.chunks, 4);
     write_models(&c, &p);
     uint8_t *head = p;
     const uint64_t before = sum_of(all, (size_t)(p - all));
@@ -185,9 +181,9 @@ mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mo
             size_t symbols = stream_symbols(c.s, count, k), bytes = rans_encode(&c.m[k], c.symbols[k], symbols, room);
             memcpy(p, room + rans_bound(symbols) - bytes, bytes);
             p += bytes;
-            put_le(&head, bytes, 4);
+            put_next(&head, bytes, 4);
         }
-        put_le(&head, sum_of(from, (size_t)(p - from)) + before, 8);
+        put_next(&head, sum_of(from, (size_t)(p - from)) + before, 8);
     }
     *n = (size_t)(p - all);
     *out = all;
@@ -202,19 +198,19 @@ out:
 /* ---- reading ---- */
 
 mote_status coded_read_head(const unsigned char *p, size_t n, tensor_info *t, mote_error *err) {
-    if (n < HEAD || get_le(p, 4) != MAGIC) FAIL(err, MOTE_E_FORMAT, "'%.*s' is no coded tensor", STR_ARG(t->name));
-    const shape *s = shape_of((quant_type)get_le(p + 4, 2));
-    uint64_t dims = get_le(p + 6, 2), elements = 1, rows = 1;
+    if (n < HEAD || le_get(p, 4) != MAGIC) FAIL(err, MOTE_E_FORMAT, "'%.*s' is no coded tensor", STR_ARG(t->name));
+    const shape *s = shape_of((quant_type)le_get(p + 4, 2));
+    uint64_t dims = le_get(p + 6, 2), elements = 1, rows = 1;
     if (!s || dims < 1 || dims > TENSOR_DIMS_MAX) FAIL(err, MOTE_E_FORMAT, "coded tensor '%.*s': type %u, %u dimensions", STR_ARG(t->name), p[4] + 256u * p[5], (unsigned)dims);
     t->type = s->type;
     t->n_dims = (int)dims;
     for (int d = 0; d < TENSOR_DIMS_MAX; d++) {
-        t->ne[d] = get_le(p + 8 + 8 * d, 8);
+        t->ne[d] = le_get(p + 8 + 8 * d, 8);
         if (t->ne[d] == 0 || (d >= t->n_dims && t->ne[d] != 1) || !ckd_mul_u64(&elements, elements, t->ne[d]) || elements > INT64_MAX)
             FAIL(err, MOTE_E_FORMAT, "coded tensor '%.*s': dimension %d is %llu", STR_ARG(t->name), d, (unsigned long long)t->ne[d]);
     }
     const quant_format *f = quant_get((int)s->type);
-    size_t row_bytes, chunk_rows = (size_t)get_le(p + HEAD - 8, 4), chunks = (size_t)get_le(p + HEAD - 4, 4);
+    size_t row_bytes, chunk_rows = (size_t)le_get(p + HEAD - 8, 4), chunks = (size_t)le_get(p + HEAD - 4, 4);
     mote_error why;
     if (quant_row_bytes(f, t->ne[0], &row_bytes, &why) != MOTE_OK) FAIL(err, MOTE_E_FORMAT, "coded tensor '%.*s': %s", STR_ARG(t->name), why.message);
     rows = elements / t->ne[0];
@@ -224,7 +220,7 @@ mote_status coded_read_head(const unsigned char *p, size_t n, tensor_info *t, mo
     return MOTE_OK;
 }
 
-size_t coded_chunks(const unsigned char *p) { return (size_t)get_le(p + HEAD - 4, 4); }
+size_t coded_chunks(const unsigned char *p) { return (size_t)le_get(p + HEAD - 4, 4); }
 
 /* The distributions, from *at on, and *at behind them. */
 static mote_status read_models(const uint8_t *p, size_t n, size_t *at, rans_model m[STREAMS], mote_error *err) {
@@ -236,7 +232,7 @@ static mote_status read_models(const uint8_t *p, size_t n, size_t *at, rans_mode
             m[k].freq[i] = 0;
             if (!(bits[i / 8] >> i % 8 & 1)) continue;
             if (n - *at < 2) FAIL(err, MOTE_E_FORMAT, "a coded tensor ends in its distributions");
-            m[k].freq[i] = (uint16_t)get_le(p + *at, 2);
+            m[k].freq[i] = (uint16_t)le_get(p + *at, 2);
             *at += 2;
         }
     }
@@ -251,8 +247,8 @@ static mote_status find_chunk(const uint8_t *p, size_t n, size_t heads, size_t c
     for (size_t i = 0; i <= chunk; i++) {
         const uint8_t *h = p + heads + i * CHUNK_HEAD;
         size_t all = 0;
-        for (int k = 0; k < STREAMS; k++) all += bytes[k] = (size_t)get_le(h + 4 * k, 4);
-        *sum = get_le(h + 4 * STREAMS, 8);
+        for (int k = 0; k < STREAMS; k++) all += bytes[k] = (size_t)le_get(h + 4 * k, 4);
+        *sum = le_get(h + 4 * STREAMS, 8);
         if (all > n - *at) FAIL(err, MOTE_E_FORMAT, "chunk %zu of a coded tensor ends beyond it", i);
         if (i < chunk) *at += all;
     }
@@ -262,7 +258,7 @@ static mote_status find_chunk(const uint8_t *p, size_t n, size_t heads, size_t c
 mote_status coded_read_chunk(const unsigned char *p, size_t n, const tensor_info *t, size_t chunk, unsigned char *dst, mote_error *err) {
     const shape *s = shape_of(t->type);
     const quant_format *f = quant_get((int)t->type);
-    size_t chunk_rows = (size_t)get_le(p + HEAD - 8, 4), row_blocks = (size_t)t->ne[0] / f->block, rows = t->size / (row_blocks * f->bytes);
+    size_t chunk_rows = (size_t)le_get(p + HEAD - 8, 4), row_blocks = (size_t)t->ne[0] / f->block, rows = t->size / (row_blocks * f->bytes);
     size_t from = chunk * chunk_rows, blocks = MIN(chunk_rows, rows - from) * row_blocks, heads = HEAD, at = 0, bytes[STREAMS] = {0};
     uint64_t sum = 0;
     rans_model m[STREAMS];

@@ -20,12 +20,6 @@ static const uint8_t scalar_bytes[] = {
 
 static size_t left(const cursor *c) { return c->n - c->at; }
 
-static uint64_t load_le(const unsigned char *p, size_t n) {
-    uint64_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
-    return v;
-}
-
 static mote_status need(const cursor *c, uint64_t n, const char *what, mote_error *err) {
     if (n > left(c))
         FAIL(err, MOTE_E_FORMAT, "GGUF: %s at byte %zu needs %llu bytes, the file has %zu more", what, c->at,
@@ -35,14 +29,14 @@ static mote_status need(const cursor *c, uint64_t n, const char *what, mote_erro
 
 static mote_status take_u32(cursor *c, uint32_t *v, const char *what, mote_error *err) {
     TRY(need(c, 4, what, err));
-    *v = (uint32_t)load_le(c->p + c->at, 4);
+    *v = (uint32_t)le_get(c->p + c->at, 4);
     c->at += 4;
     return MOTE_OK;
 }
 
 static mote_status take_u64(cursor *c, uint64_t *v, const char *what, mote_error *err) {
     TRY(need(c, 8, what, err));
-    *v = load_le(c->p + c->at, 8);
+    *v = le_get(c->p + c->at, 8);
     c->at += 8;
     return MOTE_OK;
 }
@@ -75,7 +69,7 @@ static mote_status not_gguf(const unsigned char *p, size_t n, mote_error *err) {
     for (size_t i = 0; i < COUNT_OF(known); i++)
         if (n >= known[i].n && memcmp(p, known[i].magic, known[i].n) == 0)
             FAIL(err, MOTE_E_FORMAT, "not a GGUF file but %s", known[i].is);
-    if (n > 9 && p[8] == '{' && load_le(p, 8) < n)
+    if (n > 9 && p[8] == '{' && le_get(p, 8) < n)
         FAIL(err, MOTE_E_FORMAT, "not a GGUF file but safetensors: give the folder that holds it and config.json");
     FAIL(err, MOTE_E_FORMAT, "not a GGUF file: it has %zu bytes and does not begin with \"GGUF\"", n);
 }
@@ -111,7 +105,7 @@ static mote_status check_name(str s, size_t max, const char *what, mote_error *e
 }
 
 static void load_scalar(kv *k, const unsigned char *p) {
-    uint64_t bits = load_le(p, scalar_bytes[k->type]);
+    uint64_t bits = le_get(p, scalar_bytes[k->type]);
     switch (k->type) {
     case KV_I8: k->i = (int8_t)bits; break;
     case KV_I16: k->i = (int16_t)bits; break;

@@ -26,7 +26,9 @@ struct gguf_writer {
 #define HEADER_BYTES_MAX ((size_t)1 << 31)
 
 static void put_le(buf *b, uint64_t v, size_t n) {
-    for (size_t i = 0; i < n; i++) buf_putc(b, (char)(unsigned char)(v >> (8 * i)));
+    unsigned char bytes[8];
+    le_put(bytes, v, n);
+    buf_put(b, bytes, n);
 }
 
 static void put_text(buf *b, str s) {

@@ -271,8 +271,7 @@ static mote_status index_tensors(st_file *f, mote_error *err) {
 mote_status st_parse(st_file **out, const unsigned char *data, size_t n, mote_error *err) {
     *out = NULL;
     if (n < 8) FAIL(err, MOTE_E_FORMAT, "safetensors: the file has %zu bytes, fewer than its length field", n);
-    uint64_t header = 0;
-    for (size_t i = 0; i < 8; i++) header |= (uint64_t)data[i] << (8 * i);
+    uint64_t header = le_get(data, 8);
     if (header < 2 || header > HEADER_BYTES_MAX || header > n - 8)
         FAIL(err, MOTE_E_FORMAT, "safetensors: a header of %llu bytes cannot be in a file of %zu (limit %zu)",
              (unsigned long long)header, n, HEADER_BYTES_MAX);
@@ -384,7 +383,7 @@ mote_status st_write(const char *path, const st_tensor *tensors, size_t n, const
     mote_status s;
     TRYG(s, build_header(&header, tensors, n, metadata, err));
     unsigned char len[8];
-    for (size_t i = 0; i < 8; i++) len[i] = (unsigned char)((uint64_t)header.n >> (8 * i));
+    le_put(len, header.n, sizeof len);
     TRYG(s, file_writer_open(&w, path, err));
     TRYG(s, file_write(&w, len, sizeof len, err));
     TRYG(s, file_write(&w, header.p, header.n, err));

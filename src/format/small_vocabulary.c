@@ -15,15 +15,6 @@
 #define MERGES "tokenizer.ggml.merges"
 enum { HEAD = 12, RAW_MAX = 1 << 26, TOKENS_MAX = 1 << 22 };
 
-static void put_le(unsigned char *p, uint64_t v, size_t n) {
-    for (size_t i = 0; i < n; i++) p[i] = (unsigned char)(v >> 8 * i);
-}
-static uint32_t get_le(const unsigned char *p, size_t n) {
-    uint32_t v = 0;
-    for (size_t i = 0; i < n; i++) v |= (uint32_t)p[i] << 8 * i;
-    return v;
-}
-
 /* Where the merge is cut; 0: it is not the token's two parts with one space between. */
 static size_t cut_of(str merge, str token) {
     if (merge.n != token.n + 1) return 0;
@@ -35,14 +26,14 @@ static size_t cut_of(str merge, str token) {
 /* Fills raw, whose lists have their places, or says that the lists are not of this kind. */
 static bool fill(unsigned char *raw, const kv *tokens, const kv *types, const kv *merges, size_t first) {
     unsigned char *lengths = raw + HEAD, *kinds = lengths + 2 * tokens->count, *cuts = kinds + tokens->count, *text = cuts + merges->count;
-    put_le(raw, tokens->count, 4);
-    put_le(raw + 4, merges->count, 4);
-    put_le(raw + 8, first, 4);
+    le_put(raw, tokens->count, 4);
+    le_put(raw + 4, merges->count, 4);
+    le_put(raw + 8, first, 4);
     for (size_t i = 0; i < tokens->count; i++) {
         str t = kv_at_str(tokens, i);
         int64_t kind;
         if (t.n > UINT16_MAX || !kv_at_int(types, i, &kind) || kind < 0 || kind > 255) return false;
-        put_le(lengths + 2 * i, t.n, 2);
+        le_put(lengths + 2 * i, t.n, 2);
         kinds[i] = (unsigned char)kind;
         memcpy(text, t.p, t.n);
         text += t.n;
@@ -89,7 +80,7 @@ typedef struct parts {
 
 static bool split(parts *p, unsigned char *raw, size_t n) {
     if (n < HEAD) return false;
-    *p = (parts){.n_tokens = get_le(raw, 4), .n_merges = get_le(raw + 4, 4), .first = get_le(raw + 8, 4)};
+    *p = (parts){.n_tokens = (size_t)le_get(raw, 4), .n_merges = (size_t)le_get(raw + 4, 4), .first = (size_t)le_get(raw + 8, 4)};
     if (p->n_tokens > TOKENS_MAX || p->n_merges > p->n_tokens || p->first > p->n_tokens - p->n_merges || n - HEAD < 3 * p->n_tokens + p->n_merges) return false;
     p->lengths = raw + HEAD;
     p->kinds = p->lengths + 2 * p->n_tokens;
@@ -97,9 +88,9 @@ static bool split(parts *p, unsigned char *raw, size_t n) {
     p->text = (char *)raw + HEAD + 3 * p->n_tokens + p->n_merges;
     p->n_text = n - HEAD - 3 * p->n_tokens - p->n_merges;
     size_t all = 0;
-    for (size_t i = 0; i < p->n_tokens; i++) all += get_le(p->lengths + 2 * i, 2);
+    for (size_t i = 0; i < p->n_tokens; i++) all += (size_t)le_get(p->lengths + 2 * i, 2);
     for (size_t k = 0; k < p->n_merges; k++)
-        if (p->cuts[k] == 0 || p->cuts[k] >= get_le(p->lengths + 2 * (p->first + k), 2)) return false;
+        if (p->cuts[k] == 0 || p->cuts[k] >= (size_t)le_get(p->lengths + 2 * (p->first + k), 2)) return false;
     return all == p->n_text;
 }
 
@@ -111,9 +102,9 @@ static mote_status build(model_file *f, const parts *p, kv out[3], mote_error *e
     if (!tokens || !merges || !types || !text || !joined) FAIL(err, MOTE_E_MEMORY, "out of memory for a vocabulary of %zu tokens", p->n_tokens);
     memcpy(text, p->text, p->n_text);
     for (size_t i = 0; i < p->n_tokens; i++) {
-        tokens[i] = (str){text, get_le(p->lengths + 2 * i, 2)};
+        tokens[i] = (str){text, (size_t)le_get(p->lengths + 2 * i, 2)};
         text += tokens[i].n;
-        put_le(types + 4 * i, p->kinds[i], 4);
+        le_put(types + 4 * i, p->kinds[i], 4);
     }
     for (size_t k = 0; k < p->n_merges; k++) {
         str t = tokens[p->first + k];

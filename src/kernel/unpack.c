@@ -169,20 +169,14 @@ UNPACK(nvfp4) {
     out->m = quant_f32_to_f16(quant_ue4m3_half(b->d[half + 1]));
 }
 
-/* Trit k of a byte that holds five: 0, 1 or 2. */
-static uint8_t trit(uint8_t packed, size_t k) {
-    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-    return (uint8_t)((uint8_t)(packed * pow3[k]) * 3 >> 8);
-}
-
 UNPACK(tq1_0) {
     const tq1_0_block *b = (const tq1_0_block *)row + block / 8;
     uint8_t t[32];
     for (size_t i = 0; i < 32; i++) {
         size_t j = block % 8 * 32 + i; /* 160 trits in qs[0..31], 80 in qs[32..47], 16 in qh */
-        if (j < 160) t[i] = trit(b->qs[j % 32], j / 32);
-        else if (j < 240) t[i] = trit(b->qs[32 + j % 16], (j - 160) / 16);
-        else t[i] = trit(b->qh[j % 4], (j - 240) / 4);
+        if (j < 160) t[i] = (uint8_t)quant_trit(b->qs[j % 32], j / 32);
+        else if (j < 240) t[i] = (uint8_t)quant_trit(b->qs[32 + j % 16], (j - 160) / 16);
+        else t[i] = (uint8_t)quant_trit(b->qh[j % 4], (j - 240) / 4);
     }
     for (int g = 0; g < 8; g++) out->u[g] = word(t, g);
     out->d = b->d;
@@ -191,7 +185,7 @@ UNPACK(tq1_0) {
 UNPACK(tq1_192) {
     const tq1_192_block *b = (const tq1_192_block *)row + block / 6;
     uint8_t t[32];
-    for (size_t i = 0; i < 32; i++) t[i] = trit(b->qs[(block % 6 * 32 + i) % 39], (block % 6 * 32 + i) / 39);
+    for (size_t i = 0; i < 32; i++) t[i] = (uint8_t)quant_trit(b->qs[(block % 6 * 32 + i) % 39], (block % 6 * 32 + i) / 39);
     for (int g = 0; g < 8; g++) out->u[g] = word(t, g);
     out->d = b->d;
 }

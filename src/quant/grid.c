@@ -159,19 +159,10 @@ static void put_bits(uint8_t *p, int shift, int bits, int v) {
     *p = (uint8_t)((*p & ~mask) | (v << shift & mask));
 }
 
-/* Trits: five to a byte. */
-static void put_trits(uint8_t qs[39], const uint8_t *places) {
-    for (int m = 0; m < 39; m++) {
-        int v = 0;
-        for (int j = m; j < 5 * 39; j += 39) v = 3 * v + (j < 192 ? places[j] : 0);
-        qs[m] = (uint8_t)((v * 256 + 242) / 243);
-    }
-}
-
 void quant_grid_put(const quant_grid *g, void *block, const uint8_t *places) {
     uint8_t *p = block;
     if (g->type == QUANT_TQ1_192) {
-        put_trits(((tq1_192_block *)block)->qs, places);
+        for (int m = 0; m < 39; m++) ((tq1_192_block *)block)->qs[m] = quant_trits_192(places, m);
         return;
     }
     for (int j = 0; j < g->block; j++) {

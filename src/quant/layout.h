@@ -6,6 +6,7 @@
 #ifndef MOTE_QUANT_LAYOUT_H
 #define MOTE_QUANT_LAYOUT_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define QUANT_K 256 /* weights in a super-block */
@@ -79,6 +80,20 @@ BLOCK(q2_96, 26, uint16_t d; uint8_t qs[24];);                 /* d (2 q - 3) */
 BLOCK(tq1_192, 41, uint16_t d; uint8_t qs[39];);               /* d (q - 1) */
 
 #undef BLOCK
+
+/* Five trits (0, 1, 2) in a byte, as the fraction of 3^5 scaled to 256 and rounded up: times 3^k (mod 256) and then 3, trit k comes out
+ * at the top. Packed are q[0], q[stride], … of the first `count`; the others are 0. */
+static inline int quant_trit(uint8_t packed, size_t k) {
+    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
+    return (uint8_t)(packed * pow3[k]) * 3 >> 8;
+}
+static inline uint8_t quant_trits(const uint8_t *q, int count, int stride) {
+    int v = 0;
+    for (int k = 0; k < 5; k++) v = 3 * v + (k < count ? q[k * stride] : 0);
+    return (uint8_t)((v * 256 + 242) / 243);
+}
+/* The byte m of tq1_192's 39: the last three have four trits. */
+static inline uint8_t quant_trits_192(const uint8_t q[192], int m) { return quant_trits(q + m, m < 192 - 4 * 39 ? 5 : 4, 39); }
 
 /* Scale and min of sub-block j (0..7) of q4_k and q5_k: 4 + 4 whole six-bit values in the low bits of bytes
  * 0..7; the other 4 + 4 have their low nibbles in bytes 8..11 and their top pairs above the first ones. */

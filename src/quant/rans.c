@@ -36,16 +36,6 @@ void rans_fit(rans_model *m, const uint64_t counts[RANS_SYMBOLS]) {
     }
 }
 
-double rans_cost(const rans_model *m, const uint64_t counts[RANS_SYMBOLS]) {
-    double bits = 0, total = 0;
-    for (int i = 0; i < RANS_SYMBOLS; i++) {
-        if (!counts[i]) continue;
-        bits += (double)counts[i] * (RANS_BITS - log2((double)m->freq[i]));
-        total += (double)counts[i];
-    }
-    return total > 0 ? bits / total : 0;
-}
-
 mote_status rans_open(rans_table *t, const rans_model *m, mote_error *err) {
     uint32_t at = 0, sum = 0;
     for (int s = 0; s < RANS_SYMBOLS; s++) sum += m->freq[s];

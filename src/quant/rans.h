@@ -24,8 +24,6 @@ typedef struct rans_model {
 } rans_model;
 /* The frequencies nearest to counts (not all 0): what occurs gets at least 1. */
 void rans_fit(rans_model *m, const uint64_t counts[RANS_SYMBOLS]);
-/* Bits that a symbol of this distribution takes on average under m. */
-double rans_cost(const rans_model *m, const uint64_t counts[RANS_SYMBOLS]);
 
 /* Slot s of a decoder: (freq - 1) << 20 | (s - start) << 8 | symbol. */
 typedef struct rans_table {

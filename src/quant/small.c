@@ -34,14 +34,10 @@ static void decode_q2_96(float *y, const void *x, size_t n) {
 }
 
 static void decode_tq1_192(float *y, const void *x, size_t n) {
-    static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
     const tq1_192_block *b = x;
     for (size_t i = 0; i < n / TRITS; i++, b++, y += TRITS) {
         float d = quant_half_value(b->d);
-        for (int j = 0; j < TRITS; j++) {
-            uint8_t fraction = (uint8_t)(b->qs[j % TRIT_BYTES] * pow3[j / TRIT_BYTES]);
-            y[j] = (float)((fraction * 3 >> 8) - 1) * d;
-        }
+        for (size_t j = 0; j < TRITS; j++) y[j] = (float)(quant_trit(b->qs[j % TRIT_BYTES], j / TRIT_BYTES) - 1) * d;
     }
 }
 
@@ -81,15 +77,10 @@ static void encode_q2_96(void *dst, const float *src, size_t n, const float *imp
     fit_encode(dst, src, n, importance, GROUP, sizeof(q2_96_block), &range, pack_q2_96);
 }
 
-/* A byte holds its five trits as a fraction of 3^5, times 256, rounded up. */
 static void pack_tq1_192(void *block, uint16_t d, const uint8_t *q) {
     tq1_192_block *b = block;
     b->d = d;
-    for (int m = 0; m < TRIT_BYTES; m++) {
-        int v = 0;
-        for (int k = m; k < 5 * TRIT_BYTES; k += TRIT_BYTES) v = 3 * v + (k < TRITS ? q[k] : 0);
-        b->qs[m] = (uint8_t)((v * 256 + 242) / 243);
-    }
+    for (int m = 0; m < TRIT_BYTES; m++) b->qs[m] = quant_trits_192(q, m);
 }
 
 static void encode_tq1_192(void *dst, const float *src, size_t n, const float *importance) {

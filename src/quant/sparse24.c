@@ -34,6 +34,9 @@ static void choose(const float *x, const float *w, uint8_t col[KEPT]) {
     }
 }
 
+/* Writes a block: its scale, the columns it keeps, the levels less the lowest. */
+typedef void pack_kept(void *block, uint16_t d, const uint8_t col[KEPT], const uint8_t q[KEPT]);
+
 /* Up to 16 blocks: the columns they keep, and what is kept. */
 typedef struct sparse_blocks {
     uint8_t col[FIT_GROUPS][KEPT];
@@ -55,6 +58,15 @@ static void take_kept(sparse_blocks *t, const fit_range *range, const float *src
     fit_one_scale(&t->kept, x, blocks * KEPT, w, KEPT, range);
 }
 
+static void encode(void *dst, const float *src, size_t n, const float *importance, size_t bytes, const fit_range *range, pack_kept *pack) {
+    unsigned char *b = dst;
+    sparse_blocks t;
+    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
+        take_kept(&t, range, src + i, n - i, importance ? importance + i : NULL);
+        for (int g = 0; g < t.kept.groups; g++, b += bytes) pack(b, t.kept.d[g], t.col[g], t.kept.q + g * KEPT);
+    }
+}
+
 static void decode_q4_0_24(float *y, const void *x, size_t n) {
     const q4_0_24_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
@@ -66,19 +78,16 @@ static void decode_q4_0_24(float *y, const void *x, size_t n) {
     }
 }
 
+static void pack_q4_0_24(void *block, uint16_t d, const uint8_t col[KEPT], const uint8_t q[KEPT]) {
+    q4_0_24_block *b = block;
+    b->d = d;
+    set_columns(b->at, col);
+    for (int k = 0; k < 8; k++) b->qs[k] = (uint8_t)(q[k] | q[k + 8] << 4);
+}
+
 static void encode_q4_0_24(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -8, .hi = 7, .tries = 12, .least = 0.7f, .most = 1.1f};
-    q4_0_24_block *b = dst;
-    sparse_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        take_kept(&t, &range, src + i, n - i, importance ? importance + i : NULL);
-        for (int g = 0; g < t.kept.groups; g++, b++) {
-            const uint8_t *q = t.kept.q + g * KEPT;
-            b->d = t.kept.d[g];
-            set_columns(b->at, t.col[g]);
-            for (int k = 0; k < 8; k++) b->qs[k] = (uint8_t)(q[k] | q[k + 8] << 4);
-        }
-    }
+    encode(dst, src, n, importance, sizeof(q4_0_24_block), &range, pack_q4_0_24);
 }
 
 static void decode_q8_0_24(float *y, const void *x, size_t n) {
@@ -92,19 +101,16 @@ static void decode_q8_0_24(float *y, const void *x, size_t n) {
     }
 }
 
+static void pack_q8_0_24(void *block, uint16_t d, const uint8_t col[KEPT], const uint8_t q[KEPT]) {
+    q8_0_24_block *b = block;
+    b->d = d;
+    set_columns(b->at, col);
+    for (int k = 0; k < KEPT; k++) b->qs[k] = (int8_t)(q[k] - 127);
+}
+
 static void encode_q8_0_24(void *dst, const float *src, size_t n, const float *importance) {
     static const fit_range range = {.lo = -127, .hi = 127, .tries = 4, .least = 0.98f, .most = 1.0f};
-    q8_0_24_block *b = dst;
-    sparse_blocks t;
-    for (size_t i = 0; i < n; i += FIT_GROUPS * 32) {
-        take_kept(&t, &range, src + i, n - i, importance ? importance + i : NULL);
-        for (int g = 0; g < t.kept.groups; g++, b++) {
-            const uint8_t *q = t.kept.q + g * KEPT;
-            b->d = t.kept.d[g];
-            set_columns(b->at, t.col[g]);
-            for (int k = 0; k < KEPT; k++) b->qs[k] = (int8_t)(q[k] - 127);
-        }
-    }
+    encode(dst, src, n, importance, sizeof(q8_0_24_block), &range, pack_q8_0_24);
 }
 
 QUANT_FORMAT(Q4_0_24, "q4_0_24", decode_q4_0_24, encode_q4_0_24);

@@ -1,27 +1,19 @@
-/* tq.c: TQ1_0 and TQ2_0: 256 trits {-1, 0, 1} and one scale, for ternary models.
- *
- * TQ1_0 keeps five trits in a byte as the fraction t/243 scaled to 256 and rounded up, so that multiplying by
- * 3^k (mod 256) and then by 3 shifts trit k out at the top. */
+/* tq.c: TQ1_0 and TQ2_0: 256 trits {-1, 0, 1} and one scale, for ternary models. */
 #include "quant/fit.h"
 
-static const uint8_t pow3[5] = {1, 3, 9, 27, 81};
-
-static float trit(uint8_t packed, int k) {
-    uint8_t q = (uint8_t)(packed * pow3[k]);
-    return (float)((q * 3 >> 8) - 1);
-}
+static float trit(uint8_t packed, size_t k) { return (float)(quant_trit(packed, k) - 1); }
 
 static void decode_tq1_0(float *y, const void *x, size_t n) {
     const tq1_0_block *b = x;
     for (size_t i = 0; i < n / QUANT_K; i++, b++) {
         float d = quant_half_value(b->d);
-        for (int k = 0; k < 5; k++) {
+        for (size_t k = 0; k < 5; k++) {
             for (int m = 0; m < 32; m++) *y++ = trit(b->qs[m], k) * d;
         }
-        for (int k = 0; k < 5; k++) {
+        for (size_t k = 0; k < 5; k++) {
             for (int m = 0; m < 16; m++) *y++ = trit(b->qs[32 + m], k) * d;
         }
-        for (int k = 0; k < 4; k++) {
+        for (size_t k = 0; k < 4; k++) {
             for (int m = 0; m < 4; m++) *y++ = trit(b->qh[m], k) * d;
         }
     }
@@ -40,19 +32,12 @@ static void decode_tq2_0(float *y, const void *x, size_t n) {
 
 static const fit_range range = {.lo = -1, .hi = 1, .tries = 24, .least = 0.6f, .most = 6.0f};
 
-/* `count` trits, `stride` apart, as a fraction of 3^5, times 256, rounded up. */
-static uint8_t pack(const uint8_t *q, int count, int stride) {
-    int v = 0;
-    for (int k = 0; k < 5; k++) v = 3 * v + (k < count ? q[k * stride] : 0);
-    return (uint8_t)((v * 256 + 242) / 243);
-}
-
 static void pack_tq1_0(void *block, uint16_t d, const uint8_t *q) {
     tq1_0_block *b = block;
     b->d = d;
-    for (int m = 0; m < 32; m++) b->qs[m] = pack(q + m, 5, 32);
-    for (int m = 0; m < 16; m++) b->qs[32 + m] = pack(q + 160 + m, 5, 16);
-    for (int m = 0; m < 4; m++) b->qh[m] = pack(q + 240 + m, 4, 4);
+    for (int m = 0; m < 32; m++) b->qs[m] = quant_trits(q + m, 5, 32);
+    for (int m = 0; m < 16; m++) b->qs[32 + m] = quant_trits(q + 160 + m, 5, 16);
+    for (int m = 0; m < 4; m++) b->qh[m] = quant_trits(q + 240 + m, 4, 4);
 }
 
 static void encode_tq1_0(void *dst, const float *src, size_t n, const float *importance) {

@@ -69,7 +69,7 @@ static mote_status put(out_file *f, const void *p, size_t n) {
 
 static mote_status put_u64(out_file *f, uint64_t v) {
     unsigned char b[8];
-    for (int i = 0; i < 8; i++) b[i] = (unsigned char)(v >> (8 * i));
+    le_put(b, v, sizeof b);
     return put(f, b, sizeof b);
 }
 
