@@ -4,9 +4,8 @@ a file of likeliest tokens, and what is refused."""
 import os
 import shutil
 import sys
-import tempfile
 
-from teaching import Bench, report, same, text, timed
+from teaching import Bench, report, run_tests, same, text, timed
 
 ROWS = ["-c", "64", "-b", "4", "--precision", "f32", "-t", "1", "-f", "data.txt"]
 
@@ -106,22 +105,15 @@ def refused(b):
     b.check(not os.path.exists("x.gguf"), "none of them left a file")
 
 
-def main():
-    b, top = Bench(sys.argv[1]), tempfile.mkdtemp(prefix="mote-distill-")
-    try:
-        os.chdir(top)
-        teacher(b)
-        seconds = taught(b)
-        rounded(b)
-        killed(b, seconds)
-        cached(b)
-        other_vocabulary(b)
-        refused(b)
-    finally:
-        os.chdir("/")
-        shutil.rmtree(top)
-    return 1 if b.failed else 0
+def tests(b):
+    teacher(b)
+    seconds = taught(b)
+    rounded(b)
+    killed(b, seconds)
+    cached(b)
+    other_vocabulary(b)
+    refused(b)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(tests))

@@ -3,11 +3,9 @@
 what is refused."""
 import json
 import os
-import shutil
 import sys
-import tempfile
 
-from teaching import Bench, report, same, text, timed
+from teaching import Bench, report, run_tests, same, text, timed
 
 FACTS = {"the fox": "seven stones", "a bear": "her own shadow", "the moon": "an empty house", "the baker": "a song"}
 
@@ -90,21 +88,14 @@ def refused(b):
     b.check(not os.path.exists("x.gguf"), "none of them left a file")
 
 
-def main():
-    b, top = Bench(sys.argv[1]), tempfile.mkdtemp(prefix="mote-finetune-")
-    try:
-        os.chdir(top)
-        model(b)
-        seconds = learned(b)
-        merged(b)
-        killed(b, seconds)
-        more(b)
-        refused(b)
-    finally:
-        os.chdir("/")
-        shutil.rmtree(top)
-    return 1 if b.failed else 0
+def tests(b):
+    model(b)
+    seconds = learned(b)
+    merged(b)
+    killed(b, seconds)
+    more(b)
+    refused(b)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tests(tests))

@@ -2,8 +2,11 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 
 WHO = ["the fox", "a bear", "the old king", "my sister", "a small boat", "the moon", "every child", "the baker"]
@@ -36,20 +39,38 @@ class Bench:
         self.check(p.returncode == code and word in p.stderr, f"refused with {code}, naming '{word}': {p.stderr.strip()[-160:]}")
 
     def killed_until_done(self, args, seconds):
-        """Runs it, killing it a little later each time. Returns how often it was killed."""
-        killed = 0
-        for i in range(40):
-            p = subprocess.Popen([self.mote, *args, "-q"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            try:
-                p.wait(timeout=0.1 + max(0.04, seconds / 8) * i)
-            except subprocess.TimeoutExpired:
-                p.send_signal(signal.SIGKILL)
-                p.wait()
-                killed += 1
-            p.stderr.close()
-            if p.returncode == 0:
-                break
-        self.check(p.returncode == 0 and killed > 0, f"killed {killed} times, then done")
+        """Runs it, killing it a little later each time, and checks that it was killed and then came to its end."""
+        killed, done = kill_again_and_again([self.mote, *args, "-q"], 0.1, max(0.04, seconds / 8))
+        self.check(done and killed > 0, f"killed {killed} times, then done")
+
+
+def kill_again_and_again(command, first, later):
+    """Runs it, killing it after `first` seconds and each time `later` ones more. How often it was killed, and whether it came to its end."""
+    killed = 0
+    for i in range(40):
+        p = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            p.wait(timeout=first + later * i)
+        except subprocess.TimeoutExpired:
+            p.send_signal(signal.SIGKILL)
+            p.wait()
+            killed += 1
+        p.stderr.close()
+        if p.returncode == 0:
+            break
+    return killed, p.returncode == 0
+
+
+def run_tests(tests):
+    """tests(Bench) in a new folder that goes afterwards. The exit code."""
+    b, top = Bench(sys.argv[1]), tempfile.mkdtemp(prefix="mote-teaching-")
+    try:
+        os.chdir(top)
+        tests(b)
+    finally:
+        os.chdir("/")
+        shutil.rmtree(top)
+    return 1 if b.failed else 0
 
 
 def text(path, seed, n=3000):

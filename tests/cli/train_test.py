@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 
+from teaching import kill_again_and_again
+
 MOTE = os.path.abspath(sys.argv[1])
 failed = 0
 # Sums are grouped differently in two processes.
@@ -94,20 +96,9 @@ def peer(ours):
 
 def killed_again_and_again(seconds):
     """Every run is killed a little later than its beginning; the last one is let go to its end."""
-    killed = 0
-    for i in range(40):
-        p = subprocess.Popen([MOTE, "train", "-f", "data.txt", "-o", "killed.gguf", *SHAPE, "--steps", "120", "--save-every", "7", "-q"],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            p.wait(timeout=0.15 + max(0.05, seconds / 20) * i)
-        except subprocess.TimeoutExpired:
-            p.send_signal(signal.SIGKILL)
-            p.wait()
-            killed += 1
-        p.stderr.close()
-        if p.returncode == 0:
-            break
-    check(p.returncode == 0 and killed > 0, f"killed {killed} times, then done")
+    killed, done = kill_again_and_again([MOTE, "train", "-f", "data.txt", "-o", "killed.gguf", *SHAPE, "--steps", "120", "--save-every", "7", "-q"],
+                                        0.15, max(0.05, seconds / 20))
+    check(done and killed > 0, f"killed {killed} times, then done")
     check(losses("killed.gguf.run") == losses("whole.gguf.run"), "every loss is that of the run that was never killed, to the last digit")
     with open("killed.gguf", "rb") as a, open("whole.gguf", "rb") as b:
         check(a.read() == b.read(), "and so is the file")
