@@ -3,10 +3,12 @@
 
 usage: bench/compression.py [TECHNIQUE…]     runs the cases whose technique or variant begins with a word, appends to compression.csv
        bench/compression.py --list
+       bench/compression.py --speed [TECHNIQUE…]   measures the speed of decoding alone, into the rows that are there: on a quiet machine
        bench/compression.py --write          docs/COMPRESSION.md's tables and docs/img/compression.svg from compression.csv
        bench/compression.py --check          changes nothing, fails when --write would change something (a test)
 options: --mote PROGRAM (default build/release/mote, else build/dev/mote), --chunks N (20), --threads N, --stage baseline|made|healed
-         (repeatable), --no-speed, --keep FOLDER (files stay there), --dry
+         (repeatable), --no-speed, --keep FOLDER (files stay there, and --speed takes those that are there), --files (with --speed: make
+         them, measure nothing), --dry
 
 Cases are lists in bench/compression/*.json:
     {"family": "quantization", "technique": "GPTQ", "variant": "Q4_0", "about": "one line",
@@ -17,7 +19,8 @@ Cases are lists in bench/compression/*.json:
 {teacher} is the float32 expansion of the Q4_1 file, against which everything is compared; {source} that file itself; {train} a folder
 of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between; {cache} one
 that stays. Evaluated on WikiText-2 test in windows
-of 512 ($MOTE_SHARED/oracle/text), which nothing here is calibrated or trained on.
+of 512 ($MOTE_SHARED/oracle/text), which nothing here is calibrated or trained on. Healing changes no shape, so a healed row has the
+speed of what was healed; and where a technique gives a file of its baseline's size that runs with the same options, only the baseline is timed.
 """
 import argparse
 import csv
@@ -27,6 +30,7 @@ import math
 import os
 import pathlib
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -55,11 +59,25 @@ def read_rows():
         return list(csv.DictReader(f))
 
 
+def write_rows(rows):
+    with open(TABLE, "w", newline="", encoding="utf-8") as f:
+        w = csv.DictWriter(f, COLUMNS, lineterminator="\n")
+        w.writeheader()
+        w.writerows(rows)
+
+
+def latest(rows):
+    found = {}
+    for r in rows:
+        found[r["family"], r["technique"], r["variant"], r["stage"]] = r
+    return found
+
+
 # ---- measuring ----
 
 class Bench:
     def __init__(self, o):
-        self.o = o
+        self.o, self.timed = o, {}
         shared = pathlib.Path(os.environ.get("MOTE_SHARED", ROOT / ".." / "shared"))
         models = pathlib.Path(os.environ.get("MOTE_MODELS", pathlib.Path.home() / ".cache/mote/models"))
         cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote" / "bench"
@@ -86,16 +104,50 @@ class Bench:
         return json.loads(out.strip().splitlines()[-1])
 
     def speed(self, model, extra):
-        """Tokens per second of decoding, over the source's in the same minute; the better of interleaved runs of each."""
-        best = {}
-        for _ in range(3):
-            for which, extra_ in ((model, extra), (self.source, "")):
-                out = json.loads(self.sh(f"{self.o.mote} bench -m {which} -p 0 -n 64 -r 1 -t 2 -o json {extra_}"))
-                best[which] = max(best.get(which, 0), out[0]["avg_ts"])
-        return best[model] / best[self.source]
+        """Tokens per second of decoding, over the source's in the same minute: the median of five ratios of neighbouring runs."""
+        ratios = []
+        for _ in range(5):
+            both = [json.loads(self.sh(f"{self.o.mote} bench -m {which} -p 0 -n 96 -r 1 -t 2 -o json {options}"))[0]["avg_ts"]
+                    for which, options in ((model, extra), (self.source, ""))]
+            ratios.append(both[0] / both[1])
+        return statistics.median(ratios)
 
-    def stage(self, case, stage, name, tokens, made, names):
-        extra = (case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")).format(**names)
+    def names(self, folder):
+        return {"mote": self.o.mote, "teacher": self.teacher, "source": self.source, "train": self.train, "tmp": folder, "cache": self.base.parent}
+
+    def make(self, commands, out, made, folder):
+        for c in commands:
+            command = c.format(out=out, made=made, **self.names(folder))
+            print("$", command, flush=True)
+            if not self.o.dry:
+                self.sh(command)
+
+    def time(self, case, folder, rows):
+        """Fills `speed` of the case's latest rows."""
+        key = (case["family"], case["technique"], case["variant"])
+        found = {stage: latest(rows).get(key + (stage,)) for stage in ("baseline", "made", "healed")}
+        if not found["baseline"] or not found["made"]:
+            return
+        options = {"baseline": case["baseline"].get("options", ""), "made": case.get("options", "")}
+        alike = found["baseline"]["bytes"] == found["made"]["bytes"] and options["baseline"] == options["made"]
+        for stage in ("baseline",) if alike else ("baseline", "made"):
+            out, commands = folder / f"{stage}.gguf", (case["baseline"] if stage == "baseline" else case)["make"]
+            ratio = self.timed.get((*commands, options[stage]))
+            if not ratio and not out.exists():
+                self.make(commands, out, folder / "made.gguf", folder)
+            if self.o.files or self.o.dry:
+                self.timed[(*commands, options[stage])] = "-"
+                continue
+            ratio = ratio or f"{self.speed(out, options[stage].format(**self.names(folder))):.3f}"
+            self.timed[(*commands, options[stage])] = ratio
+            print(f"   {stage}: {ratio}", flush=True)
+            for row in (found[s] for s in ("baseline", "made", "healed") if found[s] and (alike or (s == "baseline") == (stage == "baseline"))):
+                row["speed"] = ratio
+        if not self.o.files and not self.o.dry:
+            write_rows(rows)
+
+    def stage(self, case, stage, name, tokens, made, folder):
+        extra = (case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")).format(**self.names(folder))
         r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
         speed = "" if self.o.no_speed else f"{self.speed(made, extra):.3f}"
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -105,7 +157,6 @@ class Bench:
                 "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}", "speed": speed, "chunks": self.o.chunks}
 
     def run(self, case, folder):
-        names = {"mote": self.o.mote, "teacher": self.teacher, "source": self.source, "train": self.train, "tmp": folder, "cache": self.base.parent}
         made = folder / "made.gguf"
         steps = [("baseline", case["baseline"]["name"], 0, case["baseline"]["make"], folder / "baseline.gguf"),
                  ("made", case["technique"], 0, case["make"], made)]
@@ -114,31 +165,15 @@ class Bench:
         for stage, name, tokens, commands, out in steps:
             if self.o.stage and stage not in self.o.stage and not (stage == "made" and "healed" in self.o.stage):
                 continue
-            for c in commands:
-                command = c.format(out=out, made=made, **names)
-                print("$", command, flush=True)
-                if not self.o.dry:
-                    self.sh(command)
+            self.make(commands, out, made, folder)
             if self.o.dry or (self.o.stage and stage not in self.o.stage):
                 continue
-            row = self.stage(case, stage, name, tokens, out, names)
+            row = self.stage(case, stage, name, tokens, out, folder)
             print("  ", {k: row[k] for k in ("stage", "bytes", "ratio", "kld", "same_top", "speed")}, flush=True)
-            fresh = not TABLE.exists()
-            with open(TABLE, "a", newline="", encoding="utf-8") as f:
-                w = csv.DictWriter(f, COLUMNS, lineterminator="\n")
-                if fresh:
-                    w.writeheader()
-                w.writerow(row)
+            write_rows(read_rows() + [row])
 
 
 # ---- the page ----
-
-def latest(rows):
-    found = {}
-    for r in rows:
-        found[r["family"], r["technique"], r["variant"], r["stage"]] = r
-    return found
-
 
 def cells(r):
     healed = f" after {int(r['tokens']) // 1000} k tokens" if r["stage"] == "healed" else ""
@@ -234,7 +269,7 @@ def write(check):
 def main():
     p = argparse.ArgumentParser(usage=__doc__)
     p.add_argument("words", nargs="*")
-    for flag in ("list", "write", "check", "no-speed", "dry"):
+    for flag in ("list", "write", "check", "speed", "files", "no-speed", "dry"):
         p.add_argument("--" + flag, action="store_true")
     p.add_argument("--mote", default=next((str(b) for b in (ROOT / "build/release/mote", ROOT / "build/dev/mote") if b.exists()), "mote"))
     p.add_argument("--chunks", type=int, default=20)
@@ -242,6 +277,8 @@ def main():
     p.add_argument("--stage", action="append", choices=["baseline", "made", "healed"])
     p.add_argument("--keep")
     o = p.parse_args()
+    if o.files and not (o.speed and o.keep):
+        p.error("--files belongs to --speed and --keep FOLDER")
     if o.write or o.check:
         return write(o.check)
     chosen = [c for c in cases() if not o.words or any((c["technique"] + " " + c["variant"]).lower().startswith(x.lower()) for x in o.words)]
@@ -250,16 +287,17 @@ def main():
             print(f"{c['family']:14} {c['technique']:24} {c['variant']:16} {c['about']}")
         return 0
     o.mote = shlex.quote(o.mote)
-    bench = Bench(o)
+    bench, rows = Bench(o), read_rows()
+    do = (lambda c, folder: bench.time(c, folder, rows)) if o.speed else bench.run
     for c in chosen:
         print(f"== {c['technique']} {c['variant']}: {c['about']}", flush=True)
         if o.keep:
             folder = pathlib.Path(o.keep) / f"{c['technique']}-{c['variant']}".replace(" ", "-").replace("/", "-")
             folder.mkdir(parents=True, exist_ok=True)
-            bench.run(c, folder)
+            do(c, folder)
         else:
             with tempfile.TemporaryDirectory() as t:
-                bench.run(c, pathlib.Path(t))
+                do(c, pathlib.Path(t))
     return 0
 
 
