@@ -8,11 +8,13 @@ line. The same arguments give the same text; a run that was broken off goes on w
 is what the model's licence says of its output.
 """
 import argparse
+import itertools
 import json
 import pathlib
 import random
 import subprocess
 import sys
+import tempfile
 
 SUBJECTS = """how rain forms; the history of bread; why leaves change colour; how a bicycle stays upright; the water cycle; how vaccines work;
 the causes of the First World War; photosynthesis; how to learn a language; the planets of the solar system; how glass is made; black holes;
@@ -45,6 +47,7 @@ a JavaScript function that sorts an array of objects by a key; a shell script th
 binary search in Python with comments; a small HTML page with a form; a Python script that reads a CSV file and prints averages; a unit test for a function that adds two numbers;
 a recursive function for the Fibonacci numbers and a faster one; a Makefile for a small C program; a Java class that models a stack; JSON for a shopping list; a Python generator of prime numbers;
 a function that merges two sorted lists; a Dockerfile for a small web server; a Python function that finds duplicates in a list""".replace("\n", " ").split("; ")
+AT_ONCE = 64
 KINDS = {"chat": 10, "continue": 6, "code": 3}
 
 
@@ -66,14 +69,18 @@ def jobs(kinds, seed, prompts):
         n += 1
 
 
-def answer(args, kind, prompt, seed):
-    raw = ["--raw"] if kind == "continue" else []
-    command = [args.mote, "run", "-m", args.model, *raw, "-n", str(args.tokens), "--seed", str(seed), "--temp", str(args.temp), "--top-p", "0.95",
-               "--repeat-penalty", "1.05", "-p", prompt]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8", errors="replace")
+def answers(args, some):
+    """What the model says to some jobs, side by side: document n with the seed args.seed * 1000003 + n."""
+    lines = [{"text": prompt} if kind == "continue" else {"prompt": prompt} for _, kind, prompt in some]
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as f:
+        f.write("".join(json.dumps(line) + "\n" for line in lines))
+        f.flush()
+        command = [args.mote, "generate", f.name, "-m", args.model, "-n", str(args.tokens), "--seed", str(args.seed * 1000003 + some[0][0]),
+                   "--temp", str(args.temp), "--top-p", "0.95", "--repeat-penalty", "1.05"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     if done.returncode:
         sys.exit(f"teacher.py: {done.stderr.strip()}")
-    return done.stdout.rstrip("\n")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def whole(text):
@@ -102,20 +109,23 @@ def main():
         lines = args.out.read_text(encoding="utf-8").splitlines()
         have, size = len(lines), sum(len(line) for line in lines)
     name = pathlib.PurePath(args.model).name
+    todo = itertools.islice(jobs(kinds, args.seed, prompts), have, None)
     with open(args.out, "a", encoding="utf-8") as out:
-        for n, kind, prompt in jobs(kinds, args.seed, prompts):
-            if n < have:
-                continue
-            if size >= args.bytes:
-                break
-            said = whole(answer(args, kind, prompt, args.seed * 1000003 + n))
-            doc = {"text": prompt + said} if kind == "continue" else {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": said}]}
-            line = json.dumps({**doc, "kind": kind, "source": name, "licence": args.licence, "seed": args.seed * 1000003 + n}, ensure_ascii=False)
-            out.write(line + "\n")
+        while size < args.bytes:
+            some = list(itertools.islice(todo, AT_ONCE))
+            for (n, kind, _), doc in zip(some, answers(args, some)):
+                if size >= args.bytes:
+                    break
+                if kind == "continue":
+                    doc = {"text": whole(doc["text"])}
+                else:
+                    doc = {"messages": [doc["messages"][0], {"role": "assistant", "content": whole(doc["messages"][1]["content"])}]}
+                line = json.dumps({**doc, "kind": kind, "source": name, "licence": args.licence, "seed": args.seed * 1000003 + n}, ensure_ascii=False)
+                out.write(line + "\n")
+                size += len(line)
             out.flush()
-            size += len(line)
             if sys.stderr.isatty():
-                print(f"\r{n + 1} documents, {size / 1e3:.0f} kB", end="", file=sys.stderr)
+                print(f"\r{some[-1][0] + 1} documents, {size / 1e3:.0f} kB", end="", file=sys.stderr)
     print(f"{args.out}: {size / 1e3:.0f} kB", file=sys.stderr)
 
 
