@@ -164,3 +164,16 @@ out:
     gguf_writer_close(&w);
     return st;
 }
+
+bool tiny_text_write(const char *path) {
+    static const char *const words[] = {"the", "end", "hello", "world", "in", "and", "of", "is"};
+    FILE *f = fopen(path, "w");
+    if (!f) return false;
+    rng r;
+    rng_seed(&r, 5, 5);
+    for (int i = 0; i < 120; i++) {
+        for (int w = 0; w < 12; w++) (void)fprintf(f, "%s%s", w ? " " : "", words[rng_below(&r, COUNT_OF(words))]);
+        (void)fputs("\n<|endoftext|>\n", f);
+    }
+    return fclose(f) == 0;
+}

@@ -30,4 +30,7 @@ typedef struct tiny_opts {
 } tiny_opts;
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err);
 
+/* A text of 120 lines of 12 words to train it on, each a text of its own. false: not written. */
+bool tiny_text_write(const char *path);
+
 #endif

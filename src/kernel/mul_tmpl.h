@@ -193,6 +193,15 @@ enum { ZEROS_AHEAD = 16 };
 typedef struct tokens {
     kern_acts row[4];
 } tokens;
+/* From t on; past the last token that one again. */
+INLINE tokens tokens_at(const kern_mul *a, size_t t, const int n) {
+    tokens x;
+    UNROLL for (int i = 0; i < n; i++) {
+        const size_t row = kern_x_row(&a->index, MIN(t + (size_t)i, a->n_x - 1));
+        x.row[i] = kern_acts_at_const(a->x + row * a->x_bytes, a->k);
+    }
+    return x;
+}
 
 /* Two sums per token even where halves of a block do not differ: one alone would wait for each product. */
 #define ROWS_PAIR(g)                                                                                          \
@@ -202,7 +211,7 @@ typedef struct tokens {
         lo[i] = dot(s, lo[i], w0, x.row[i].q + 32 * b + 4 * (g));                                             \
         hi[i] = dot(s, hi[i], w1, x.row[i].q + 32 * b + 16 + 4 * (g));                                        \
     }
-/* The strip at row r times n tokens from t on; past the last token that one again. */
+/* The strip at row r times n tokens from t on. */
 INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, const int n) {
     const vf d_mul = vf_bcast(&a->pk->d_mul);
     const bool by_16 = kern_scales_16((unsigned)s.scales);
@@ -210,13 +219,9 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
     vi lut = vi_zero();
     if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
-    tokens x;
+    const tokens x = tokens_at(a, t, n);
     vf y[4];
-    UNROLL for (int i = 0; i < n; i++) {
-        const size_t row = kern_x_row(&a->index, MIN(t + (size_t)i, a->n_x - 1));
-        x.row[i] = kern_acts_at_const(a->x + row * a->x_bytes, a->k);
-        y[i] = vf_zero();
-    }
+    UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
     EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
         vi lo[4], hi[4], w0, w1;
         if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);
@@ -275,13 +280,9 @@ INLINE void kept_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     const size_t lane = r % KERN_PANEL;
     const unsigned char *panel = a->panels + r / KERN_PANEL * a->panel_bytes;
     const vi levels = vi_bcast16(kept_values);
-    tokens x;
+    const tokens x = tokens_at(a, t, n);
     vf y[4];
-    UNROLL for (int i = 0; i < n; i++) {
-        const size_t row = kern_x_row(&a->index, MIN(t + (size_t)i, a->n_x - 1));
-        x.row[i] = kern_acts_at_const(a->x + row * a->x_bytes, a->k);
-        y[i] = vf_zero();
-    }
+    UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
     EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
         vi sum[4][2];
         if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);

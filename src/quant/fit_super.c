@@ -49,6 +49,14 @@ static float sum_of(const fit_stack *k, int block, const float *v) {
     return sum;
 }
 
+/* Whether errors such as these are the least yet of super-block i, whose trials end where they are not. */
+static bool improves(const fit_stack *k, const float *err, int i, super *b) {
+    float sum = sum_of(k, i, err);
+    b[i].done |= !(sum < b[i].least);
+    if (!b[i].done) b[i].least = sum;
+    return !b[i].done;
+}
+
 /* The d that fits best, given the scales and the levels they lead to. */
 static void refit(const fit_stack *k, const fit_range *r, const float *sc, super *b) {
     float value[FIT_GROUPS] = {0}, a1[FIT_GROUPS], a2[FIT_GROUPS];
@@ -90,11 +98,8 @@ void fit_super(const fit_stack *k, const fit_range *r, int bound, int sc[FIT_GRO
             }
             scales_for(k, r, bound, each, ideal, try_sc, err);
             for (int i = 0; i < blocks; i++) {
-                float sum = sum_of(k, i, err);
-                b[i].done |= !(sum < b[i].least);
-                if (b[i].done) continue;
+                if (!improves(k, err, i, b)) continue;
                 going = true;
-                b[i].least = sum;
                 d[i] = b[i].half;
                 for (int g = i * k->share; g < (i + 1) * k->share; g++) sc[g] = (int)try_sc[g];
             }
@@ -220,11 +225,8 @@ void fit_super_affine(const fit_stack *k, int top, int bound, uint8_t sc[FIT_GRO
             }
             pairs_for(k, top, bound, b, scale, off, try_sc, try_m, err);
             for (int i = 0; i < blocks; i++) {
-                float sum = sum_of(k, i, err);
-                b[i].done |= !(sum < b[i].least);
-                if (b[i].done) continue;
+                if (!improves(k, err, i, b)) continue;
                 going = true;
-                b[i].least = sum;
                 d[i] = b[i].half;
                 dmin[i] = b[i].half_min;
                 for (int g = i * k->share; g < (i + 1) * k->share; g++) {

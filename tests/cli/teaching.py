@@ -73,13 +73,14 @@ def run_tests(tests):
     return 1 if b.failed else 0
 
 
-def text(path, seed, n=3000):
+def text(path, seed, n=3000, ends=24):
+    """n sentences, twelve a paragraph; after every `ends` of them (a multiple of twelve) a text is at its end."""
     r = random.Random(seed)
     with open(path, "w") as f:
         for i in range(n):
             f.write(f"{r.choice(WHEN).capitalize()}, {r.choice(WHO)} {r.choice(DOES)} {r.choice(WHAT)}. ")
             if i % 12 == 11:
-                f.write("\n<|endoftext|>\n" if i % 24 == 23 else "\n\n")
+                f.write("\n<|endoftext|>\n" if i % ends == ends - 1 else "\n\n")
 
 
 def timed(f, *args):

@@ -5,7 +5,6 @@ Data are made here: sentences of a small grammar, so that the loss has a floor t
 import json
 import os
 import re
-import random
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from teaching import kill_again_and_again
+from teaching import kill_again_and_again, text
 
 MOTE = os.path.abspath(sys.argv[1])
 failed = 0
@@ -25,19 +24,6 @@ def check(ok, what):
     global failed
     print("ok  " if ok else "FAIL", what)
     failed += not ok
-
-
-def data(path, n=6000):
-    r = random.Random(5)
-    who = ["the fox", "a bear", "the old king", "my sister", "a small boat", "the moon", "every child", "the baker"]
-    does = ["saw", "found", "carried", "painted", "forgot", "loved"]
-    what = ["a red apple", "the river", "seven stones", "an empty house", "her own shadow", "a song"]
-    when = ["in the morning", "at night", "long ago", "on the hill", "before the rain"]
-    with open(path, "w") as f:
-        for i in range(n):
-            f.write(f"{r.choice(when).capitalize()}, {r.choice(who)} {r.choice(does)} {r.choice(what)}. ")
-            if i % 12 == 11:
-                f.write("\n\n" if i % 60 != 59 else "\n<|endoftext|>\n")
 
 
 SHAPE = ["--depth", "2", "--width", "64", "--vocab", "320", "-c", "64", "-b", "8", "-ub", "4", "--precision", "f32", "--schedule", "cosine",
@@ -169,7 +155,7 @@ def main():
     top = tempfile.mkdtemp(prefix="mote-train-")
     try:
         os.chdir(top)
-        data("data.txt")
+        text("data.txt", 5, n=6000, ends=60)
         report, seconds = whole_run()
         killed_again_and_again(seconds)
         stopped()

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "nmse.h"
 #include "ok.h"
 
 enum { LEN = 20 };
@@ -79,15 +80,6 @@ static float *run(const setup *u, size_t *n) {
     return logits;
 }
 
-static double distance(const float *x, const float *y, size_t n) {
-    double d = 0, all = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-        all += (double)y[i] * (double)y[i];
-    }
-    return d / all;
-}
-
 static const char *write_tiny(quant_type type, const char *name) {
     tiny_opts o = {.type = type, .seed = 3};
     OK(tiny_model_write(in_folder(name), &o, &e_));
@@ -121,7 +113,7 @@ static void batches_and_threads_do_not_matter(void **unused) {
         u.threads = 1;
         u.n_ad = 0;
         other = run(&u, &n);
-        assert_true(distance(one, other, n) > 1e-3);
+        assert_true(nmse(one, other, n) > 1e-3);
         mem_free(other);
         mem_free(one);
     }
@@ -169,7 +161,7 @@ static void an_adapter_equals_its_merge(void **unused) {
         merge(path, lora, 0.75f, merged);
         float *x = run(&(setup){.model = path, .ad = {{lora, 0.75f}}, .n_ad = 1, .threads = 1, .exact = true}, &n);
         float *y = run(&(setup){.model = merged, .threads = 1, .exact = true}, &n);
-        assert_true(distance(x, y, n) < 1e-10);
+        assert_true(nmse(x, y, n) < 1e-10);
         mem_free(x);
         mem_free(y);
     }

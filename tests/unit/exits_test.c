@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "nmse.h"
 #include "ok.h"
 #include "report.h"
 
@@ -84,15 +85,6 @@ static float *run(const setup *u, size_t *n, uint64_t *left) {
     mem_free(pass);
     close_state(&o);
     return logits;
-}
-
-static double distance(const float *x, const float *y, size_t n) {
-    double d = 0, all = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-        all += (double)y[i] * (double)y[i];
-    }
-    return d / all;
 }
 
 static char tiny[300], heads_path[300];
@@ -350,9 +342,9 @@ static void what_leaves_does_what_is_said(void **unused) {
             int by;
             naive_token(&a, token(i), i, i >= 5, thresholds[k], y, &by);
             n_left += by >= 0;
-            if (i >= 5) worst = fmax(worst, distance(x + i * a.vocab, y, a.vocab));
-            if (i >= 5 && distance(x + i * a.vocab, y, a.vocab) > 1e-9)
-                fail_msg("threshold %g: token %zu (%s) differs by %g", (double)thresholds[k], i, by < 0 ? "all layers" : "left", distance(x + i * a.vocab, y, a.vocab));
+            if (i >= 5) worst = fmax(worst, nmse(x + i * a.vocab, y, a.vocab));
+            if (i >= 5 && nmse(x + i * a.vocab, y, a.vocab) > 1e-9)
+                fail_msg("threshold %g: token %zu (%s) differs by %g", (double)thresholds[k], i, by < 0 ? "all layers" : "left", nmse(x + i * a.vocab, y, a.vocab));
         }
         assert_int_equal(n_left, left);
         naive_close(&a);

@@ -201,14 +201,7 @@ static int make_files(void **unused) {
     static const char *const names[] = {"model.gguf", "text.txt", "out.gguf", "small.state", "again.gguf"};
     for (size_t i = 0; i < COUNT_OF(paths); i++) (void)snprintf(paths[i], 256, "%s/%s", folder, names[i]);
     if (tiny_model_write(model_path, &(tiny_opts){.seed = 1}, NULL) != MOTE_OK) return -1;
-    FILE *f = fopen(text, "w");
-    rng r;
-    rng_seed(&r, 5, 5);
-    for (int i = 0; f && i < 120; i++) {
-        for (int w = 0; w < 12; w++) (void)fprintf(f, "%s%s", w ? " " : "", (const char *[]){"the", "end", "hello", "world", "in", "and", "of", "is"}[rng_below(&r, 8)]);
-        (void)fputs("\n<|endoftext|>\n", f);
-    }
-    return f && fclose(f) == 0 ? 0 : -1;
+    return tiny_text_write(text) ? 0 : -1;
 }
 
 int main(int argc, char **argv) {
