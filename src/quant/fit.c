@@ -249,7 +249,7 @@ static vec scales(const fit_stack *k, int g, const fit_range *r, const levels *t
     ivec other = minus.gain > 1.000001f * best.gain; /* of equals the positive one */
     best.gain = pick(other, minus.gain, best.gain);
     best.d = pick(other, minus.d, best.d);
-    for (int round = 0; round < 4; round++) {
+    for (int round = 0; round < 2; round++) {
         sums(k, g, t, inverse_of(best.d), &a, &b);
         if (!any_of(challenge(&best, a, b, 1))) break;
     }
@@ -283,15 +283,24 @@ static inline uint16_t half_beside(uint16_t h, int step) {
     return (uint16_t)(m | (h & 0x8000));
 }
 
+/* Whether rounding a scale to a half moves its outermost level by so much of a step that a neighbour may suit better. */
+static inline bool is_coarse(float rounded, float scale, int outermost) {
+    return 64 * (float)outermost * fabsf(rounded - scale) > fabsf(scale);
+}
+
 void fit_half_scales(const fit_stack *k, const fit_range *r, float d[FIT_GROUPS], uint16_t half[FIT_GROUPS]) {
     float value[FIT_GROUPS] = {0}, err[FIT_GROUPS] = {0}, least[FIT_GROUPS];
     uint16_t first[FIT_GROUPS];
+    bool coarse = false;
     fit_scales(k, r, d);
     for (int g = 0; g < FIT_GROUPS; g++) {
-        half[g] = first[g] = fit_half(d[g], k->unit[g]);
+        float ideal = d[g];
+        half[g] = first[g] = fit_half(ideal, k->unit[g]);
+        d[g] = fit_half_value(half[g], k->unit[g]);
+        coarse |= is_coarse(d[g], ideal, MAX(-r->lo, r->hi));
         least[g] = INFINITY;
     }
-    for (int step = -1; step <= 1; step++) {
+    for (int step = -1; step <= 1 && coarse; step++) {
         for (int g = 0; g < FIT_GROUPS; g++) value[g] = fit_half_value(half_beside(first[g], step), k->unit[g]);
         fit_errors(k, r, value, err);
         for (int g = 0; g < FIT_GROUPS; g++) {
@@ -368,11 +377,11 @@ void fit_level_moments(const fit_stack *k, int top, const float scale[FIT_GROUPS
     }
 }
 
-enum { ENDS = 4, SQUARE = ENDS * ENDS, TRIES = SQUARE + 3 };
+enum { ENDS = 3, SQUARE = ENDS * ENDS, TRIES = SQUARE + 3 };
 
 /* LANES groups from g on. */
 static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale, vec *off) {
-    static const float cut[ENDS] = {-0.35f, -0.05f, 0.25f, 0.55f}, more[3][2] = {{0, 0}, {0, -1}, {-1, 0}};
+    static const float cut[ENDS] = {-0.35f, 0.1f, 0.55f}, more[3][2] = {{0, 0}, {0, -1}, {-1, 0}};
     vec lo = V(k->x + g), hi = lo, sw = all(0), sz = all(0), szz = all(0);
     for (int i = 1; i < k->n; i++) {
         lo = lesser(lo, V(k->x + FIT_GROUPS * i + g));
@@ -391,7 +400,7 @@ static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale
     }
     sw = pick(sw > 0, sw, all(1));
     vec least = szz;
-    for (int t = 0; t < TRIES + 4; t++) {
+    for (int t = 0; t < TRIES + 2; t++) {
         vec inv = inverse_of(*scale), try_off = *off;
         if (t < TRIES) { /* the extremes fall a part of a step inside the outer levels, or beyond them */
             float below = t < SQUARE ? cut[t / ENDS] : more[t - SQUARE][0], above = t < SQUARE ? cut[t % ENDS] : more[t - SQUARE][1];
@@ -442,18 +451,13 @@ void fit_affine_errors(const fit_stack *k, int top, const float scale[FIT_GROUPS
     }
 }
 
-void fit_affine_halves(const fit_stack *k, int top, uint16_t d[FIT_GROUPS], uint16_t m[FIT_GROUPS], float scale[FIT_GROUPS],
-                       float off[FIT_GROUPS]) {
-    float first[FIT_GROUPS] = {0}, ideal[FIT_GROUPS] = {0}, try_scale[FIT_GROUPS], try_off[FIT_GROUPS];
-    float err[FIT_GROUPS] = {0}, shift[FIT_GROUPS] = {0}, least[FIT_GROUPS];
-    fit_affine(k, top, false, first, ideal);
-    for (int g = 0; g < FIT_GROUPS; g++) {
-        least[g] = INFINITY;
-        d[g] = m[g] = 0;
-        scale[g] = off[g] = 0;
-    }
-    for (int step = -1; step <= 1; step++) { /* the minimum makes up for what rounding does to the scale */
-        uint16_t h[FIT_GROUPS], hm[FIT_GROUPS];
+/* What fit_affine_halves gives, for scales whose neighbours are tried too; each minimum makes up for what rounding does to its scale. */
+static void affine_beside(const fit_stack *k, int top, const float *first, const float *ideal, uint16_t *d, uint16_t *m, float *scale,
+                          float *off) {
+    float try_scale[FIT_GROUPS], try_off[FIT_GROUPS], err[FIT_GROUPS] = {0}, shift[FIT_GROUPS] = {0}, least[FIT_GROUPS];
+    uint16_t h[FIT_GROUPS], hm[FIT_GROUPS];
+    for (int g = 0; g < FIT_GROUPS; g++) least[g] = INFINITY;
+    for (int step = -1; step <= 1; step++) {
         for (int g = 0; g < FIT_GROUPS; g++) {
             h[g] = half_beside(fit_half(first[g], k->unit[g]), step);
             try_scale[g] = fit_half_value(h[g], k->unit[g]);
@@ -476,6 +480,21 @@ void fit_affine_halves(const fit_stack *k, int top, uint16_t d[FIT_GROUPS], uint
             }
         }
     }
+}
+
+void fit_affine_halves(const fit_stack *k, int top, uint16_t d[FIT_GROUPS], uint16_t m[FIT_GROUPS], float scale[FIT_GROUPS],
+                       float off[FIT_GROUPS]) {
+    float first[FIT_GROUPS] = {0}, ideal[FIT_GROUPS] = {0};
+    bool coarse = false;
+    fit_affine(k, top, false, first, ideal);
+    for (int g = 0; g < FIT_GROUPS; g++) {
+        d[g] = fit_half(first[g], k->unit[g]);
+        m[g] = fit_half(-ideal[g], k->unit[g]);
+        scale[g] = fit_half_value(d[g], k->unit[g]);
+        off[g] = -fit_half_value(m[g], k->unit[g]);
+        coarse |= is_coarse(scale[g], first[g], top) || (first[g] > 0 && 64 * fabsf(off[g] - ideal[g]) > first[g]);
+    }
+    if (coarse) affine_beside(k, top, first, ideal, d, m, scale, off);
     for (int g = 0; g < k->groups; g++) {
         if (first[g] != 0) continue;
         /* All alike: the scale carries what the minimum, a half, cannot. x + off is far above the top in this scale. */

@@ -44,7 +44,8 @@ static void decode_iq1_m(float *y, const void *x, size_t n) {
 
 /* ---- encoding ----
  * Of eight trits 31 % of all combinations are in the codebook. So the nearest trits are made first; where they are not in it,
- * those weights whose second choice costs least take it, in all combinations of six, and the cheapest that is in it wins. */
+ * those weights whose second choice costs least take it, in all combinations of six, and the cheapest that is in it wins. Whatever cannot
+ * be better than what there is already (another shift, another scale) is left as soon as that is known. */
 enum { CODES = 6561 /* 3^8 */, TURNED = 6, IQ1_ROUNDS = 2 };
 #define DELTA 0.125f
 
@@ -64,8 +65,6 @@ typedef struct eight {
     float err; /* Σ w (x - y)² */
 } eight;
 
-static int trit_of(float z) { return z > 0.5f ? 1 : z < -0.5f ? -1 : 0; }
-
 static float level_of(int index, int j, float shift) { return (float)(int8_t)(quant_iq1_grid[index] >> 8 * j & 255) + shift; }
 
 /* No cheap turn leads into the codebook: all of it is looked through. */
@@ -81,39 +80,62 @@ static void search_all(const float *x, const float *w, float s, float shift, eig
     }
 }
 
-static void fit_eight(const uint16_t places[CODES], const float *x, const float *w, float s, float shift, eight *r) {
-    static const int power[8] = {1, 3, 9, 27, 81, 243, 729, 2187};
-    float cost[8], sum[1 << TURNED], inv = 1 / s, base = 0;
-    int step[8], order[8], code[1 << TURNED], all = 0;
-    for (int j = 0; j < 8; j++) {
-        float z = x[j] * inv - shift;
-        int first = trit_of(z), second = first ? 0 : z >= 0 ? 1 : -1;
-        float e = z - (float)first, f = z - (float)second;
-        base += w[j] * e * e;
-        all += (first + 1) * power[j];
-        step[j] = (second - first) * power[j];
-        cost[j] = w[j] * (f * f - e * e);
-        int at = j; /* insertion: cheapest first */
-        for (; at > 0 && cost[order[at - 1]] > cost[j]; at--) order[at] = order[at - 1];
-        order[at] = j;
-    }
+typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int32_t v8i __attribute__((vector_size(32), aligned(4), may_alias));
+
+/* The place (the lowest three bits) of the least key, which is no longer one afterwards. */
+static int cheapest(uint32_t key[8]) {
+    uint32_t least = key[0];
+    for (int j = 1; j < 8; j++) least = MIN(least, key[j]);
+    key[least & 7] = UINT32_MAX;
+    return (int)(least & 7);
+}
+
+/* The best of those that err less than `limit`; false if there are none. */
+static bool fit_eight(const uint16_t places[CODES], const float *x, const float *w, float s, float shift, float limit, eight *r) {
+    static const v8i power = {1, 3, 9, 27, 81, 243, 729, 2187};
+    const v8f z = *(const v8f *)x * (1 / s) - shift;
+    const v8i up = z > 0.5f, down = z < -0.5f, right = z >= 0; /* -1 where it is so */
+    const v8i first = down - up, second = ~(up | down) & (~right - right);
+    const v8f e = z - __builtin_convertvector(first, v8f), f = z - __builtin_convertvector(second, v8f);
+    const v8f miss = *(const v8f *)w * e * e, turned = *(const v8f *)w * (f * f - e * e);
+    const v8i codes = (first + 1) * power, steps = (second - first) * power;
+    const float base = ((miss[0] + miss[1]) + (miss[2] + miss[3])) + ((miss[4] + miss[5]) + (miss[6] + miss[7]));
+    const int all = ((codes[0] + codes[1]) + (codes[2] + codes[3])) + ((codes[4] + codes[5]) + (codes[6] + codes[7]));
+    limit /= s * s;
+    if (!(base < limit)) return false;
     if (places[all]) {
         *r = (eight){places[all] - 1, s * s * base};
-        return;
+        return true;
     }
-    int best = -1;
-    sum[0] = 0;
+    _Alignas(32) float cost[8];
+    _Alignas(32) int32_t step[8];
+    uint32_t key[8];
+    float sum[1 << TURNED];
+    int code[1 << TURNED], best = -1;
+    memcpy(cost, &turned, sizeof cost);
+    memcpy(step, &steps, sizeof step);
+    for (int j = 0; j < 8; j++) {
+        cost[j] = MAX(cost[j], 0);
+        const quant_bits bits = {.f = cost[j]}; /* in the order of the numbers, which are not negative */
+        key[j] = (bits.u & ~7u) | (uint32_t)j;
+    }
+    sum[0] = base;
     code[0] = all;
-    for (int i = 0; i < TURNED; i++) {
+    for (int i = 0; i < TURNED; i++) { /* a combination costs at least what its dearest turn does */
+        const int j = cheapest(key);
+        if (best >= 0 && base + cost[j] >= sum[best]) break;
+        if (!(base + cost[j] < limit)) return false;
         for (int k = 0; k < 1 << i; k++) {
             int t = k | 1 << i;
-            sum[t] = sum[k] + cost[order[i]];
-            code[t] = code[k] + step[order[i]];
+            sum[t] = sum[k] + cost[j];
+            code[t] = code[k] + step[j];
             if (places[code[t]] && (best < 0 || sum[t] < sum[best])) best = t;
         }
     }
-    if (best >= 0) *r = (eight){places[code[best]] - 1, s * s * (base + sum[best])};
+    if (best >= 0) *r = (eight){places[code[best]] - 1, s * s * sum[best]};
     else search_all(x, w, s, shift, r);
+    return r->err < limit * (s * s);
 }
 
 /* Both shifts are tried for `run` groups together: in IQ1_S four share one, in IQ1_M each has its own. */
@@ -125,24 +147,26 @@ typedef struct iq1_choice {
     bool minus[32]; /* of each group: its shift */
 } iq1_choice;
 
-static float fit_run(const uint16_t places[CODES], const float *x, const float *w, int run, float s, eight *out, bool *minus) {
-    eight r[2][4];
-    float err[2] = {0, 0};
+/* As fit_eight: what `run` groups err, or INFINITY where that is not below `limit`. */
+static float fit_run(const uint16_t places[CODES], const float *x, const float *w, int run, float s, float limit, eight *out, bool *minus) {
+    float least = INFINITY;
     for (int side = 0; side < 2; side++) {
-        for (int g = 0; g < run; g++) {
-            fit_eight(places, x + 8 * g, w + 8 * g, s, side ? -DELTA : DELTA, &r[side][g]);
-            err[side] += r[side][g].err;
-        }
+        eight r[4];
+        float err = 0, below = MIN(limit, least);
+        int g = 0;
+        for (; g < run && fit_eight(places, x + 8 * g, w + 8 * g, s, side ? -DELTA : DELTA, below - err, &r[g]); g++) err += r[g].err;
+        if (g < run || !(err < below)) continue;
+        least = err;
+        memcpy(out, r, (size_t)run * sizeof *out);
+        for (g = 0; g < run; g++) minus[g] = side;
     }
-    int side = err[1] < err[0];
-    memcpy(out, r[side], (size_t)run * sizeof *out);
-    for (int g = 0; g < run; g++) minus[g] = side;
-    return err[side];
+    return least;
 }
 
-static float fit_sub(const uint16_t places[CODES], const float *x, const float *w, int size, int run, float s, eight *out, bool *minus) {
+static float fit_sub(const uint16_t places[CODES], const float *x, const float *w, int size, int run, float s, float limit, eight *out,
+                     bool *minus) {
     float err = 0;
-    for (int g = 0; g < size / 8; g += run) err += fit_run(places, x + 8 * g, w + 8 * g, run, s, out + g, minus + g);
+    for (int g = 0; g < size / 8 && err < limit; g += run) err += fit_run(places, x + 8 * g, w + 8 * g, run, s, limit - err, out + g, minus + g);
     return err;
 }
 
@@ -175,8 +199,10 @@ static void fill_iq1(const uint16_t places[CODES], const book_scales *k, const f
         bool minus[4], best_minus[4] = {false};
         float least = INFINITY;
         int n = reach == 0 ? c->scale[sub] : k->ideal[sub] > 0 ? book_nearest(k->f, c->d, k->ideal[sub]) : 0, take = 0;
-        for (int t = MAX(n - reach, 0); t <= MIN(n + reach, k->f->top); t++) {
-            float err = fit_sub(places, x + sub * size, w + sub * size, size, run, c->d * book_factor(k->f, t), r, minus);
+        for (int i = 0; i <= 2 * reach; i++) { /* the nearest first: what follows need not be looked at to its end */
+            int t = n + (i + 1) / 2 * (i % 2 ? -1 : 1);
+            if (t < 0 || t > k->f->top) continue;
+            float err = fit_sub(places, x + sub * size, w + sub * size, size, run, c->d * book_factor(k->f, t), least, r, minus);
             if (!(err < least)) continue;
             least = err;
             take = t;

@@ -5,10 +5,8 @@ static void decode_q4_0(float *y, const void *x, size_t n) {
     const q4_0_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
         float d = quant_half_value(b->d);
-        for (int j = 0; j < 16; j++) {
-            y[j] = (float)((b->qs[j] & 15) - 8) * d;
-            y[j + 16] = (float)((b->qs[j] >> 4) - 8) * d;
-        }
+        for (int j = 0; j < 16; j++) y[j] = (float)((b->qs[j] & 15) - 8) * d;
+        for (int j = 0; j < 16; j++) y[j + 16] = (float)((b->qs[j] >> 4) - 8) * d;
     }
 }
 
@@ -16,10 +14,8 @@ static void decode_q4_1(float *y, const void *x, size_t n) {
     const q4_1_block *b = x;
     for (size_t i = 0; i < n / 32; i++, b++, y += 32) {
         float d = quant_half_value(b->d), m = quant_half_value(b->m);
-        for (int j = 0; j < 16; j++) {
-            y[j] = (float)(b->qs[j] & 15) * d + m;
-            y[j + 16] = (float)(b->qs[j] >> 4) * d + m;
-        }
+        for (int j = 0; j < 16; j++) y[j] = (float)(b->qs[j] & 15) * d + m;
+        for (int j = 0; j < 16; j++) y[j + 16] = (float)(b->qs[j] >> 4) * d + m;
     }
 }
 
@@ -30,7 +26,7 @@ static void pack_q4_0(void *block, uint16_t d, const uint8_t *q) {
 }
 
 static void encode_q4_0(void *dst, const float *src, size_t n, const float *importance) {
-    static const fit_range range = {.lo = -8, .hi = 7, .tries = 12, .least = 0.7f, .most = 1.1f};
+    static const fit_range range = {.lo = -8, .hi = 7, .tries = 8, .least = 0.75f, .most = 1.08f};
     fit_encode(dst, src, n, importance, 32, sizeof(q4_0_block), &range, pack_q4_0);
 }
 

@@ -1,7 +1,7 @@
 /* rung.c: what one instruction set has: the formats, and the loops around them that see every weight. */
 #include "quant/quant_int.h"
 
-enum { GROUP = 256 /* weights whose mean square is the yardstick of what is large */, LANES = 16 };
+enum { GROUP = 256 /* weights whose mean square is the yardstick of what is large */, LANES = 16, MANY = 32 };
 
 static void weigh(float *w, const float *x, size_t n, bool importance) {
     for (size_t b = 0; b < n; b += GROUP) {
@@ -32,21 +32,23 @@ static void miss(const float *x, const float *y, size_t n, double *err, double *
     size_t i = 0;
     *err = *sum = 0;
     for (; i + GROUP <= n; i += GROUP) {
-        float e[LANES] = {0}, s[LANES] = {0}, et = 0, st = 0;
-        for (size_t b = i; b < i + GROUP; b += LANES) {
-            for (int l = 0; l < LANES; l++) {
+        float e[MANY] = {0}, s[MANY] = {0};
+        for (size_t b = i; b < i + GROUP; b += MANY) {
+            for (int l = 0; l < MANY; l++) {
                 float d = x[b + l] - y[b + l];
                 e[l] += d * d;
                 s[l] += x[b + l] * x[b + l];
             }
         }
-        for (int l = 0; l < LANES; l++) {
-            et += e[l];
-            st += s[l];
+        for (int half = MANY / 2; half; half /= 2) {
+            for (int l = 0; l < half; l++) {
+                e[l] += e[l + half];
+                s[l] += s[l + half];
+            }
         }
-        if (et <= 1e30f && st <= 1e30f && st >= 1e-30f) {
-            *err += (double)et;
-            *sum += (double)st;
+        if (e[0] <= 1e30f && s[0] <= 1e30f && s[0] >= 1e-30f) {
+            *err += (double)e[0];
+            *sum += (double)s[0];
         } else {
             miss_far(x + i, y + i, GROUP, err, sum);
         }
