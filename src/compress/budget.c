@@ -397,14 +397,15 @@ static mote_status choose(search *s, mote_error *err) {
     uint64_t target = s->o->target_bytes, least, keep = s->fixed_bytes + (s->o->target_bytes ? s->overhead : 0);
     size_t at = 0;
     if (!target) target = (uint64_t)(s->o->target_bpw * (double)s->n_weights / 8);
-    for (size_t i = 0; i < s->n_open; i++) { /* hulls side by side, in place: they only move forward */
-        size_t n = budget_hull(s->open[i].points, s->open[i].n);
+    for (size_t i = 0; i < s->n_open; i++) { /* side by side, in place: they only move forward */
+        size_t n = budget_front(s->open[i].points, s->open[i].n);
         s->first[i] = at;
         memmove(s->points + at, s->open[i].points, n * sizeof *s->points);
         at += n;
     }
     s->first[s->n_open] = at;
-    if (budget_choose(s->points, s->first, s->n_open, target > keep ? target - keep : 0, s->chosen, &least)) return MOTE_OK;
+    mote_status st = budget_choose(s->points, s->first, s->n_open, target > keep ? target - keep : 0, s->chosen, &least, err);
+    if (st != MOTE_E_RANGE) return st;
     least += keep;
     if (s->o->target_bytes)
         FAIL(err, MOTE_E_RANGE, "%.2f MB cannot be met: the smallest possible file has %.2f MB (%.3f bits per weight)%s", (double)target / 1e6,

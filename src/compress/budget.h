@@ -15,10 +15,11 @@ typedef struct budget_point {
     double cost;
     int type;
 } budget_point;
-/* Sorts n points by size and keeps those on the lower convex hull: the ones that are best for some price of a byte. Returns how many. */
-size_t budget_hull(budget_point *p, size_t n);
-/* Chooses one point for each of n tensors (hulls side by side: tensor i has points [first[i], first[i + 1])) within `bytes`, taking the
- * steps that save most per byte first. chosen[i]: the place of its point. False: even the smallest are too large; *least is their sum. */
-bool budget_choose(const budget_point *p, const size_t *first, size_t n, uint64_t bytes, size_t *chosen, uint64_t *least);
+/* Sorts n points by size and keeps those that err less than all smaller ones. Returns how many. */
+size_t budget_front(budget_point *p, size_t n);
+/* Chooses one point for each of n tensors (fronts side by side: tensor i has points [first[i], first[i + 1]), at most 255) within `bytes`, so
+ * that the sum of costs is small: the least there is but for what rounding the sizes to a 2^14th of the room costs. chosen[i]: the
+ * place of its point. *least: the bytes of the smallest points. Errors: E_RANGE (even these are too large), E_MEMORY. */
+mote_status budget_choose(const budget_point *p, const size_t *first, size_t n, uint64_t bytes, size_t *chosen, uint64_t *least, mote_error *err);
 
 #endif

@@ -1,8 +1,9 @@
-/* budget_test.c: mixed precision under a budget: hulls, the choice against all combinations, budgets that cannot be met, and a tiny
+/* budget_test.c: mixed precision under a budget: the choice against all combinations, budgets that cannot be met, and a tiny
  * model within the size that was asked for. */
 #include "compress/budget.h"
 #include "tiny_model.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -12,39 +13,85 @@
 #include <cmocka.h>
 
 #include "folder.h"
+#include "ok.h"
 
 static char in[256], out[256];
 
-static void dominated_points_leave_the_hull(void **unused) {
+static void dominated_points_are_left_out(void **unused) {
     (void)unused;
     budget_point p[] = {{40, 1, 4}, {10, 10, 1}, {20, 9.5, 2}, {30, 2, 3}, {35, 5, 9}, {50, 1, 5}};
-    assert_int_equal(budget_hull(p, 6), 3);
-    assert_true(p[0].type == 1 && p[1].type == 3 && p[2].type == 4);
+    assert_int_equal(budget_front(p, 6), 4);
+    assert_true(p[0].type == 1 && p[1].type == 2 && p[2].type == 3 && p[3].type == 4);
 }
 
-/* On hulls the best step first is the best of all, up to the last step that does not fit. */
-static void the_choice_is_as_good_as_any_of_its_size(void **unused) {
+enum { TENSORS = 4, POINTS = 5 };
+
+/* The least cost of all combinations within the budget. */
+static double best_of_all(const budget_point *p, const size_t *first, size_t i, uint64_t bytes) {
+    double best = HUGE_VAL;
+    if (i == TENSORS) return 0;
+    for (size_t k = first[i]; k < first[i + 1]; k++)
+        if (p[k].bytes <= bytes) best = fmin(best, p[k].cost + best_of_all(p, first, i + 1, bytes - p[k].bytes));
+    return best;
+}
+
+/* One tensor has most of the bytes, and its steps are larger than all the others together. */
+static void the_choice_is_the_best_there_is(void **unused) {
     (void)unused;
-    static const budget_point p[] = {{10, 9, 0}, {20, 4, 1}, {30, 2, 2}, {10, 30, 0}, {20, 10, 1}, {30, 5, 2}, {10, 1, 0}, {20, 0.5, 1}};
-    static const size_t first[] = {0, 3, 6, 8};
-    size_t chosen[3];
-    uint64_t least;
-    for (uint64_t budget = 30; budget <= 80; budget += 10) {
-        double best = 1e9, cost = 0;
-        uint64_t bytes = 0;
-        assert_true(budget_choose(p, first, 3, budget, chosen, &least));
-        for (size_t i = 0; i < 3; i++) {
-            cost += p[chosen[i]].cost;
-            bytes += p[chosen[i]].bytes;
+    rng r;
+    rng_seed(&r, 4, 4);
+    for (int round = 0; round < 50; round++) {
+        budget_point p[TENSORS * POINTS];
+        size_t first[TENSORS + 1] = {0}, chosen[TENSORS];
+        uint64_t least, smallest = 0, largest = 0;
+        mote_error err = {0};
+        for (size_t i = 0; i < TENSORS; i++) {
+            budget_point *own = p + first[i];
+            for (size_t k = 0; k < POINTS; k++)
+                own[k] = (budget_point){(10 + 10 * k + rng_below(&r, 10)) * (i ? 1 : 20), 10 * rng_double(&r) / (double)(k + 1), (int)k};
+            first[i + 1] = first[i] + budget_front(own, POINTS);
+            smallest += p[first[i]].bytes;
+            largest += p[first[i + 1] - 1].bytes;
         }
-        for (size_t a = 0; a < 3; a++)
-            for (size_t b = 3; b < 6; b++)
-                for (size_t c = 6; c < 8; c++)
-                    if (p[a].bytes + p[b].bytes + p[c].bytes <= budget) best = MIN(best, p[a].cost + p[b].cost + p[c].cost);
-        assert_true(bytes <= budget && cost <= best);
+        for (uint64_t budget = smallest; budget <= largest + 10; budget += 17) {
+            double cost = 0;
+            uint64_t bytes = 0;
+            OK(budget_choose(p, first, TENSORS, budget, chosen, &least, &e_));
+            for (size_t i = 0; i < TENSORS; i++) {
+                assert_true(chosen[i] >= first[i] && chosen[i] < first[i + 1]);
+                cost += p[chosen[i]].cost;
+                bytes += p[chosen[i]].bytes;
+            }
+            assert_true(bytes <= budget && least == smallest);
+            assert_true(cost <= best_of_all(p, first, 0, budget) + 1e-9);
+        }
+        assert_int_equal(budget_choose(p, first, TENSORS, smallest - 1, chosen, &least, &err), MOTE_E_RANGE);
+        assert_true(least == smallest);
     }
-    assert_false(budget_choose(p, first, 3, 29, chosen, &least));
-    assert_int_equal(least, 30);
+}
+
+/* Sizes that are not counted byte by byte: no combination is better by more than rounding may cost, and what is left is less than any step. */
+static void large_budgets_are_spent(void **unused) {
+    (void)unused;
+    enum { MANY = 60 };
+    budget_point p[MANY * 3];
+    size_t first[MANY + 1], chosen[MANY];
+    uint64_t least, bytes = 0;
+    rng r;
+    rng_seed(&r, 6, 6);
+    for (size_t i = 0; i < MANY; i++) {
+        first[i] = 3 * i;
+        for (size_t k = 0; k < 3; k++) {
+            const uint64_t unit = i ? 100000 + rng_below(&r, 1000) : 30000000;
+            p[3 * i + k] = (budget_point){unit * (2 + k), (i ? 1 : 100) * (1 + rng_double(&r)) / (double)(1 << (2 * k)), (int)k};
+        }
+    }
+    first[MANY] = MANY * 3;
+    const uint64_t budget = 2 * 30000000 + MANY * 3 * 100000 + 28000000; /* the large one's next step needs a good part of the others' */
+    OK(budget_choose(p, first, MANY, budget, chosen, &least, &e_));
+    for (size_t i = 0; i < MANY; i++) bytes += p[chosen[i]].bytes;
+    assert_true(bytes <= budget && budget - bytes < 110000);
+    assert_int_equal(chosen[0], 1);
 }
 
 static void a_model_becomes_as_large_as_asked(void **unused) {
@@ -130,8 +177,9 @@ static int setup(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dominated_points_leave_the_hull),
-        cmocka_unit_test(the_choice_is_as_good_as_any_of_its_size),
+        cmocka_unit_test(dominated_points_are_left_out),
+        cmocka_unit_test(the_choice_is_the_best_there_is),
+        cmocka_unit_test(large_budgets_are_spent),
         cmocka_unit_test(a_model_becomes_as_large_as_asked),
         cmocka_unit_test(what_cannot_be_met_is_refused_with_the_least), cmocka_unit_test(what_was_measured_is_kept),
     };
