@@ -21,6 +21,7 @@ def mark(g):
 N, C, CT, V, VT = 6, 5, 7, 11, 13
 TARGET = [3, -1, 0, 10, 5, 7]
 WEIGHTS = [1, 1, 0.5, 2, 1, 0.25]
+SAME = [-1 if i % 3 == 2 else 2 * i % 9 for i in range(VT)]  # tokens of both vocabularies; two of the teacher's may be one of the student's
 
 
 def heads(softcap):
@@ -39,15 +40,32 @@ def divergence(kind, lq, lp, beta):
     if kind == "jsd":
         m = beta * p + (1 - beta) * q
         return (beta * p * (lp - m.log()) + (1 - beta) * q * (lq - m.log())).sum(-1)
+    return sorted_gap(q, p)
+
+
+def sorted_gap(q, p):
     n = max(q.shape[-1], p.shape[-1])
     sq = F.pad(q.sort(-1, descending=True)[0], (0, n - q.shape[-1]))
     sp = F.pad(p.sort(-1, descending=True)[0], (0, n - p.shape[-1]))
     return (sq - sp).abs().sum(-1)
 
 
+def hybrid(lq, lp):
+    q, p = lq.exp(), lp.exp()
+    m = torch.zeros(N, V)
+    ours, theirs = torch.ones(V, dtype=torch.bool), torch.ones(VT, dtype=torch.bool)
+    for i, to in enumerate(SAME):
+        if to >= 0:
+            m[:, to] += p[:, i]
+            ours[to] = theirs[i] = False
+    rest_q, rest_p = q[:, ours].sum(-1), p[:, theirs].sum(-1)
+    d = (m * (m.log() - lq))[:, ~ours].sum(-1) + rest_p * (rest_p / rest_q).log()
+    return d + sorted_gap(q[:, ours], p[:, theirs])
+
+
 def case(name, kind, T=1.0, weight=1.0, ce=0.0, beta=0.5, softcap=0.0, mapped=False, top=0):
     leaves, z = heads(softcap)
-    n_teacher = VT if kind == "sorted" or mapped else V
+    n_teacher = VT if kind in ("sorted", "hybrid") or mapped else V
     zt = wave(N, CT, 0.4, 1.5) @ wave(n_teacher, CT, 0.5).T
     keep = torch.tensor([t >= 0 for t in TARGET])
     w = torch.tensor(WEIGHTS) * keep
@@ -66,11 +84,11 @@ def case(name, kind, T=1.0, weight=1.0, ce=0.0, beta=0.5, softcap=0.0, mapped=Fa
         lqk = lq.gather(-1, ids)
         d = (logp.exp() * (logp - lqk)).sum(-1) + rest * (rest.log() - (1 - lqk.exp().sum(-1)).log())
     else:
-        d = divergence(kind, lq, lp, beta)
+        d = hybrid(lq, lp) if kind == "hybrid" else divergence(kind, lq, lp, beta)
     nll = F.cross_entropy(z, torch.tensor([max(t, 0) for t in TARGET]), reduction="none")
     loss = ((weight * T * T * share * d + ce * nll) * w).sum() / w.sum()
     loss.backward()
-    kinds = {"forward": "DISTILL_FORWARD", "reverse": "DISTILL_REVERSE", "jsd": "DISTILL_JSD", "sorted": "DISTILL_SORTED"}
+    kinds = {"forward": "DISTILL_FORWARD", "reverse": "DISTILL_REVERSE", "jsd": "DISTILL_JSD", "sorted": "DISTILL_SORTED", "hybrid": "DISTILL_HYBRID"}
     print('    {"%s", %s, %.1ff, %.1ff, %.1ff, %.1ff, %.1ff, %s, %d, %.9f, {%.9f, %.9f, %.9f}},' % (
         name, kinds[kind], beta, T, weight, ce, softcap, "true" if mapped else "false", top, loss.item(), *[mark(x.grad) for x in leaves]))
 
@@ -97,6 +115,8 @@ case("reverse KL, T 3, with CE", "reverse", 3, 0.5, 0.5)
 case("JSD 0.5", "jsd")
 case("JSD 0.1, T 2", "jsd", 2, beta=0.1)
 case("sorted (ULD)", "sorted", 1.5)
+case("hybrid (GOLD)", "hybrid")
+case("hybrid, T 2, with CE", "hybrid", 2, 0.6, 0.3)
 case("forward KL, soft cap", "forward", softcap=2.0, ce=0.4)
 case("forward KL, mapped vocabulary", "forward", 2, mapped=True)
 case("reverse KL, mapped vocabulary", "reverse", 1, mapped=True)

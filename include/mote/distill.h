@@ -42,7 +42,7 @@ typedef struct mote_distill_options {
     size_t n_data;
     double held_out;                   /* share of the data's items that is kept to look at [0.01]; below 0: none */
     /* what is compared: NAME=WEIGHT@FROM-UNTIL, separated by commas; FROM and UNTIL are shares of the run. ce: the text's own next
-     * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; span: with align, the text between two common borders as a whole; hidden, cosine: the states between
+     * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; gold: with align, tokens of both vocabularies one by one, the others sorted, and spans; span: with align, the text between two common borders as a whole; hidden, cosine: the states between
      * layers; attn, ffn: what goes into attention's output matrix and out of the feed-forward's activation; relation: queries', keys' and values' relations between tokens (MiniLM) ["kl"] */
     const char *loss;
     double temperature;                /* of the distributions compared [1] */

@@ -30,7 +30,7 @@ const cli_option distill_options[] = {
     OPT_STR(struct distill_options, out, "output", "o", "FILE.gguf", "the model to write"),
     OPT_STR(struct distill_options, out_type, "output-type", NULL, "TYPE", "number format of its matrices without --qat (default: floats stay as they are, others become bf16)"),
     OPT_LIST(struct distill_options, data, "data", "f", "FILE", "text, or JSONL with \"text\" or chats, of which the assistant's words count"),
-    OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn, relation; FROM and UNTIL are shares of the run (default kl)"),
+    OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, gold, span, hidden, cosine, attn, ffn, relation; FROM and UNTIL are shares of the run (default kl)"),
     OPT_NUM(struct distill_options, temperature, "temperature", NULL, "X", 0, 1000, "of the distributions that are compared (0: 1)"),
     OPT_NUM(struct distill_options, beta, "beta", NULL, "X", 0, 1, "of jsd (0: 0.5)"),
     OPT_INT(struct distill_options, relation_layer, "relation-layer", NULL, "N", 0, 100000, "the student's layer whose relations are compared, from 1 (0: five sixths of the way up)"),

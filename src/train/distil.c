@@ -9,10 +9,10 @@ static const struct {
     const char *name;
     distil_kind kind;
 } names[] = {{"ce", DISTIL_CE},     {"kl", DISTIL_KL},         {"forward", DISTIL_KL},   {"rkl", DISTIL_RKL},     {"reverse", DISTIL_RKL},
-             {"jsd", DISTIL_JSD},   {"uld", DISTIL_ULD},       {"span", DISTIL_SPAN}, {"hidden", DISTIL_HIDDEN}, {"cosine", DISTIL_COSINE}, {"relation", DISTIL_RELATION},
+             {"jsd", DISTIL_JSD},   {"uld", DISTIL_ULD},       {"gold", DISTIL_GOLD},     {"span", DISTIL_SPAN}, {"hidden", DISTIL_HIDDEN}, {"cosine", DISTIL_COSINE}, {"relation", DISTIL_RELATION},
              {"attn", DISTIL_ATTN}, {"ffn", DISTIL_FFN}};
 
-static bool is_divergence(distil_kind k) { return k == DISTIL_KL || k == DISTIL_RKL || k == DISTIL_JSD || k == DISTIL_ULD; }
+static bool is_divergence(distil_kind k) { return k == DISTIL_KL || k == DISTIL_RKL || k == DISTIL_JSD || k == DISTIL_ULD || k == DISTIL_GOLD; }
 
 /* What stands behind the first byte of *s, up to one of `ends`; *s begins there afterwards. */
 static str up_to(str *s, const char *ends) {
@@ -27,7 +27,7 @@ static mote_status parse_term(distil_term *t, str text, mote_error *err) {
     size_t n = 0, i = 0;
     while (n < text.n && text.p[n] != '=' && text.p[n] != '@') n++;
     while (i < COUNT_OF(names) && !(strlen(names[i].name) == n && strncmp(names[i].name, text.p, n) == 0)) i++;
-    if (i == COUNT_OF(names)) FAIL(err, MOTE_E_USAGE, "loss '%.*s': expected ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn or relation, as in kl=1,ce=0.1,hidden=0.5@0-0.4", STR_ARG(text));
+    if (i == COUNT_OF(names)) FAIL(err, MOTE_E_USAGE, "loss '%.*s': expected ce, kl, rkl, jsd, uld, gold, span, hidden, cosine, attn, ffn or relation, as in kl=1,ce=0.1,hidden=0.5@0-0.4", STR_ARG(text));
     *t = (distil_term){names[i].kind, 1, 0, 1};
     double by = 1;
     bool good = true;
@@ -60,7 +60,7 @@ mote_status distil_terms(distil_term *dst, size_t *n, const char *text, mote_err
         (*n)++;
         p += len + (p[len] == ',');
     }
-    if (*n == 0) FAIL(err, MOTE_E_USAGE, "no loss: at least one of ce, kl, rkl, jsd, uld, span, hidden, cosine, attn, ffn, relation");
+    if (*n == 0) FAIL(err, MOTE_E_USAGE, "no loss: at least one of ce, kl, rkl, jsd, uld, gold, span, hidden, cosine, attn, ffn, relation");
     return MOTE_OK;
 }
 
@@ -88,7 +88,7 @@ static const distil_term *term_now(const distil *d, distil_kind k) {
 }
 
 static const distil_term *divergence_now(const distil *d) {
-    static const distil_kind kinds[] = {DISTIL_KL, DISTIL_RKL, DISTIL_JSD, DISTIL_ULD};
+    static const distil_kind kinds[] = {DISTIL_KL, DISTIL_RKL, DISTIL_JSD, DISTIL_ULD, DISTIL_GOLD};
     const distil_term *t = NULL;
     for (size_t i = 0; i < COUNT_OF(kinds) && !t; i++) t = term_now(d, kinds[i]);
     return t;
@@ -127,7 +127,9 @@ static mote_status choose_relation(distil *d, mote_error *err) {
 static mote_status check(distil *d, mote_error *err) {
     bool inside = ever(d, DISTIL_HIDDEN) || ever(d, DISTIL_COSINE) || ever(d, DISTIL_RELATION) || ever(d, DISTIL_ATTN) || ever(d, DISTIL_FFN);
     if (!d->tm && inside) FAIL(err, MOTE_E_USAGE, "losses on hidden states need the teacher itself");
-    if (ever(d, DISTIL_SPAN) && !d->o.align) FAIL(err, MOTE_E_USAGE, "the loss 'span' is for vocabularies that differ: it needs --align");
+    if ((ever(d, DISTIL_SPAN) || ever(d, DISTIL_GOLD)) && !d->o.align) {
+        FAIL(err, MOTE_E_USAGE, "the loss '%s' is for vocabularies that differ: it needs --align", ever(d, DISTIL_GOLD) ? "gold" : "span");
+    }
     if (inside && d->o.align) FAIL(err, MOTE_E_USAGE, "losses on hidden states compare token by token: they need one vocabulary for both models");
     if (d->tm && !d->o.align && d->sm->hp.n_vocab != d->tm->hp.n_vocab) {
         size_t a = d->sm->hp.n_vocab, b = d->tm->hp.n_vocab;
@@ -386,7 +388,8 @@ static bool inside_loss(distil *d, tape *t, const data_batch *b, const net_insid
 
 /* ---- terms on the outcome ---- */
 static distill_opts outcome(const distil *d, const distil_term *div, const distil_term *ce) {
-    static const distill_kind kinds[] = {[DISTIL_KL] = DISTILL_FORWARD, [DISTIL_RKL] = DISTILL_REVERSE, [DISTIL_JSD] = DISTILL_JSD, [DISTIL_ULD] = DISTILL_SORTED};
+    static const distill_kind kinds[] = {[DISTIL_KL] = DISTILL_FORWARD, [DISTIL_RKL] = DISTILL_REVERSE, [DISTIL_JSD] = DISTILL_JSD,
+                                         [DISTIL_ULD] = DISTILL_SORTED, [DISTIL_GOLD] = DISTILL_HYBRID};
     return (distill_opts){.kind = div ? kinds[div->kind] : DISTILL_FORWARD, .beta = d->o.beta, .temperature = d->o.temperature,
                           .weight = div ? div->weight : 0, .ce = ce ? ce->weight : 0};
 }
@@ -414,7 +417,7 @@ static var *border_loss(distil *d, tape *t, const data_batch *b, const distil_al
     if (!w) return NULL;
     for (size_t i = 0; i < a->n; i++) w[i] = b->weights ? b->weights[a->ours_at[i]] : 1;
     distill_opts o = outcome(d, div, NULL);
-    o.map = div->kind == DISTIL_ULD ? NULL : distil_align_map(d->o.align);
+    o.map = div->kind == DISTIL_ULD ? NULL : div->kind == DISTIL_GOLD ? distil_align_same(d->o.align) : distil_align_map(d->o.align);
     o.seen = &seen;
     var *loss = ad_distill(t, ad_rows(t, h, a->ours_at, a->n), &head, ad_rows(t, th, a->theirs_at, a->n), &theirs,
                            &(ad_targets){.weights = w, .sum_weight = sum_weight}, &o);
@@ -435,6 +438,7 @@ static var *aligned_loss(distil *d, tape *t, const data_batch *b, var *h, double
     distill_seen seen;
     const distil_term *div = divergence_now(d), *span = term_now(d, DISTIL_SPAN), *ce = term_now(d, DISTIL_CE);
     var *loss = NULL;
+    if (!span && div && div->kind == DISTIL_GOLD) span = div; /* merging spans is a part of it */
     if (div || span) {
         if (distil_align_batch(d->o.align, b, &a, err) != MOTE_OK) return NULL;
         net_inside none = {0};

@@ -18,6 +18,7 @@ typedef enum distil_kind {
     DISTIL_RKL,      /* reverse, */
     DISTIL_JSD,      /* in between, */
     DISTIL_ULD,      /* sorted */
+    DISTIL_GOLD,     /* of other vocabularies: tokens of both one by one, the others sorted, and spans */
     DISTIL_SPAN,     /* of other vocabularies: the text between two common borders as a whole */
     DISTIL_HIDDEN,   /* the streams between layers, normed: squared difference, */
     DISTIL_COSINE,   /* direction */
@@ -45,6 +46,7 @@ bool distil_same_vocab(const tok_vocab *a, const tok_vocab *b);
 mote_status distil_align_open(distil_align **out, const tok_vocab *student, const tok_vocab *teacher, mote_error *err);
 void distil_align_close(distil_align **a);
 const int32_t *distil_align_map(const distil_align *a); /* [teacher's vocabulary], as distill_opts.map */
+const int32_t *distil_align_same(const distil_align *a); /* the same, but only tokens whose text is the same in both, and what ends a text */
 double distil_align_shared(const distil_align *a);      /* share of the teacher's tokens whose bytes the student has as one token */
 /* The text between two common borders where one or both have several tokens: rows [ours, ours + n_ours) predict it, token by token, and
  * [theirs, theirs + n_theirs). */

@@ -12,7 +12,7 @@ typedef struct piece_table {
 
 struct distil_align {
     const tok_vocab *student, *teacher;
-    int32_t *map; /* [teacher's vocabulary] */
+    int32_t *map, *same; /* [teacher's vocabulary] */
     double shared;
     buf text;
     tok_ids ids; /* of all sequences, one after the other */
@@ -89,13 +89,16 @@ mote_status distil_align_open(distil_align **out, const tok_vocab *student, cons
     a->teacher = teacher;
     buf_init(&a->text, TOK_TEXT_BYTES_MAX);
     a->map = MEM_NEW_N(int32_t, n ? n : 1);
-    if (!a->map || !table_open(&t, student)) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
+    a->same = MEM_NEW_N(int32_t, n ? n : 1);
+    if (!a->map || !a->same || !table_open(&t, student)) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     for (int32_t i = 0; i < (int32_t)n; i++) {
         str p = tok_piece(teacher, i, 0);
         a->map[i] = p.n ? longest_prefix(&t, p) : control_of(student, teacher, i);
+        bool whole = a->map[i] != TOK_NONE && (p.n == 0 || tok_piece(student, a->map[i], 0).n == p.n);
+        a->same[i] = whole ? a->map[i] : TOK_NONE;
         if (p.n == 0 || tok_type_of(teacher, i) == TOK_UNUSED) continue;
         texts++;
-        same += a->map[i] != TOK_NONE && tok_piece(student, a->map[i], 0).n == p.n;
+        same += whole;
     }
     a->shared = texts ? (double)same / (double)texts : 0;
     if (same == 0) FAILG(s, err, MOTE_E_MISMATCH, "the student's vocabulary of %zu tokens and the teacher's of %zu have no token in common", tok_count(student), n);
@@ -110,6 +113,7 @@ out:
 void distil_align_close(distil_align **a) {
     if (!*a) return;
     mem_free((*a)->map);
+    mem_free((*a)->same);
     mem_free((*a)->start);
     mem_free((*a)->pos);
     mem_free((*a)->ours_at);
@@ -122,6 +126,7 @@ void distil_align_close(distil_align **a) {
 }
 
 const int32_t *distil_align_map(const distil_align *a) { return a->map; }
+const int32_t *distil_align_same(const distil_align *a) { return a->same; }
 double distil_align_shared(const distil_align *a) { return a->shared; }
 
 static size_t bytes_of(const tok_vocab *v, int32_t id) { return tok_piece(v, id, 0).n; }

@@ -14,8 +14,11 @@
  * REVERSE  KL(q ‖ p): it keeps to what the teacher finds likely (Gu et al. 2024, MiniLLM).
  * JSD      β KL(p ‖ m) + (1 - β) KL(q ‖ m), m = β p + (1 - β) q (Agarwal et al. 2024, GKD, eq. 2).
  * SORTED   Σ |p_(i) - q_(i)| over both sorted downwards, whatever the tokens are: for vocabularies that have nothing to do with each other
- *          (Boizard et al. 2024, ULD, eq. 7). The DISTILL_SORTED_TOP greatest of each count one by one. */
-typedef enum distill_kind { DISTILL_FORWARD, DISTILL_REVERSE, DISTILL_JSD, DISTILL_SORTED } distill_kind;
+ *          (Boizard et al. 2024, ULD, eq. 7). The DISTILL_SORTED_TOP greatest of each count one by one.
+ * HYBRID   Σ_M p log (p / q) + P log (P / Q) + Σ |p_(i) - q_(i)|: tokens that both vocabularies have (M) one by one, all others together (P, Q:
+ *          their sums), and these sorted as above: the losses that TRL's GOLD compares matched and unmatched tokens by, with the term
+ *          that makes the first a divergence. Needs `map`. */
+typedef enum distill_kind { DISTILL_FORWARD, DISTILL_REVERSE, DISTILL_JSD, DISTILL_SORTED, DISTILL_HYBRID } distill_kind;
 enum { DISTILL_SORTED_TOP = 256 };
 
 /* What was measured on the way: means over the rows that count, weighted as they are. */
@@ -33,7 +36,7 @@ typedef struct distill_opts {
     float weight, ce;   /* factors; a part whose factor is 0 is not computed */
     /* [teacher's vocabulary] the student's token that each of the teacher's stands for, or -1: its probabilities are added up there, and what has
      * no counterpart is left out of the teacher's distribution, the row counting by what is left. NULL: the same tokens; where one
-     * vocabulary is longer, what it has more is left out of both. */
+     * vocabulary is longer, what it has more is left out of both. HYBRID: the student's token with the same text, or -1. */
     const int32_t *map;
     distill_seen *seen; /* or NULL */
 } distill_opts;

@@ -5,6 +5,7 @@
  *   reverse  D = Σ q (log q - log p)               dD/du = q (log q - log p - D)
  *   jsd      D = β KL(p‖m) + (1-β) KL(q‖m)         dD/du = q (g - Σ q g),  g = (1-β) log(q / m)
  *   sorted   D = Σ |q_(i) - p_(i)|                 dD/du = q (g - Σ q g),  g = the sign of q_(i) - p_(i) at that token
+ *   hybrid   forward over M and "any other", plus sorted over the others: g is 0 in M
  *   top      D = Σ_K p log(p/q) + P log(P/Q)       dD/du = q - p in K, q (1 - P/Q) outside; P, Q: what is left for the others
  */
 #include "train/op_distill_int.h"
@@ -121,17 +122,15 @@ static size_t greatest(const float *x, size_t n, size_t k, uint32_t *out) {
     return k;
 }
 
-/* Beyond the greatest, what is left of both counts as one more pair. */
-static void sorted(distill_row *r, float *q, float *p, float by) {
+/* Σ |q_(i) - p_(i)| of probabilities that sum to left_q and left_p; g: the signs, in the places of q (which g may be). Beyond the greatest,
+ * what is left of both counts as one more pair. */
+static double sorted_gap(const distill_row *r, const float *q, const float *p, double left_q, double left_p, float *g) {
     uint32_t iq[DISTILL_SORTED_TOP], ip[DISTILL_SORTED_TOP];
-    float *g = r->work[1], rest = 0;
+    float own[DISTILL_SORTED_TOP], rest = 0;
     double d = 0;
-    (void)soften(r->kern, q, r->n);
-    (void)soften(r->kern, p, r->n_teacher);
     size_t nq = greatest(q, r->n, DISTILL_SORTED_TOP, iq), np = greatest(p, r->n_teacher, DISTILL_SORTED_TOP, ip);
-    double left_q = 1, left_p = 1;
     for (size_t i = 0; i < nq || i < np; i++) {
-        float a = i < nq ? q[iq[i]] : 0, b = i < np ? p[ip[i]] : 0;
+        float a = own[i] = i < nq ? q[iq[i]] : 0, b = i < np ? p[ip[i]] : 0;
         d += fabs((double)a - (double)b);
         left_q -= (double)a;
         left_p -= (double)b;
@@ -143,10 +142,68 @@ static void sorted(distill_row *r, float *q, float *p, float by) {
     for (size_t i = 0; i < r->n; i++) g[i] = rest;
     for (size_t i = 0; i < nq; i++) {
         float b = i < np ? p[ip[i]] : 0;
-        g[iq[i]] = q[iq[i]] > b ? 1 : q[iq[i]] < b ? -1 : 0;
+        g[iq[i]] = own[i] > b ? 1 : own[i] < b ? -1 : 0;
     }
-    r->divergence = d;
+    return d;
+}
+
+static void sorted(distill_row *r, float *q, float *p, float by) {
+    float *g = r->work[1];
+    (void)soften(r->kern, q, r->n);
+    (void)soften(r->kern, p, r->n_teacher);
+    r->divergence = sorted_gap(r, q, p, 1, 1, g);
     through_softmax(r->z, q, g, by, r->n);
+}
+
+/* The teacher's probabilities by the student's tokens into m, -1 where the student alone has a token; in p those of the others remain.
+ * Gives their sum, and whether the student has others, too. */
+static double match(const distill_row *r, float *p, float *m, bool *others) {
+    double left = 0;
+    size_t matched = 0;
+    for (size_t i = 0; i < r->n; i++) m[i] = -1;
+    for (size_t i = 0; i < r->n_teacher; i++) {
+        int32_t to = r->o->map[i];
+        if (to < 0 || (size_t)to >= r->n) {
+            left += (double)p[i];
+            continue;
+        }
+        matched += m[to] < 0;
+        m[to] = fmaxf(m[to], 0) + p[i];
+        p[i] = 0;
+    }
+    *others = matched < r->n;
+    return left;
+}
+
+static void hybrid(distill_row *r, float *q, float *p, float by) {
+    float *m = r->work[0], *g = r->work[1];
+    const size_t best_q = argmax(q, r->n), best_p = argmax(p, r->n_teacher);
+    bool others;
+    r->agree = r->o->map[best_p] == (int32_t)best_q;
+    (void)soften(r->kern, q, r->n);
+    (void)soften(r->kern, p, r->n_teacher);
+    double rest_p = match(r, p, m, &others), rest_q = 0, d = 0, kept = 1;
+    if (!others) { /* what the teacher alone has is nothing the student could say: the row counts by what is left */
+        kept = 1 - rest_p;
+        r->counts = kept;
+        rest_p = 0;
+        memset(p, 0, r->n_teacher * sizeof *p);
+        kept = kept > 0 ? kept : 1;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        g[i] = m[i] < 0 ? q[i] : 0;
+        rest_q += (double)g[i];
+        if (m[i] > 0) d += (double)m[i] / kept * log((double)m[i] / kept / fmax((double)q[i], 1e-30));
+    }
+    const double ratio = rest_p / fmax(rest_q, 1e-30);
+    if (rest_p > 0) d += rest_p * log(ratio);
+    r->divergence = d + sorted_gap(r, g, p, rest_q, rest_p, g);
+    double mean = 0;
+    for (size_t i = 0; i < r->n; i++) mean += m[i] < 0 ? (double)(q[i] * g[i]) : 0;
+    for (size_t i = 0; i < r->n; i++) {
+        double own = (double)q[i], slope = m[i] < 0 ? own * (1 - ratio + (double)g[i] - mean) : own - (double)m[i] / kept - own * mean;
+        r->z[i] = by * (float)slope;
+    }
 }
 
 static void top_and_rest(distill_row *r, float *q, float by) {
@@ -199,17 +256,19 @@ void distill_row_run(distill_row *r) {
         ce[r->target] -= 1;
     }
     if (r->o->weight > 0) {
-        if (p && r->o->map) {
+        const bool whole = r->o->kind == DISTILL_SORTED || r->o->kind == DISTILL_HYBRID, by_map = p && r->o->map && !whole; /* whole: in its own tokens */
+        if (by_map) {
             project(r, temperature);
             p = r->work[0];
         }
-        if (p && r->o->kind != DISTILL_SORTED) r->agree = argmax(r->z, r->n) == argmax(p, r->n);
+        if (p && !whole) r->agree = argmax(r->z, r->n) == argmax(p, r->n);
         k->scale(r->z, r->z, 1 / temperature, r->n);
-        if (p) k->scale(p, p, 1 / temperature, r->o->map ? r->n : r->n_teacher);
+        if (p) k->scale(p, p, 1 / temperature, by_map ? r->n : r->n_teacher);
         if (!p) top_and_rest(r, r->z, by);
         else if (r->o->kind == DISTILL_REVERSE) reverse(r, r->z, p, by);
         else if (r->o->kind == DISTILL_JSD) jsd(r, r->z, p, by);
         else if (r->o->kind == DISTILL_SORTED) sorted(r, r->z, p, by);
+        else if (r->o->kind == DISTILL_HYBRID) hybrid(r, r->z, p, by);
         else forward(r, r->z, p, by);
         if (r->counts < 1) {
             r->divergence *= r->counts;

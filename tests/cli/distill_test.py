@@ -80,15 +80,19 @@ def other_vocabulary(b):
         b.run("train", "-f", "data.txt", "-o", out, "--depth", "2", "--width", "64", "--vocab", vocab, "-c", "64", "-b", "8", "--precision", "f32", "-t", "1",
               "--lr", "0.01", "--steps", steps, "--seed", seed, "--dir", "", "-q")
     ce = {}
-    for loss in ("uld", "kl", "kl=1,span=1"):
+    for loss in ("uld", "kl", "kl=1,span=1", "gold"):
         r = b.json("distill", "--teacher", "t290.gguf", "-m", "s400.gguf", "--align", *ROWS, "--loss", loss, "--steps", "40", "--lr", "3e-3",
                    "--held-out", "0.1", "--dir", "", "-o", "al.gguf")
         ce[loss] = r.get("ce", 99)
-    said = f"cross-entropy on held-out text: sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}, borders and spans {ce['kl=1,span=1']:.4f}"
+    said = f"cross-entropy on held-out text: sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}, borders and spans {ce['kl=1,span=1']:.4f}, whole distributions {ce['gold']:.4f}"
     good = ce["kl=1,span=1"] < min(ce["uld"], ce["kl"])
     b.check(good, said)
     report("distill", "another vocabulary: spans between borders", f"{ce['kl=1,span=1']:.4f}", f"{min(ce['uld'], ce['kl']):.4f}", good,
            f"sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}", "mote distill --align --loss kl=1,span=1")
+    good = ce["gold"] < min(ce["uld"], ce["kl"])
+    b.check(good, "tokens of both vocabularies one by one, the others sorted, and spans: better than either alone")
+    report("distill", "another vocabulary: whole distributions", f"{ce['gold']:.4f}", f"{min(ce['uld'], ce['kl']):.4f}", good,
+           f"sorted {ce['uld']:.4f}, borders {ce['kl']:.4f}", "mote distill --align --loss gold")
 
 
 def refused(b):

@@ -237,6 +237,9 @@ static void borders_are_where_the_bytes_are(void **unused) {
     assert_true(r.finished && r.ce > 0 && r.shared_vocab > 0.99);
     o.loss = "uld=1,ce=0.1";
     OK(compress_distill(&o, &r, &e_));
+    o.loss = "gold=1,ce=0.1";
+    OK(compress_distill(&o, &r, &e_));
+    assert_true(r.ce > 0);
 }
 
 /* Pieces of two tokens against one, one against three, two against two: the value by hand, the slopes by finite differences. */
@@ -355,7 +358,7 @@ static void what_cannot_be_is_refused_by_name(void **unused) {
         const char *loss, *select, *word;
         mote_status want;
     } cases[] = {{"kl,rkl", NULL, "same time", MOTE_E_USAGE},  {"kl=x", NULL, "NAME=WEIGHT", MOTE_E_USAGE}, {"klx", NULL, "expected ce", MOTE_E_USAGE},
-                 {"kl@0.5-0.2", NULL, "shares", MOTE_E_USAGE}, {"", "best", "expected loss", MOTE_E_USAGE}, {",", NULL, "loss", MOTE_E_USAGE}, {"kl,span", NULL, "--align", MOTE_E_USAGE}};
+                 {"kl@0.5-0.2", NULL, "shares", MOTE_E_USAGE}, {"", "best", "expected loss", MOTE_E_USAGE}, {",", NULL, "loss", MOTE_E_USAGE}, {"kl,span", NULL, "--align", MOTE_E_USAGE}, {"gold", NULL, "--align", MOTE_E_USAGE}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         mote_distill_options o = options(out);
         mote_error e = {0};

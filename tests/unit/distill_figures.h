@@ -22,6 +22,8 @@ static const struct outcome_figure outcome_figures[] = {
     {"JSD 0.5", DISTILL_JSD, 0.5f, 1.0f, 1.0f, 0.0f, 0.0f, false, 0, 0.257468459, {-0.001235418, -0.197439351, 0.018138601}},
     {"JSD 0.1, T 2", DISTILL_JSD, 0.1f, 2.0f, 1.0f, 0.0f, 0.0f, false, 0, 0.271920361, {0.049357809, -0.143702452, 0.001040574}},
     {"sorted (ULD)", DISTILL_SORTED, 0.5f, 1.5f, 1.0f, 0.0f, 0.0f, false, 0, 0.528907991, {0.262525551, 1.317658358, -0.031097664}},
+    {"hybrid (GOLD)", DISTILL_HYBRID, 0.5f, 1.0f, 1.0f, 0.0f, 0.0f, false, 0, 3.152582603, {0.673231040, 0.697808559, -0.592415657}},
+    {"hybrid, T 2, with CE", DISTILL_HYBRID, 0.5f, 2.0f, 0.6f, 0.3f, 0.0f, false, 0, 4.605384720, {0.670645421, 0.499619807, -0.513970749}},
     {"forward KL, soft cap", DISTILL_FORWARD, 0.5f, 1.0f, 1.0f, 0.4f, 2.0f, false, 0, 1.975566804, {0.200053497, -0.443167129, 0.081317913}},
     {"forward KL, mapped vocabulary", DISTILL_FORWARD, 0.5f, 2.0f, 1.0f, 0.0f, 0.0f, true, 0, 8.818361384, {1.992939580, -0.127197319, -0.576332082}},
     {"reverse KL, mapped vocabulary", DISTILL_REVERSE, 0.5f, 1.0f, 1.0f, 0.0f, 0.0f, true, 0, 41.936142799, {-4.917748663, -35.243697292, 2.438593898}},

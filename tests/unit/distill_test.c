@@ -75,13 +75,14 @@ static var *outcome_loss(tape *t, const struct outcome_figure *f, leaf *h, leaf 
     static int32_t map[VOCAB_T];
     static uint32_t ids[N * 4];
     static float logp[N * 4], rest[N];
-    size_t vocab_t = f->mapped || f->kind == DISTILL_SORTED ? VOCAB_T : VOCAB;
+    const bool hybrid = f->kind == DISTILL_HYBRID;
+    size_t vocab_t = f->mapped || hybrid || f->kind == DISTILL_SORTED ? VOCAB_T : VOCAB;
     (void)leaf_make(&th, N, COLS_T, 0.4, 1.5);
     (void)leaf_make(&tw, vocab_t, COLS_T, 0.5, 1);
-    for (int i = 0; i < VOCAB_T; i++) map[i] = 3 * i % 12 < VOCAB ? 3 * i % 12 : -1;
+    for (int i = 0; i < VOCAB_T; i++) map[i] = hybrid ? (i % 3 == 2 ? -1 : 2 * i % 9) : 3 * i % 12 < VOCAB ? 3 * i % 12 : -1;
     ad_head head = {&w->v, &b->v, 0.8f, f->softcap}, teacher = {&tw.v, NULL, 1, 0};
     ad_targets rows = {.target = targets, .weights = weights, .losses = losses};
-    distill_opts o = {f->kind, f->beta, f->temperature, f->weight, f->ce, f->mapped ? map : NULL, seen};
+    distill_opts o = {f->kind, f->beta, f->temperature, f->weight, f->ce, f->mapped || hybrid ? map : NULL, seen};
     if (!f->top) return ad_distill(t, &h->v, &head, &th.v, &teacher, &rows, &o);
     distill_top top = {(size_t)f->top, ids, logp, rest};
     for (size_t i = 0; i < N; i++) {
