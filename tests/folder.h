@@ -1,9 +1,11 @@
-/* folder.h: a test program's own folder for files: main makes it with mkdtemp(folder). Include it after cmocka.h. */
+/* folder.h: a test program's own folder for files: main makes it with mkdtemp(folder), or every test with make_folder. Include it after
+ * cmocka.h. */
 #ifndef MOTE_TESTS_FOLDER_H
 #define MOTE_TESTS_FOLDER_H
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char folder[] = "/tmp/mote_test_XXXXXX";
 
@@ -23,9 +25,10 @@ static inline void put_text(const char *name, const char *text) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* For cmocka_run_group_tests. */
+/* For cmocka_run_group_tests, or before and after each test. */
 static inline int make_folder(void **given) {
     (void)given;
+    memcpy(folder + sizeof folder - 7, "XXXXXX", 6);
     return mkdtemp(folder) ? 0 : -1;
 }
 

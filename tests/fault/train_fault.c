@@ -11,26 +11,18 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "folder.h"
+
 static toy_result whole, r;
-static char dir[64];
 
 static int setup(void **given) {
-    (void)given;
     fault_init();
-    (void)snprintf(dir, sizeof dir, "/tmp/mote-train-fault-XXXXXX");
-    return !mkdtemp(dir);
-}
-
-static int cleanup(void **given) {
-    char cmd[128];
-    (void)given;
-    (void)snprintf(cmd, sizeof cmd, "rm -r %s", dir);
-    return system(cmd);
+    return make_folder(given);
 }
 
 static void emptied(void) {
     char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "rm -f %s/*", dir);
+    (void)snprintf(cmd, sizeof cmd, "rm -f %s/*", folder);
     assert_int_equal(system(cmd), 0);
 }
 
@@ -40,9 +32,9 @@ static void nothing_is_half_written(void) {
     ckpt *c;
     mote_error e;
     char cmd[160];
-    (void)snprintf(cmd, sizeof cmd, "test -z \"$(ls %s | grep -v -e lock -e 'mtc$')\"", dir);
+    (void)snprintf(cmd, sizeof cmd, "test -z \"$(ls %s | grep -v -e lock -e 'mtc$')\"", folder);
     assert_int_equal(system(cmd), 0);
-    assert_int_equal(ckpt_dir_open(&d, dir, 2, NULL, &e), MOTE_OK);
+    assert_int_equal(ckpt_dir_open(&d, folder, 2, NULL, &e), MOTE_OK);
     assert_int_equal(ckpt_dir_latest(d, &c, &e), MOTE_OK);
     ckpt_close(&c);
     ckpt_dir_close(&d);
@@ -52,7 +44,7 @@ enum { STEPS = 4 };
 
 static void every_allocation_may_fail(void **given) {
     (void)given;
-    toy_opts o = {.steps = STEPS, .dir = dir, .save_every = 2, .ema = true, .muon = true};
+    toy_opts o = {.steps = STEPS, .dir = folder, .save_every = 2, .ema = true, .muon = true};
     mote_error e;
     assert_int_equal(toy_run(&r, &o, &e), MOTE_OK); /* what is opened once and stays is opened now */
     for (size_t n = 1;; n += 1 + n / 40) {
@@ -73,7 +65,7 @@ static void every_allocation_may_fail(void **given) {
 /* A write that fails costs a checkpoint; training has the bits it would have had, and the end says so. */
 static void every_write_may_fail(void **given) {
     (void)given;
-    toy_opts o = {.steps = STEPS, .dir = dir, .save_every = 1, .ema = true};
+    toy_opts o = {.steps = STEPS, .dir = folder, .save_every = 1, .ema = true};
     mote_error e;
     assert_int_equal(toy_run(&whole, &(toy_opts){.steps = STEPS, .ema = true}, &e), MOTE_OK);
     size_t told = 0;
@@ -98,8 +90,8 @@ static void every_write_may_fail(void **given) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup, cleanup),
-        cmocka_unit_test_setup_teardown(every_write_may_fail, setup, cleanup),
+        cmocka_unit_test_setup_teardown(every_allocation_may_fail, setup, remove_folder),
+        cmocka_unit_test_setup_teardown(every_write_may_fail, setup, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,6 +58,17 @@ int oracle_train_folders(int argc, char **argv, bool (*test)(const char *name, b
     return failed || !ran;
 }
 
+int oracle_train_folders_in(char *scratch, int argc, char **argv, bool (*test)(const char *name, bool report)) {
+    char command[128];
+    if (!mkdtemp(scratch)) {
+        printf("FAIL: no folder %s\n", scratch);
+        return 1;
+    }
+    int code = oracle_train_folders(argc, argv, test);
+    (void)snprintf(command, sizeof command, "rm -rf %.100s", scratch);
+    return system(command) != 0 || code;
+}
+
 json_t *oracle_json(const char *name) {
     char path[4096];
     file_map f;

@@ -11,6 +11,8 @@ const char *oracle_path(char out[4096], const char *fmt, ...) MOTE_PRINTF(2, 3);
 bool oracle_wanted(const char *name, int argc, char **argv);
 /* Runs `test` on every folder of oracle/train that the command line wants; prints how many pass. Returns main's exit code. */
 int oracle_train_folders(int argc, char **argv, bool (*test)(const char *name, bool report));
+/* The same with a folder for files: `scratch` is a name for mkdtemp, and what is in it goes afterwards. */
+int oracle_train_folders_in(char *scratch, int argc, char **argv, bool (*test)(const char *name, bool report));
 /* A JSON file below oracle/; exits 1 with a message when it cannot be read. Owner: caller. */
 json_t *oracle_json(const char *name);
 /* Sum of squared differences over sum of squares; infinity when not finite. */

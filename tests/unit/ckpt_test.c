@@ -13,31 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "folder.h"
+
 static toy_result whole, r;
-static char dir[64];
-
-static int setup(void **given) {
-    (void)given;
-    (void)snprintf(dir, sizeof dir, "/tmp/mote-ckpt-XXXXXX");
-    return !mkdtemp(dir);
-}
-
-static int cleanup(void **given) {
-    char cmd[128];
-    (void)given;
-    (void)snprintf(cmd, sizeof cmd, "rm -r %s", dir);
-    return system(cmd);
-}
 
 static void ran(toy_result *out, const toy_opts *o) {
     mote_error e;
     if (toy_run(out, o, &e) != MOTE_OK) fail_msg("%s", e.message);
-}
-
-static const char *in_dir(const char *name) {
-    static char path[256];
-    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
-    return path;
 }
 
 static void put_file(const char *path, const unsigned char *p, size_t n) {
@@ -60,21 +42,21 @@ static size_t place_of(const file_map *m, str b) {
 
 static void the_newest_few_are_kept(void **given) {
     (void)given;
-    ran(&whole, &(toy_opts){.dir = dir, .save_every = 2, .ema = true, .muon = true});
+    ran(&whole, &(toy_opts){.dir = folder, .save_every = 2, .ema = true, .muon = true});
     static const char *const there[] = {NEWEST, BEFORE, "step-000000000026.mtc"};
-    for (size_t i = 0; i < COUNT_OF(there); i++) assert_int_equal(access(in_dir(there[i]), F_OK), 0);
-    assert_int_not_equal(access(in_dir("step-000000000024.mtc"), F_OK), 0);
+    for (size_t i = 0; i < COUNT_OF(there); i++) assert_int_equal(access(in_folder(there[i]), F_OK), 0);
+    assert_int_not_equal(access(in_folder("step-000000000024.mtc"), F_OK), 0);
 }
 
 /* From each section's first byte, its middle, its end: whatever is cut off, the one before is taken, with a message. */
 static void a_cut_file_is_passed_over(void **given) {
     (void)given;
-    ran(&whole, &(toy_opts){.dir = dir, .save_every = 2, .ema = true});
+    ran(&whole, &(toy_opts){.dir = folder, .save_every = 2, .ema = true});
     file_map m;
     ckpt *c;
     mote_error e;
-    assert_int_equal(file_open(&m, in_dir(NEWEST), FILE_READ, &e), MOTE_OK);
-    assert_int_equal(ckpt_open(&c, in_dir(NEWEST), &e), MOTE_OK);
+    assert_int_equal(file_open(&m, in_folder(NEWEST), FILE_READ, &e), MOTE_OK);
+    assert_int_equal(ckpt_open(&c, in_folder(NEWEST), &e), MOTE_OK);
     size_t at[200], n = 0;
     for (size_t i = 0; i < 20; i++) at[n++] = i; /* in the head and the table */
     for (size_t i = 0; i < 10; i++) at[n++] = 100 * i;
@@ -88,10 +70,10 @@ static void a_cut_file_is_passed_over(void **given) {
     ckpt_close(&c);
     for (size_t i = 0; i < n; i++) {
         assert_true(at[i] < m.n);
-        put_file(in_dir(NEWEST), m.p, at[i]);
-        assert_int_equal(ckpt_open(&c, in_dir(NEWEST), &e), MOTE_E_FORMAT);
+        put_file(in_folder(NEWEST), m.p, at[i]);
+        assert_int_equal(ckpt_open(&c, in_folder(NEWEST), &e), MOTE_E_FORMAT);
     }
-    ran(&r, &(toy_opts){.dir = dir, .save_every = 2, .ema = true});
+    ran(&r, &(toy_opts){.dir = folder, .save_every = 2, .ema = true});
     assert_int_equal(r.began, 28);
     assert_non_null(strstr(r.log, "looking for an older one"));
     assert_true(toy_same(&whole, &r));
@@ -100,14 +82,14 @@ static void a_cut_file_is_passed_over(void **given) {
 
 static void a_flipped_bit_is_found_wherever_it_is(void **given) {
     (void)given;
-    ran(&whole, &(toy_opts){.dir = dir, .save_every = 2});
+    ran(&whole, &(toy_opts){.dir = folder, .save_every = 2});
     file_map m;
     ckpt *c;
     mote_error e;
     rng g;
     rng_seed(&g, 3, 3);
-    assert_int_equal(file_open(&m, in_dir(NEWEST), FILE_READ, &e), MOTE_OK);
-    assert_int_equal(ckpt_open(&c, in_dir(NEWEST), &e), MOTE_OK);
+    assert_int_equal(file_open(&m, in_folder(NEWEST), FILE_READ, &e), MOTE_OK);
+    assert_int_equal(ckpt_open(&c, in_folder(NEWEST), &e), MOTE_OK);
     const char *first = ckpt_section_name(c, 0);
     char want[200];
     (void)snprintf(want, sizeof want, "section '%s' is damaged", first);
@@ -119,8 +101,8 @@ static void a_flipped_bit_is_found_wherever_it_is(void **given) {
         size_t at = i < 40 ? (size_t)i : rng_below(&g, (uint32_t)m.n);
         unsigned bit = rng_below(&g, 8);
         bytes[at] ^= (unsigned char)(1u << bit);
-        put_file(in_dir(NEWEST), bytes, m.n);
-        mote_status s = ckpt_open(&c, in_dir(NEWEST), &e);
+        put_file(in_folder(NEWEST), bytes, m.n);
+        mote_status s = ckpt_open(&c, in_folder(NEWEST), &e);
         if (s == MOTE_OK) { /* only in the padding between sections, which nobody reads */
             for (size_t k = 0; k < ckpt_n_sections(c); k++) (void)place_of(&m, ckpt_find(c, ckpt_section_name(c, k)));
             ckpt_close(&c);
@@ -128,8 +110,8 @@ static void a_flipped_bit_is_found_wherever_it_is(void **given) {
         bytes[at] ^= (unsigned char)(1u << bit);
     }
     bytes[in + 5] ^= 4;
-    put_file(in_dir(NEWEST), bytes, m.n);
-    assert_int_equal(ckpt_open(&c, in_dir(NEWEST), &e), MOTE_E_FORMAT);
+    put_file(in_folder(NEWEST), bytes, m.n);
+    assert_int_equal(ckpt_open(&c, in_folder(NEWEST), &e), MOTE_E_FORMAT);
     assert_non_null(strstr(e.message, want));
     mem_free(bytes);
     file_close(&m);
@@ -138,14 +120,14 @@ static void a_flipped_bit_is_found_wherever_it_is(void **given) {
 static void other_runs_are_refused_by_name(void **given) {
     (void)given;
     mote_error e;
-    ran(&whole, &(toy_opts){.dir = dir, .save_every = 10});
-    assert_int_equal(toy_run(&r, &(toy_opts){.dir = dir, .identity = "other"}, &e), MOTE_E_MISMATCH);
+    ran(&whole, &(toy_opts){.dir = folder, .save_every = 10});
+    assert_int_equal(toy_run(&r, &(toy_opts){.dir = folder, .identity = "other"}, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "it was made with recipe \"toy\", this run has \"other\""));
-    assert_int_equal(toy_run(&r, &(toy_opts){.dir = dir, .second_name = "tail"}, &e), MOTE_E_MISMATCH);
+    assert_int_equal(toy_run(&r, &(toy_opts){.dir = folder, .second_name = "tail"}, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "it has no section 'w:tail'"));
-    assert_int_equal(toy_run(&r, &(toy_opts){.dir = dir, .ema = true}, &e), MOTE_E_MISMATCH);
+    assert_int_equal(toy_run(&r, &(toy_opts){.dir = folder, .ema = true}, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "'e:table'"));
-    assert_int_equal(toy_run(&r, &(toy_opts){.dir = dir, .muon = true}, &e), MOTE_E_MISMATCH);
+    assert_int_equal(toy_run(&r, &(toy_opts){.dir = folder, .muon = true}, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "'v:head'"));
 }
 
@@ -153,26 +135,26 @@ static void two_runs_do_not_share_a_folder(void **given) {
     (void)given;
     ckpt_dir *d;
     mote_error e;
-    assert_int_equal(ckpt_dir_open(&d, dir, 2, NULL, &e), MOTE_OK);
-    assert_int_equal(toy_run(&r, &(toy_opts){.dir = dir}, &e), MOTE_E_MISMATCH);
+    assert_int_equal(ckpt_dir_open(&d, folder, 2, NULL, &e), MOTE_OK);
+    assert_int_equal(toy_run(&r, &(toy_opts){.dir = folder}, &e), MOTE_E_MISMATCH);
     assert_non_null(strstr(e.message, "another run"));
     ckpt_dir_close(&d);
-    ran(&r, &(toy_opts){.dir = dir});
+    ran(&r, &(toy_opts){.dir = folder});
 }
 
 static void what_a_killed_run_left_is_swept_away(void **given) {
     (void)given;
-    put_file(in_dir("step-000000000004.mtc.aB3dE6"), (const unsigned char *)"x", 1);
-    put_file(in_dir("notes.txt"), (const unsigned char *)"x", 1);
-    ran(&r, &(toy_opts){.dir = dir});
-    assert_int_not_equal(access(in_dir("step-000000000004.mtc.aB3dE6"), F_OK), 0);
-    assert_int_equal(access(in_dir("notes.txt"), F_OK), 0);
+    put_file(in_folder("step-000000000004.mtc.aB3dE6"), (const unsigned char *)"x", 1);
+    put_file(in_folder("notes.txt"), (const unsigned char *)"x", 1);
+    ran(&r, &(toy_opts){.dir = folder});
+    assert_int_not_equal(access(in_folder("step-000000000004.mtc.aB3dE6"), F_OK), 0);
+    assert_int_equal(access(in_folder("notes.txt"), F_OK), 0);
 }
 
 /* Killed at any moment, again and again: the last run has the bits of the one that was never killed. */
 static void kill_9_at_any_moment_costs_steps_only(void **given) {
     (void)given;
-    toy_opts o = {.dir = dir, .save_every = 1, .ema = true, .pause_us = 300};
+    toy_opts o = {.dir = folder, .save_every = 1, .ema = true, .pause_us = 300};
     ran(&whole, &(toy_opts){.ema = true});
     rng g;
     rng_seed(&g, (uint64_t)getpid(), 1);
@@ -209,27 +191,27 @@ static void a_full_disk_costs_the_checkpoint_and_the_exit_code(void **given) {
     small.rlim_cur = 5000;
     (void)signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    mote_status s = toy_run(&r, &(toy_opts){.dir = dir, .save_every = 10}, &e);
+    mote_status s = toy_run(&r, &(toy_opts){.dir = folder, .save_every = 10}, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     assert_int_equal(s, MOTE_E_IO);
     assert_non_null(strstr(e.message, "training went on to step 30"));
     assert_non_null(strstr(r.log, "step 10: no checkpoint"));
     assert_true(toy_same(&whole, &r));
     char cmd[128];
-    (void)snprintf(cmd, sizeof cmd, "test -z \"$(ls %s | grep -v lock)\"", dir);
+    (void)snprintf(cmd, sizeof cmd, "test -z \"$(ls %s | grep -v lock)\"", folder);
     assert_int_equal(system(cmd), 0); /* and no half-written file */
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_newest_few_are_kept, setup, cleanup),
-        cmocka_unit_test_setup_teardown(a_cut_file_is_passed_over, setup, cleanup),
-        cmocka_unit_test_setup_teardown(a_flipped_bit_is_found_wherever_it_is, setup, cleanup),
-        cmocka_unit_test_setup_teardown(other_runs_are_refused_by_name, setup, cleanup),
-        cmocka_unit_test_setup_teardown(two_runs_do_not_share_a_folder, setup, cleanup),
-        cmocka_unit_test_setup_teardown(what_a_killed_run_left_is_swept_away, setup, cleanup),
-        cmocka_unit_test_setup_teardown(kill_9_at_any_moment_costs_steps_only, setup, cleanup),
-        cmocka_unit_test_setup_teardown(a_full_disk_costs_the_checkpoint_and_the_exit_code, setup, cleanup),
+        cmocka_unit_test_setup_teardown(the_newest_few_are_kept, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_cut_file_is_passed_over, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_flipped_bit_is_found_wherever_it_is, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(other_runs_are_refused_by_name, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(two_runs_do_not_share_a_folder, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(what_a_killed_run_left_is_swept_away, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(kill_9_at_any_moment_costs_steps_only, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_full_disk_costs_the_checkpoint_and_the_exit_code, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
