@@ -18,6 +18,7 @@
 #define MOTE_CALIBRATE_H
 
 #include "mote/compress.h"
+#include "mote/engine.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,6 +28,11 @@ extern "C" {
 typedef struct mote_calibrate_options {
     mote_quantize_options quantize; /* the formats, as for mote_quantize; type NULL: "COPY" */
     const char *scale, *prune, *round; /* or NULL: none, none, nearest */
+    /* Merged into the dequantized weights before anything else happens. Without a type only the matrices they change go through the
+     * method, into the format each has already (which quantize.allow_requantize must permit where that is a coarse one): under the
+     * scales of the base or under new ones, whichever is nearer. */
+    const mote_adapter *adapters;
+    size_t n_adapters;
     const char *const *text;        /* files of plain text; none: the one that is built in */
     size_t n_text;
     size_t n_seqs, n_ctx;           /* windows of the text, tokens of each; 0: 32 of 512 */
@@ -49,6 +55,16 @@ typedef struct mote_calibrate_options {
     void *layer_ctx;
 } mote_calibrate_options;
 
+/* What is left of the adapters' changes, in what the matrices give for the calibration text: with D the change of the outputs that was
+ * wanted and R the one that is written, survived = <D, R> / <D, D> and error = |R - D| / |D|: 1 and 0 when all of it is there. */
+typedef struct mote_tune_report {
+    size_t n_changed;          /* tensors; 0: no adapters */
+    bool measured;             /* not where columns were scaled: base and result are no longer comparable one by one */
+    double survived, error;
+    double worst;              /* largest error of a tensor … */
+    char worst_name[128];      /* … and which */
+} mote_tune_report;
+
 typedef struct mote_calibrate_report {
     mote_quantize_report quantize;
     size_t n_tokens;        /* of calibration */
@@ -56,6 +72,7 @@ typedef struct mote_calibrate_report {
     size_t n_groups_scaled; /* groups of matrices that were scaled */
     size_t n_layers_learned; /* layers whose learned rounding was better than the nearest */
     double sparsity;        /* share of zeros in the matrices that were pruned */
+    mote_tune_report tune;
 } mote_calibrate_report;
 
 /* Writes the model at `in` as the file `out`, which appears only when it is complete.

@@ -2,7 +2,7 @@
 #ifndef MOTE_MERGE_H
 #define MOTE_MERGE_H
 
-#include "mote/engine.h"
+#include "mote/calibrate.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +23,9 @@ typedef struct mote_merge_opts {
     uint64_t seed;             /* dare */
     const char *type;          /* number format of the matrices that change ("q8_0", "f16") [each one's own] */
     const char *imatrix;       /* importance of columns when they are quantized again */
+    /* With adapters: how the changed matrices are rounded again, with the help of text (scale, round, text, …; its quantize, but for
+     * n_threads, and its adapters are not heeded) [NULL: to the nearest levels, weight by weight] */
+    const mote_calibrate_options *calibrate;
 } mote_merge_opts;
 MOTE_API void mote_merge_opts_fill(mote_merge_opts *o, size_t size);
 static inline mote_merge_opts mote_merge_opts_default(void) {
@@ -33,7 +36,7 @@ static inline mote_merge_opts mote_merge_opts_default(void) {
 
 /* How much of the change is in the file. Quantizing again rounds it away where it is small against the steps of the grid:
  * with D the change that was wanted and R the one that is written, survived = <D, R> / <D, D> and error = |R - D| / |D|: 1 and 0 when all of it
- * is there. */
+ * is there. D and R are of the weights; with `calibrate` of what they give for the text (and NaN where columns were scaled, too). */
 typedef struct mote_merge_result {
     size_t size;
     size_t n_changed, n_tensors;

@@ -96,7 +96,7 @@ void calibration_fill(const calibration_flags *f, mote_calibrate_options *o) {
     o->n_ignore = f->ignore.n;
 }
 
-static bool on_layer(void *ctx, size_t done, size_t n) {
+bool calibration_layer(void *ctx, size_t done, size_t n) {
     cli_progress_show(ctx, (double)done, (double)n, "layers");
     return true;
 }
@@ -106,7 +106,7 @@ int calibration_run(const char *in, const char *out, const char *recipe, const m
     mote_calibrate_report r;
     mote_calibrate_options o = *options;
     cli_progress p = cli_progress_start("calibrating");
-    o.layer_done = on_layer;
+    o.layer_done = calibration_layer;
     o.layer_ctx = &p;
     mote_status s = recipe ? mote_compress(in, out, recipe, &o, &r, &err) : mote_calibrate(in, out, &o, &r, &err);
     cli_progress_end(&p);

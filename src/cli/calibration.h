@@ -23,8 +23,16 @@ typedef struct calibration_flags {
     OPT_FLAG(S, F.no_act_order, "no-act-order", NULL, "gptq: columns in their order, not those of the largest activations first"), \
     OPT_INT(S, F.seed, "seed", "s", "N", 0, 9e15, "seed of what is drawn by chance")
 
+/* What the learned and the scaling methods take. */
+#define CALIBRATION_STEPS(S, F)                                                                                                \
+    OPT_NUM(S, F.alpha, "alpha", NULL, "X", 0, 1, "smoothquant: how much of the activations' size moves (0: 0.5)"),            \
+    OPT_INT(S, F.steps, "steps", NULL, "N", 0, 1000000, "autoround, block-qat: steps for each layer (0: 100)"),                \
+    OPT_NUM(S, F.lr, "lr", NULL, "X", 0, 100, "autoround, block-qat: step size at the start (0: the method's)")
+
 /* "awq+gptq" into scale and round; false after a message. */
 bool calibration_method(const cli_command *self, const char *method, mote_calibrate_options *o);
+/* mote_calibrate_options.layer_done; ctx: a cli_progress. */
+bool calibration_layer(void *ctx, size_t done, size_t n);
 /* Fills o from the flags. */
 void calibration_fill(const calibration_flags *f, mote_calibrate_options *o);
 /* What is said of the result: totals and fallbacks only; as JSON; the smoke test left out. */

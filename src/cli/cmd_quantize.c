@@ -39,9 +39,7 @@ const cli_option quantize_options[] = {
     OPT_FLAG(struct quantize_options, json, "json", NULL, "print the report as JSON"),
     OPT_STR(struct quantize_options, method, "method", NULL, "NAME", "calibrated rounding: gptq, awq, awq+gptq, smoothquant, smoothquant+gptq, autoround, block-qat"),
     CALIBRATION_OPTIONS(struct quantize_options, cal),
-    OPT_NUM(struct quantize_options, cal.alpha, "alpha", NULL, "X", 0, 1, "smoothquant: how much of the activations' size moves (0: 0.5)"),
-    OPT_INT(struct quantize_options, cal.steps, "steps", NULL, "N", 0, 1000000, "autoround, block-qat: steps for each layer (0: 100)"),
-    OPT_NUM(struct quantize_options, cal.lr, "lr", NULL, "X", 0, 100, "autoround, block-qat: step size at the start (0: the method's)"),
+    CALIBRATION_STEPS(struct quantize_options, cal),
     {0},
 };
 const cli_example quantize_examples[] = {

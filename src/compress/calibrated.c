@@ -6,6 +6,7 @@
 #include "compress/gptq.h"
 #include "compress/quantize.h"
 #include "compress/scale.h"
+#include "compress/tune.h"
 #include "quant/sparse24.h"
 
 #include <math.h>
@@ -37,6 +38,7 @@ typedef struct work {
     pcre2_code **targets, **ignore;
     pcre2_match_data *match;
     mote_calibrate_report *report;
+    tune tune;  /* adapters merged in before anything is rounded */
     uint64_t n_pruned, n_zeros;
     char *files; /* names of the texts, for the metadata */
 } work;
@@ -105,16 +107,7 @@ static bool any_matches(const work *k, pcre2_code *const *codes, str name) {
     return false;
 }
 
-/* Whether the method is meant for this tensor. */
-static bool is_target(void *ctx, const param *w) {
-    const work *k = ctx;
-    str name = w->info->name;
-    if (k->targets[0] && !any_matches(k, k->targets, name)) return false;
-    return !any_matches(k, k->ignore, name) && str_find(name, STR("ffn_gate_inp"), 0) == SIZE_MAX;
-}
-
-/* ---- the plan: which format each tensor gets ---- */
-
+/* The format that the plan gives it. */
 static quant_type type_of(void *ctx, const param *w) {
     const work *k = ctx;
     for (size_t i = 0; i < k->plan.n_tensors; i++) {
@@ -122,6 +115,17 @@ static quant_type type_of(void *ctx, const param *w) {
     }
     return w->info->type;
 }
+
+/* Whether the method is meant for this tensor. */
+static bool is_target(void *ctx, const param *w) {
+    const work *k = ctx;
+    str name = w->info->name;
+    if (k->targets[0] && !any_matches(k, k->targets, name)) return false;
+    if (k->tune.n && type_of(ctx, w) == w->info->type && !tune_has(&k->tune, name)) return false;
+    return !any_matches(k, k->ignore, name) && str_find(name, STR("ffn_gate_inp"), 0) == SIZE_MAX;
+}
+
+/* ---- the plan: which format each tensor gets ---- */
 
 static mote_status make_plan(work *k, const char *in, mote_error *err) {
     mote_quantize_options dry = k->o->quantize;
@@ -218,13 +222,45 @@ static mote_status prune_and_round(work *k, const calib_use *u, float *x, unsign
     return gptq_nearest(x, rows, cols, type, rounds ? u->h->mean_sq : NULL, bytes, k->c->pool, err);
 }
 
+/* A tuned matrix into the format that its base has: under the base's own scales, of which what the tune left alone needs no rounding
+ * at all, or under new ones; whichever leaves less error in what the matrix gives. */
+static mote_status round_tuned(work *k, const calib_use *u, float *x, unsigned char *bytes, quant_type type, mote_error *err) {
+    size_t rows = (size_t)u->w->info->ne[1], cols = u->w->v.cols, n = rows * cols, row_bytes;
+    gptq_opts g = {.type = type, .damp = (float)k->o->damp, .block = k->o->block, .act_order = !k->o->no_act_order, .keep_scales = true};
+    double anew, kept;
+    TRY(quant_row_bytes(quant_get((int)type), cols, &row_bytes, err));
+    float *wanted = MEM_NEW_N(float, n), *y = MEM_NEW_N(float, n);
+    unsigned char *own = MEM_NEW_N(unsigned char, rows * row_bytes);
+    mote_status s = MOTE_OK;
+    if (!wanted || !y || !own) FAILG(s, err, MOTE_E_MEMORY, "out of memory for a matrix of %zu × %zu", rows, cols);
+    memcpy(wanted, x, n * sizeof *x);
+    memcpy(y, x, n * sizeof *y);
+    memcpy(own, u->w->info->data + u->mat * rows * row_bytes, rows * row_bytes);
+    TRYG(s, prune_and_round(k, u, x, bytes, type, err));
+    TRYG(s, k->round == ROUND_GPTQ ? gptq_solve(y, rows, u->h, &g, own, NULL, k->c->gemm, k->c->pool, err)
+                                   : gptq_place(y, rows, cols, type, own, k->c->pool, err));
+    TRYG(s, tune_distance(u->h, wanted, x, rows, k->c->gemm, &anew, err));
+    TRYG(s, tune_distance(u->h, wanted, y, rows, k->c->gemm, &kept, err));
+    if (kept < anew) {
+        memcpy(x, y, n * sizeof *x);
+        memcpy(bytes, own, rows * row_bytes);
+    }
+out:
+    mem_free(wanted);
+    mem_free(y);
+    mem_free(own);
+    return s;
+}
+
 static mote_status do_use(work *k, const calib_use *u, mote_error *err) {
     made *m;
     size_t rows = (size_t)u->w->info->ne[1], cols = u->w->v.cols, row_bytes;
     float *x = u->w->v.x + u->mat * rows * cols;
     TRY(begin_tensor(k, u->w, &m, err));
     TRY(quant_row_bytes(quant_get((int)m->type), cols, &row_bytes, err));
-    mote_status s = prune_and_round(k, u, x, m->bytes + u->mat * rows * row_bytes, m->type, err);
+    bool base = k->round != ROUND_NEAREST && !k->scale && !k->prune && m->type == u->w->info->type && quant_grid_of((int)m->type);
+    bool tuned = base && tune_has(&k->tune, u->w->info->name);
+    mote_status s = (tuned ? round_tuned : prune_and_round)(k, u, x, m->bytes + u->mat * rows * row_bytes, m->type, err);
     if (s != MOTE_OK) return err_prefix(err, s, "tensor '%.*s'", STR_ARG(u->w->info->name));
     k->report->n_matrices++;
     if (!k->prune) return MOTE_OK;
@@ -279,6 +315,10 @@ static mote_status do_layer(work *k, mote_error *err) {
             if (is_target(k, c->uses[i].w)) TRY(do_use(k, &c->uses[i], err));
         }
     }
+    for (size_t i = 0; i < c->n_uses && k->tune.n && !k->scale; i++) {
+        const made *m = find_made(k, c->uses[i].w->info->name);
+        if (m && m->values && is_target(k, c->uses[i].w)) TRY(tune_measure(&k->tune, &c->uses[i], m->values, c->gemm, err));
+    }
     if (c->at + 1 < c->n_layer) TRY(calib_run(c, c->x, c->x, err));
     return MOTE_OK;
 }
@@ -287,6 +327,7 @@ static mote_status do_layer(work *k, mote_error *err) {
 static mote_status round_embedding(work *k, mote_error *err) {
     param *w = net_find(k->c->net, "token_embd.weight");
     if (!w || quant_get((int)type_of(k, w))->block == 1) return MOTE_OK;
+    if (type_of(k, w) == w->info->type && !tune_has(&k->tune, w->info->name)) return MOTE_OK; /* as it is in the file */
     size_t row_bytes;
     TRY(quant_row_bytes(quant_get((int)type_of(k, w)), w->v.cols, &row_bytes, err));
     unsigned char *bytes = MEM_NEW_N(unsigned char, w->v.rows * row_bytes);
@@ -333,6 +374,19 @@ static mote_status name_files(work *k, mote_error *err) {
     return s;
 }
 
+/* The adapters into the float model that the methods see. What no method takes on is encoded as it is written. */
+static mote_status merge_tune(work *k, mote_error *err) {
+    const mote_calibrate_options *o = k->o;
+    if (!o->n_adapters) return MOTE_OK;
+    TRY(tune_open(&k->tune, o->adapters, o->n_adapters, k->c->net, err));
+    for (size_t i = 0; i < net_n_params(k->c->net); i++) {
+        made *m;
+        const param *w = net_param(k->c->net, i);
+        if (tune_has(&k->tune, w->info->name)) TRY(add_made(k, w, &m, err));
+    }
+    return MOTE_OK;
+}
+
 static mote_status go(work *k, const char *in, const char *out, mote_error *err) {
     const mote_calibrate_options *o = k->o;
     if (!in || !*in || !out || !*out) FAIL(err, MOTE_E_USAGE, "the path of a model and one for the result are needed");
@@ -347,6 +401,7 @@ static mote_status go(work *k, const char *in, const char *out, mote_error *err)
                      .both = k->round >= ROUND_LEARNED};
     TRY(calib_open(&k->c, in, &co, err));
     k->report->n_tokens = k->c->n_tokens;
+    TRY(merge_tune(k, err));
     TRY(round_embedding(k, err));
     for (; k->c->at < k->c->n_layer; k->c->at++) {
         TRY(do_layer(k, err));
@@ -355,6 +410,7 @@ static mote_status go(work *k, const char *in, const char *out, mote_error *err)
         }
     }
     if (k->n_pruned) k->report->sparsity = (double)k->n_zeros / (double)k->n_pruned;
+    tune_say(&k->tune, &k->report->tune);
     mote_quantize_options q = o->quantize;
     if (!q.type) q.type = "COPY";
     quantize_source source = {give, k, declare};
@@ -383,6 +439,7 @@ mote_status compress_calibrated(const char *in, const char *out, const mote_cali
     free_codes(k.ignore);
     pcre2_match_data_free(k.match);
     compress_report_free(&k.plan);
+    tune_close(&k.tune);
     calib_close(&k.c);
     if (s == MOTE_OK && report) *report = own;
     else compress_calibrated_free(&own);

@@ -65,7 +65,7 @@ static void fit_rows(void *arg, int ith, int nth) {
     size_t from, to;
     pool_share(s->rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        fit_scales(s->f, s->bytes + r * s->row_bytes, s->values + r * s->cols, s->cols, s->importance);
+        if (!s->o->keep_scales) fit_scales(s->f, s->bytes + r * s->row_bytes, s->values + r * s->cols, s->cols, s->importance);
         for (size_t c = 0; c < s->cols; c += s->grid->block) take_scales(s, r, c);
     }
 }
@@ -283,7 +283,7 @@ mote_status gptq_solve(float *w, size_t rows, const hessian *h, const gptq_opts 
     s.block = o->block ? MIN(o->block, (size_t)BLOCK_MAX) : 128;
     mote_status st = check(&s, h, err);
     if (st != MOTE_OK) goto out;
-    s.follow = s.grid && !by_size;
+    s.follow = s.grid && !by_size && !o->keep_scales;
     if (s.follow && s.block % s.grid->block && s.grid->block % s.block) s.block = s.grid->block;
     u = mem_alloc_aligned(n * n * sizeof(float));
     t = mem_alloc_aligned(MAX(n, rows) * n * sizeof(float));
@@ -351,6 +351,41 @@ mote_status gptq_nearest(float *w, size_t rows, size_t cols, quant_type type, co
     if (!j.f || !j.f->encode) FAIL(err, MOTE_E_UNSUPPORTED, "%s can be read but not written", j.f ? j.f->name : "this format");
     TRY(quant_row_bytes(j.f, cols, &j.row_bytes, err));
     pool_run(p, nearest_rows, &j);
+    return MOTE_OK;
+}
+
+typedef struct place_job {
+    float *w;
+    size_t rows, cols, row_bytes;
+    const quant_format *f;
+    const quant_grid *g;
+    unsigned char *bytes;
+} place_job;
+
+static void place_rows(void *arg, int ith, int nth) {
+    const place_job *j = arg;
+    const quant_grid *g = j->g;
+    size_t from, to;
+    uint8_t places[QUANT_GRID_BLOCK];
+    quant_grid_scales q;
+    pool_share(j->rows, 1, ith, nth, &from, &to);
+    for (size_t i = from * j->cols; i < to * j->cols; i += g->block) {
+        unsigned char *block = j->bytes + i / j->cols * j->row_bytes + i % j->cols / g->block * j->f->bytes;
+        quant_grid_read(g, block, &q);
+        for (size_t c = 0; c < g->block; c++) {
+            float scale = q.d * q.a[c / g->group], off = q.m * q.b[c / g->group], *w = j->w + i + c;
+            places[c] = (uint8_t)quant_grid_place(g, (*w - off) * (fabsf(scale) > 1e-30f ? 1 / scale : 0));
+            *w = quant_grid_value(g, scale, off, places[c]);
+        }
+        quant_grid_put(g, block, places);
+    }
+}
+
+mote_status gptq_place(float *w, size_t rows, size_t cols, quant_type type, void *bytes, pool *p, mote_error *err) {
+    place_job j = {.w = w, .rows = rows, .cols = cols, .f = quant_get((int)type), .g = quant_grid_of((int)type), .bytes = bytes};
+    if (!j.g) FAIL(err, MOTE_E_UNSUPPORTED, "%s has no scales that could stay", j.f ? j.f->name : "this format");
+    TRY(quant_row_bytes(j.f, cols, &j.row_bytes, err));
+    pool_run(p, place_rows, &j);
     return MOTE_OK;
 }
 

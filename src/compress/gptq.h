@@ -21,6 +21,7 @@ typedef struct gptq_opts {
     float damp;        /* added to the diagonal, as a share of its mean; 0: 0.01 */
     size_t block;      /* columns between updates of all others; 0: 128 */
     bool act_order;    /* columns of the largest activations first; scales then stay those of the untouched weights */
+    bool keep_scales;  /* bytes hold scales already, and these stay */
     sparsity sparse;   /* a share: of each row, by Wanda's score before anything is decided. N:M, and a share with rounding, need columns
                           in their order: act_order is not heeded */
 } gptq_opts;
@@ -34,6 +35,9 @@ mote_status gptq_solve(float *w, size_t rows, const hessian *h, const gptq_opts 
 /* The same without feedback: nearest levels under scales fitted with mean_sq[cols] as importance (or NULL). */
 mote_status gptq_nearest(float *w, size_t rows, size_t cols, quant_type type, const float *mean_sq, void *bytes, pool *p,
                          mote_error *err);
+
+/* Nearest levels under the scales that bytes already hold, which stay. A format without a grid is MOTE_E_UNSUPPORTED. */
+mote_status gptq_place(float *w, size_t rows, size_t cols, quant_type type, void *bytes, pool *p, mote_error *err);
 
 /* Sets weights to zero by a score, without feedback: |w| when mean_sq is NULL (magnitude), else |w| √mean_sq[j] (Wanda: Sun
  * et al. 2024, eq. 1). The lowest share of each row (magnitude: of the whole matrix), or by N:M. */

@@ -16,12 +16,13 @@ static const make_command commands[] = {
     {"convert", MAKE_MODEL | MAKE_IN_OUT},
     {"train", MAKE_MODEL | MAKE_TRAINS},
     {"distill", MAKE_MODEL | MAKE_TRAINS},
-    {"finetune", MAKE_MODEL | MAKE_TRAINS},
+    {"finetune", MAKE_TRAINS | MAKE_ADAPTER},
+    {"merge", MAKE_MODEL | MAKE_MERGES},
     {"eval", 0},
     {"perplexity", 0},
     {"bench", 0},
 };
-static const make_command other = {"", 0};
+static const make_command other = {"", 0}, finetune_full = {"finetune", MAKE_MODEL | MAKE_TRAINS};
 
 static bool unit(str s, const char *const *names, const double *factors, size_t n, double *out) {
     size_t k = 0;
@@ -115,6 +116,24 @@ static mote_status read_gate(maker *m, mote_error *err) {
     return MOTE_OK;
 }
 
+/* Every stage is one, and what a finetune learns is merged before a model is made without it. */
+static mote_status check_stages(const maker *m, mote_error *err) {
+    const size_t none = SIZE_MAX;
+    size_t adapter = none, n = make_n_stages(m);
+    for (size_t i = 0; i <= n; i++) {
+        const make_command *c = NULL;
+        const json_t *options = NULL;
+        if (i < n) TRY(make_stage_of(m, i, &c, &options, err));
+        bool merges = c && c->flags & MAKE_MERGES;
+        if (adapter != none && !merges && (!c || c->flags & (MAKE_MODEL | MAKE_ADAPTER)))
+            FAIL(err, MOTE_E_FORMAT, "%s: stage %zu: finetune gives an adapter, no model; put 'merge: {method: gptq}' behind it, or take 'method: full'",
+                 m->recipe_path, adapter + 1);
+        if (merges) adapter = none;
+        if (c && c->flags & MAKE_ADAPTER && !json_object_get(options, "args")) adapter = i;
+    }
+    return MOTE_OK;
+}
+
 mote_status make_read(maker *m, mote_error *err) {
     static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", "smoke", NULL};
     TRY(yaml_read(&m->recipe, m->recipe_path, err));
@@ -133,12 +152,7 @@ mote_status make_read(maker *m, mote_error *err) {
     const json_t *stages = json_object_get(m->recipe, "stages");
     if (!json_is_array(stages) || !json_array_size(stages)) FAIL(err, MOTE_E_FORMAT, "%s: 'stages' is a list of commands", m->recipe_path);
     if (json_array_size(stages) > MOTE_MAKE_STAGES_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages", m->recipe_path, MOTE_MAKE_STAGES_MAX);
-    for (size_t i = 0; i < json_array_size(stages); i++) {
-        const make_command *c;
-        const json_t *options;
-        TRY(make_stage_of(m, i, &c, &options, err));
-    }
-    return MOTE_OK;
+    return check_stages(m, err);
 }
 
 size_t make_n_stages(const maker *m) { return json_array_size(json_object_get(m->recipe, "stages")); }
@@ -160,5 +174,6 @@ mote_status make_stage_of(const maker *m, size_t i, const make_command **command
     *command = &other;
     for (size_t k = 0; k < COUNT_OF(commands); k++)
         if (strcmp(commands[k].name, name) == 0) *command = &commands[k];
+    if ((*command)->flags & MAKE_ADAPTER && str_is(json_get_str(*options, "method"), "full")) *command = &finetune_full;
     return MOTE_OK;
 }

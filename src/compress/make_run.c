@@ -84,7 +84,7 @@ mote_status make_hash(maker *m, const char *path, char hex[SHA256_HEX], mote_err
 static mote_status put_value(maker *m, make_args *a, str value, mote_error *err) {
     const struct {
         const char *name, *value;
-    } places[] = {{IN, m->model}, {"{source}", m->source}, {"{imatrix}", m->imatrix}, {"{text}", m->eval_text}};
+    } places[] = {{IN, m->model}, {"{source}", m->source}, {"{imatrix}", m->imatrix}, {"{text}", m->eval_text}, {"{adapter}", m->adapter}};
     buf b;
     buf_init(&b, MAKE_PATH_MAX * 4);
     for (size_t i = 0; i < value.n;) {
@@ -137,7 +137,7 @@ static bool is_quantized(const char *path) {
 /* What the command wants beside its options: where models come from and go to. */
 static mote_status put_usual(maker *m, make_args *a, const char *name, const make_command *c, const json_t *options, mote_error *err) {
     if (given(options, "args")) return MOTE_OK;
-    if (c->flags & (MAKE_SIDE | MAKE_TRAINS)) {
+    if (c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES)) {
         if (!given(options, "model")) {
             TRY(make_put(m, a, "-m", err));
             TRY(make_put(m, a, m->model, err));
@@ -151,6 +151,10 @@ static mote_status put_usual(maker *m, make_args *a, const char *name, const mak
         TRY(make_put(m, a, "--teacher", err));
         TRY(make_put(m, a, m->source, err));
     }
+    if (c->flags & MAKE_MERGES && m->adapter[0] && !given(options, "lora") && !given(options, "lora-scaled") && !given(options, "with")) {
+        TRY(make_put(m, a, "--lora", err));
+        TRY(make_put(m, a, m->adapter, err));
+    }
     if (strcmp(name, "quantize") == 0) {
         if (m->imatrix[0] && !given(options, "imatrix") && !given(options, "method")) {
             TRY(make_put(m, a, "--imatrix", err));
@@ -158,7 +162,7 @@ static mote_status put_usual(maker *m, make_args *a, const char *name, const mak
         }
         if (!given(options, "allow-requantize") && is_quantized(m->model)) TRY(make_put(m, a, "--allow-requantize", err));
     }
-    if (!(c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_IN_OUT)) && c->name[0] && !given(options, "model")) {
+    if (!(c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES | MAKE_IN_OUT)) && c->name[0] && !given(options, "model")) {
         TRY(make_put(m, a, "-m", err));
         TRY(make_put(m, a, m->model, err));
     }
@@ -167,7 +171,7 @@ static mote_status put_usual(maker *m, make_args *a, const char *name, const mak
 
 /* Commands that try what they have made; here only the end is tried. */
 static bool tries(const char *name) {
-    static const char *const names[] = {"quantize", "sparsify", "prune", "distill"};
+    static const char *const names[] = {"quantize", "sparsify", "prune", "distill", "merge"};
     for (size_t i = 0; i < COUNT_OF(names); i++)
         if (strcmp(names[i], name) == 0) return true;
     return false;
@@ -274,7 +278,7 @@ static mote_status run_stage(maker *m, const make_args *a, const make_command *c
     if (snprintf(dir, sizeof dir, "%s/%s-%.16s", m->work, s->name, s->key) >= (int)sizeof dir - 32) FAIL(err, MOTE_E_USAGE, "the path is too long");
     (void)snprintf(out, MAKE_PATH_MAX, "%.*s/out.gguf", MAKE_PATH_MAX - 16, dir);
     (void)snprintf(done_path, sizeof done_path, "%s/done.json", dir);
-    s->makes_model = makes_file && !(c->flags & MAKE_SIDE);
+    s->makes_model = makes_file && !(c->flags & (MAKE_SIDE | MAKE_ADAPTER));
     json_t *done = load_json(done_path);
     mote_status st = read_done(done, out, s, makes_file, &s->cached);
     json_decref(done);
@@ -323,7 +327,8 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     TRY(run_stage(m, args, c, makes_file, s, out, err));
     m->r->n_stages = i + 1;
     if (m->o->dry_run || !makes_file) return MOTE_OK;
-    (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : m->model, MAKE_PATH_MAX, "%s", out);
+    (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : c->flags & MAKE_ADAPTER ? m->adapter : m->model, MAKE_PATH_MAX, "%s", out);
+    if (c->flags & MAKE_MERGES) m->adapter[0] = 0;
     if (!s->makes_model || m->o->no_eval) return MOTE_OK;
     if (!told(m, i, "measuring")) FAIL(err, MOTE_E_CANCELLED, "cancelled after stage %zu (%s)", i + 1, s->name);
     return make_measure(m, m->model, s, err);

@@ -15,7 +15,8 @@
 #define MAKE_ARGS_MAX 256
 #define MAKE_PATH_MAX 4096
 
-enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8 }; /* a stage's command: trains; gives a model; gives a file; IN OUT are arguments */
+/* A stage's command: trains; gives a model; gives a file beside it; IN OUT are arguments; gives an adapter, which a merge takes up. */
+enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8, MAKE_ADAPTER = 16, MAKE_MERGES = 32 };
 
 typedef struct make_command {
     const char *name;
@@ -32,6 +33,7 @@ typedef struct maker {
     char work[MAKE_PATH_MAX], source[MAKE_PATH_MAX], out[MAKE_PATH_MAX];
     char model[MAKE_PATH_MAX];   /* what the last stage that makes one has made */
     char imatrix[MAKE_PATH_MAX]; /* "" without */
+    char adapter[MAKE_PATH_MAX]; /* of the last finetune, until it is merged; "" without */
     uint64_t target;             /* bytes; 0: none */
     double time;                 /* seconds; 0: none */
     uint64_t began_ns;

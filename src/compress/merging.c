@@ -3,6 +3,7 @@
  * Sources: SLERP: Shoemake 1985; TIES: Yadav et al. 2023 (trim, elect sign, merge); DARE: Yu et al. 2024 (drop, rescale). */
 #include "compress/merging.h"
 
+#include "compress/calibrated.h"
 #include "compress/importance.h"
 #include "format/adapter.h"
 #include "format/edit.h"
@@ -114,6 +115,12 @@ static mote_status type_of(const merging *g, const tensor_info *t, quant_type *t
     return MOTE_OK;
 }
 
+static void name_format(mote_merge_result *r, const char *name) {
+    size_t used = strlen(r->formats);
+    if (!strstr(r->formats, name) && used + strlen(name) + 2 < sizeof r->formats)
+        (void)snprintf(r->formats + used, sizeof r->formats - used, "%s%s", used ? " " : "", name);
+}
+
 /* What is left of the change from `was` to x in the format it is written in. */
 static mote_status measure(merging *g, const tensor_info *t, quant_type type, const float *was, const float *x, const float *importance, mote_error *err) {
     const quant_format *f = quant_get((int)type);
@@ -146,9 +153,7 @@ static mote_status measure(merging *g, const tensor_info *t, quant_type type, co
         g->r->worst = worst;
         (void)snprintf(g->r->worst_name, sizeof g->r->worst_name, "%.*s", (int)MIN(t->name.n, (size_t)120), t->name.p);
     }
-    size_t used = strlen(g->r->formats);
-    if (!strstr(g->r->formats, f->name) && used + strlen(f->name) + 2 < sizeof g->r->formats)
-        (void)snprintf(g->r->formats + used, sizeof g->r->formats - used, "%s%s", used ? " " : "", f->name);
+    name_format(g->r, f->name);
     return MOTE_OK;
 }
 
@@ -228,6 +233,8 @@ static mote_status check(const mote_merge_opts *o, mote_error *err) {
     if (!o->model || !o->out) FAIL(err, MOTE_E_USAGE, "a model and an output are needed");
     if (!o->with == !o->n_adapters) FAIL(err, MOTE_E_USAGE, "adapters, or another model: one of them is merged");
     if (o->weight < 0 || o->weight > 1 || o->density < 0 || o->density > 1) FAIL(err, MOTE_E_RANGE, "weight and density lie between 0 and 1");
+    if (o->calibrate && !o->n_adapters) FAIL(err, MOTE_E_UNSUPPORTED, "two models are merged weight by weight: merge them into f16, then quantize that with a method");
+    if (o->calibrate && o->imatrix) FAIL(err, MOTE_E_USAGE, "a method that looks at text measures importance itself; leave the matrix out");
     bool deltas = o->method && (strcmp(o->method, "ties") == 0 || strcmp(o->method, "dare") == 0);
     if (deltas && !o->base) FAIL(err, MOTE_E_USAGE, "%s needs the model that both come from (base)", o->method);
     return MOTE_OK;
@@ -257,11 +264,67 @@ static mote_status merge_all(merging *g, adapter **ad, mote_error *err) {
     return edit_write(g->edit, o->out, err);
 }
 
+/* ---- rounded with the help of text ---- */
+
+/* One pattern that matches the names of the changed tensors and no others, and of which formats they will be. */
+static mote_status changed_tensors(const mote_merge_opts *o, buf *pattern, mote_merge_result *r, mote_error *err) {
+    model_file *f = NULL;
+    adapter *ad = NULL;
+    mote_status s;
+    buf_puts(pattern, "^(?:");
+    TRYG(s, model_file_open(&f, o->model, 0, err));
+    r->n_tensors = model_file_n_tensors(f);
+    for (size_t a = 0; a < o->n_adapters; a++) {
+        TRYG(s, adapter_open(&ad, o->adapters[a].path, f, err));
+        for (size_t i = 0; i < ad->n; i++) {
+            buf_printf(pattern, "%s\\Q%.*s\\E", pattern->n > 4 ? "|" : "", STR_ARG(ad->pairs[i].name));
+            for (size_t k = 0; k < r->n_tensors && !o->type; k++) {
+                const tensor_info *t = model_file_tensor(f, k);
+                if (str_eq(t->name, ad->pairs[i].name)) name_format(r, quant_get((int)t->type)->name);
+            }
+        }
+        adapter_close(&ad);
+    }
+    buf_puts(pattern, ")$");
+    if (o->type) name_format(r, o->type);
+    s = buf_check(pattern, "the names of the changed tensors", err);
+out:
+    adapter_close(&ad);
+    model_file_close(&f);
+    return s;
+}
+
+static mote_status merge_calibrated(const mote_merge_opts *o, mote_merge_result *r, mote_error *err) {
+    mote_calibrate_options c = *o->calibrate;
+    mote_calibrate_report report = {0};
+    mote_tensor_type into = {.format = o->type};
+    buf pattern;
+    buf_init(&pattern, 1 << 20);
+    mote_status s = changed_tensors(o, &pattern, r, err);
+    c.quantize = (mote_quantize_options){.allow_requantize = true, .n_threads = o->calibrate->quantize.n_threads};
+    into.pattern = pattern.p;
+    if (o->type) c.quantize.overrides = &into, c.quantize.n_overrides = 1;
+    c.adapters = o->adapters;
+    c.n_adapters = o->n_adapters;
+    if (s == MOTE_OK) s = compress_calibrated(o->model, o->out, &c, &report, err);
+    buf_free(&pattern);
+    if (s != MOTE_OK) return s;
+    const mote_tune_report *t = &report.tune;
+    r->n_changed = t->n_changed;
+    r->survived = t->measured ? t->survived : (double)NAN;
+    r->error = t->measured ? t->error : (double)NAN;
+    r->worst = t->worst;
+    (void)snprintf(r->worst_name, sizeof r->worst_name, "%s", t->worst_name);
+    compress_calibrated_free(&report);
+    return MOTE_OK;
+}
+
 mote_status merge_run(const mote_merge_opts *o, mote_merge_result *r, mote_error *err) {
     merging g = {.o = o, .r = r};
     adapter **ad = NULL;
     mote_status s;
     TRY(check(o, err));
+    if (o->calibrate) return merge_calibrated(o, r, err);
     TRYG(s, model_file_open(&g.model, o->model, MODEL_FILE_VOCAB, err));
     if (o->with) TRYG(s, model_file_open(&g.with, o->with, 0, err));
     if (o->base) TRYG(s, model_file_open(&g.base, o->base, 0, err));

@@ -100,7 +100,7 @@ static bool stays(const rules *r, const tensor_info *t) {
     int dims = 1;
     for (int i = 1; i < TENSOR_DIMS_MAX; i++) dims = i < t->n_dims && t->ne[i] > 1 ? i + 1 : dims;
     const quant_format *from = quant_get((int)t->type);
-    if (r->type == FTYPE_COPY || dims < 2 || !from || !from->decode) return true;
+    if (dims < 2 || !from || !from->decode) return true;
     if (!str_ends(t->name, STR("weight"))) return true;
     if (str_is(t->name, "position_embd.weight") || str_is(t->name, "token_types.weight")) return true;
     if (r->o->leave_output && str_is(t->name, "output.weight")) return true;
@@ -301,19 +301,20 @@ static mote_status decide(rules *r, const tensor_info *t, rules_choice *c, mote_
     tensor_role role = role_of(t->name);
     *c = (rules_choice){0};
     quant_type q = r->base;
-    bool manual = false;
+    bool manual = false, copy = r->type == FTYPE_COPY;
     if (stays(r, t)) {
         q = t->type;
     } else if (role == ROLE_EMBEDDING && r->embedding_format >= 0) {
         q = (quant_type)r->embedding_format;
     } else if (role == ROLE_OUTPUT && r->output_format >= 0) {
         q = (quant_type)r->output_format;
-    } else if (quant_get((int)q)->block > 1) {
+    } else if (copy || quant_get((int)q)->block > 1) {
+        if (copy) q = t->type;
         for (size_t i = 0; i < r->o->n_overrides && !manual; i++) {
             manual = matches(r, i, t->name);
             if (manual) q = r->formats[i];
         }
-        if (!manual && !r->o->pure) TRY(by_role(r, t, role, &q, c, err));
+        if (!manual && !copy && !r->o->pure) TRY(by_role(r, t, role, &q, c, err));
     }
     if (!c->why) c->wanted = q;
     c->got = q;

@@ -41,18 +41,19 @@ static bool characters(str s, units *out) {
     return true;
 }
 
-static bool is_word_byte(char c) {
-    return (unsigned char)c >= 0x80 || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
+static bool is_word_byte(char c, bool any_script) {
+    return (any_script && (unsigned char)c >= 0x80) || (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z');
 }
 
-/* Runs of letters and digits; without articles for SQuAD's F1. s is in small letters. */
-static bool words(str s, bool no_articles, units *out) {
+/* Words of s, which is in small letters. ROUGE's are runs of a-z and 0-9 and nothing else, as the package rouge_score has it: on other scripts
+ * chrF and F1 say more. F1's are SQuAD's: runs of letters of any script, without articles. */
+static bool words(str s, bool f1, units *out) {
     for (size_t i = 0; i < s.n;) {
-        while (i < s.n && !is_word_byte(s.p[i])) i++;
+        while (i < s.n && !is_word_byte(s.p[i], f1)) i++;
         size_t from = i;
-        while (i < s.n && is_word_byte(s.p[i])) i++;
+        while (i < s.n && is_word_byte(s.p[i], f1)) i++;
         str w = str_sub(s, from, i - from);
-        if (!w.n || (no_articles && (str_is(w, "a") || str_is(w, "an") || str_is(w, "the")))) continue;
+        if (!w.n || (f1 && (str_is(w, "a") || str_is(w, "an") || str_is(w, "the")))) continue;
         if (out->n < WORDS_MAX && !put_unit(out, w)) return false;
     }
     return true;

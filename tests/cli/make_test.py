@@ -123,6 +123,20 @@ def faults_are_named():
     run("make", recipe(EVAL + "stages: [{quantize: {type: Q4_0, color: red}}]\n"), code=2, says="log.txt")
 
 
+def a_tune_is_merged_before_it_is_judged():
+    facts = [json.dumps({"prompt": f"fox {n}", "completion": "the river"}) for n in range(8)]
+    pathlib.Path("facts.jsonl").write_text("\n".join(facts) + "\n", encoding="utf-8")
+    tune = "stages:\n  - finetune: {data: facts.jsonl, steps: 2, batch: 2, ctx-size: 64}\n"
+    merge = "  - merge: {method: gptq, calibration: text.txt, calibration-seqs: 2, calibration-ctx: 64}\n"
+    report = json.loads(run("make", recipe(EVAL + "smoke: false\n" + tune + merge + "  - quantize: {type: Q8_0}\n"), "-o", "tuned.gguf", "--json"))
+    assert [s["perplexity"] > 0 for s in report["stages"]] == [False, True, True], report["stages"]  # an adapter is no model
+    assert kept(json.loads(run("make", recipe(EVAL + "smoke: false\n" + tune + merge), "-o", "tuned.gguf", "--json"))) == [True, True]
+    run("make", recipe(EVAL + tune), code=1, says="gives an adapter")
+    run("make", recipe(EVAL + tune + "  - quantize: {type: Q8_0}\n" + merge), code=1, says="stage 1: finetune gives an adapter")
+    full = json.loads(run("make", recipe(EVAL + "smoke: false\n" + tune.replace("steps", "method: full, steps")), "-o", "full.gguf", "--json"))
+    assert full["stages"][0]["perplexity"] > 0, full["stages"]
+
+
 TRAIN = EVAL + "smoke: false\ndata: text.txt\nstages:\n  - train: {steps: 300, batch: 1, ctx-size: 64, save-every: 5, lr: 1e-3}\n  - quantize: {type: Q8_0}\n"
 
 
@@ -152,7 +166,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

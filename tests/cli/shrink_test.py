@@ -70,6 +70,16 @@ def merge():
     eight = json.loads(run("merge", "-m", "base.gguf", "--lora", "facts.gguf", "--type", "q8_0", "-o", "merged.gguf", "--json", "--no-smoke"))
     four = json.loads(run("merge", "-m", "base.gguf", "--lora", "facts.gguf", "--type", "q4_0", "-o", "merged.gguf", "--json", "--no-smoke"))
     assert eight["error"] < four["error"], (eight, four)
+    run("quantize", "base.gguf", "coarse.gguf", "Q4_0", "--pure", "--no-smoke")
+    merged = ["merge", "-m", "coarse.gguf", "--lora", "facts.gguf", "-o", "merged.gguf", "--json", "--no-smoke"]
+    left = {m: json.loads(run(*merged, "--method", m, *WINDOW)) for m in ("nearest", "gptq", "autoround", "block-qat")}
+    assert all(r["changed"] == left["gptq"]["changed"] > 0 and r["formats"] == "q4_0" for r in left.values()), left
+    assert left["gptq"]["error"] < left["nearest"]["error"] / 1.2, left
+    assert json.loads(run(*merged, "--method", "awq+gptq", *WINDOW))["survived"] is None  # base and result cannot be compared weight by weight
+    assert json.loads(run(*merged, "--method", "gptq", "--type", "q5_0", *WINDOW))["formats"] == "q5_0"
+    run("merge", "-m", "coarse.gguf", "--lora", "facts.gguf", "-o", "never.gguf", "--method", "slerp", code=2, says="--method is one of")
+    run("merge", "-m", "coarse.gguf", "--lora", "facts.gguf", "-o", "never.gguf", "--method", "gptq", "--imatrix", "x", code=2, says="leave the matrix out")
+    run("merge", "-m", "coarse.gguf", "--with", "base.gguf", "-o", "never.gguf", "--method", "gptq", code=2, says="linear, slerp, ties or dare")
     for method in ("linear", "slerp"):
         run("merge", "-m", "base.gguf", "--with", "other.gguf", "--method", method, "--weight", "0.3", "-o", "both.gguf")
     run("merge", "-m", "base.gguf", "-o", "never.gguf", code=2, says="what is merged")

@@ -1,5 +1,6 @@
 /* eval_test.c: tasks from documents, Python's draw, how answers are judged, what is said about bad files. Expected values are
  * those of CPython's random module and of lm-evaluation-harness. */
+#include "report.h"
 #include "run/eval_int.h"
 
 #include <math.h>
@@ -171,6 +172,40 @@ static void test_texts(void **unused) {
     }
 }
 
+/* tools/golden_scores.py: what the two packages give for the pairs. */
+static void test_texts_beside_the_packages(void **unused) {
+    file_map f = {0};
+    json_t *all, *c;
+    size_t i, wrong = 0;
+    double worst = 0;
+    (void)unused;
+    assert_int_equal(file_open(&f, MOTE_TEST_DATA "/scores.json", FILE_READ, NULL), MOTE_OK);
+    assert_int_equal(json_parse(&all, (str){(const char *)f.p, f.n}, "scores.json", NULL), MOTE_OK);
+    assert_true(json_array_size(all) > 40);
+    json_array_foreach(all, i, c) {
+        eval_scores sc;
+        assert_int_equal(eval_text_scores(json_get_str(c, "got"), json_get_str(c, "want"), &sc, NULL), MOTE_OK);
+        const double got[] = {sc.chrf, sc.rouge1, sc.rouge2, sc.rougeL};
+        static const char *const names[] = {"chrf", "rouge1", "rouge2", "rougeL"};
+        for (size_t k = 0; k < COUNT_OF(got); k++) {
+            double off = fabs(got[k] - json_get_num(c, names[k], -1));
+            worst = fmax(worst, off);
+            if (off <= 1e-9) continue;
+            wrong++;
+            print_message("pair %zu, '%s' beside '%s': %s %.10f, the package's %.10f\n", i, json_get_str(c, "got").p, json_get_str(c, "want").p, names[k], got[k],
+                          json_get_num(c, names[k], -1));
+        }
+    }
+    if (getenv("MOTE_REPORT")) {
+        char measured[64];
+        (void)snprintf(measured, sizeof measured, "%zu pairs, off by at most %.0e", json_array_size(all), worst);
+        report_row("eval", "chrF, ROUGE-1/2/L beside sacrebleu, rouge_score", measured, "1e-9", wrong ? "FAIL" : "ok", "-", "eval_text_scores");
+    }
+    json_decref(all);
+    file_close(&f);
+    assert_int_equal(wrong, 0);
+}
+
 static void test_extraction(void **unused) {
     static const struct {
         const char *doc, *answer;
@@ -248,7 +283,7 @@ static void test_loops(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_python_draw), cmocka_unit_test(test_python_text), cmocka_unit_test(test_items), cmocka_unit_test(test_gsm8k),
-        cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_extraction), cmocka_unit_test(test_loops), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_texts_beside_the_packages), cmocka_unit_test(test_extraction), cmocka_unit_test(test_loops), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
