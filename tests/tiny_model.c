@@ -21,6 +21,8 @@ static const char *const pieces[] = {"▁",   "a",    "b",    "c",   "d",      "
 
 static size_t vocab_of(const tiny_opts *o) { return TINY_VOCAB + (size_t)o->n_more_unused; }
 
+static uint32_t layers_of(const tiny_opts *o) { return o->n_layer ? o->n_layer : LAYERS; }
+
 static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error *err) {
     static const char *const special[] = {"<unk>",      "<s>",   "</s>",  "<|im_start|>",
                                           "<|im_end|>", "<PRE>", "<SUF>", "<MID>"};
@@ -77,7 +79,7 @@ static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error 
 static mote_status put_metadata(gguf_writer *w, const tiny_opts *o, mote_error *err) {
     TRY(gguf_put_str(w, "general.architecture", STR("llama"), err));
     TRY(gguf_put_str(w, "general.name", STR("tiny"), err));
-    TRY(gguf_put_u32(w, "llama.block_count", LAYERS, err));
+    TRY(gguf_put_u32(w, "llama.block_count", layers_of(o), err));
     TRY(gguf_put_u32(w, "llama.context_length", TINY_CTX, err));
     TRY(gguf_put_u32(w, "llama.embedding_length", times(o) * EMBD, err));
     TRY(gguf_put_u32(w, "llama.feed_forward_length", times(o) * FF, err));
@@ -94,7 +96,7 @@ typedef struct shape {
     uint64_t cols, rows; /* rows 0: a vector */
 } shape;
 
-static size_t shapes(shape *s, uint64_t vocab, unsigned wider) {
+static size_t shapes(const tiny_opts *o, shape *s, uint64_t vocab, unsigned wider) {
     static const struct {
         const char *name;
         uint64_t cols, rows;
@@ -109,7 +111,7 @@ static size_t shapes(shape *s, uint64_t vocab, unsigned wider) {
                  {"ffn_down", FF, EMBD}};
     size_t n = 0;
     s[n++] = (shape){"token_embd.weight", EMBD, vocab};
-    for (int l = 0; l < LAYERS; l++)
+    for (int l = 0; l < (int)layers_of(o); l++)
         for (size_t i = 0; i < COUNT_OF(block); i++, n++) {
             s[n].cols = block[i].cols;
             s[n].rows = block[i].rows;
@@ -143,8 +145,8 @@ static mote_status write_row(gguf_writer *w, const shape *s, quant_type type, rn
 
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err) {
     gguf_writer *w = NULL;
-    shape s[32];
-    size_t n = shapes(s, vocab_of(o), times(o));
+    shape s[64];
+    size_t n = shapes(o, s, vocab_of(o), times(o));
     rng r;
     mote_status st = MOTE_OK;
     rng_seed(&r, o->seed, 11);

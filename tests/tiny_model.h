@@ -26,6 +26,7 @@ typedef struct tiny_opts {
     const char *template_text; /* NULL: ChatML */
     unsigned n_more_unused; /* so many more unused tokens at the end, up to TINY_MORE_MAX */
     unsigned times;         /* rows of 64 and 128 weights, so many times (0: once): 4 for super-blocks of 256, 3 for groups of 96 and 192 */
+    unsigned n_layer;       /* 0: 2 */
     uint64_t seed;
 } tiny_opts;
 mote_status tiny_model_write(const char *path, const tiny_opts *o, mote_error *err);

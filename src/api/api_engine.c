@@ -60,7 +60,7 @@ size_t mote_model_n_embd(const mote_model *m) { return m->n_embd; }
 size_t mote_model_n_heads(const mote_model *m, int which) {
     if (!m->m) return 0;
     if (which == MOTE_HEADS_AHEAD) return model_n_ahead(m->m);
-    return which == MOTE_HEADS_EXITS || (which == MOTE_HEADS_DRAFTS && model_check_exits(m->m, NULL) == MOTE_OK) ? model_n_exits(m->m) : 0;
+    return which == MOTE_HEADS_EXITS || (which == MOTE_HEADS_DRAFTS && model_check_drafts(m->m, NULL) == MOTE_OK) ? model_n_exits(m->m) : 0;
 }
 bool mote_model_is_encoder(const mote_model *m) { return m->info && !m->info->causal; }
 bool mote_model_has_tokenizer(const mote_model *m) { return m->vocab != NULL; }

@@ -249,9 +249,6 @@ typedef struct block_ops {
     size_t (*mem_floats)(const model *m, const layer *l, size_t n);
     /* in: what to read, with its norm (not yet applied). Ends with a barrier. */
     void (*forward)(fwd *f, const layer *l, int which, const linear_in *in, const sink *out);
-    /* For rows that go no further: keys and values into the cache, nothing else. in as in forward. No barrier at the end;
-     * takes no more memory than forward. NULL: the block keeps no keys and values, or other things too. */
-    void (*fill)(fwd *f, const layer *l, const linear_in *in);
     /* Called at a layer's start, before its mixers, with the residual stream in fwd.x: for routers that read it
      * there. NULL: nothing. Takes its memory from fwd.mem (counted in mem_floats); it is released at the layer's end. */
     void (*before)(fwd *f, const layer *l);

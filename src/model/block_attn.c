@@ -258,35 +258,4 @@ static void attn_forward(fwd *f, const layer *l, int which, const linear_in *in,
     bump_reset(&f->mem, mark);
 }
 
-/* Layers by turns take two halves of the memory: a thread that is late stores from one while the next layer's products go
- * into the other, and their barrier holds the layer after that back. */
-static void attn_fill(fwd *f, const layer *l, const linear_in *in) {
-    size_t n = f->n, mark = bump_mark(&f->mem), width = k_width(l) + v_width(l), from, to, row = 0;
-    bool fused = has(l, R_ATTN_QKV);
-    struct qkv b;
-    if (fused) {
-        b = project(f, l, in, bump_f32(&f->mem, n * fused_rows(f->m, l)));
-    } else {
-        float *base[2] = {bump_f32(&f->mem, n * width), bump_f32(&f->mem, n * width)}, *k = base[l->index % 2];
-        b = (struct qkv){.k = k, .v = k + n * k_width(l), .ld_k = k_width(l), .ld_v = v_width(l)};
-        linear_out outs[2] = {slot_out(&l->slots[R_ATTN_K], b.k, b.ld_k), slot_out(&l->slots[R_ATTN_V], b.v, b.ld_v)};
-        op_linear(&f->t, in, n, outs, 2);
-        if (f->m->hp.clamp_qkv > 0) clamp_rows(f, k, n * width, f->m->hp.clamp_qkv);
-    }
-    team_enter(&f->t, PROF_CACHE);
-    fwd_share(f, n, &from, &to);
-    for (size_t i = 0; i < f->b->n_segs; i++) {
-        const model_seg *g = &f->b->segs[i];
-        for (size_t r = row; r < row + g->n; r++) {
-            if (r < from || r >= to) continue;
-            if (f->m->arch->qk_norm == QKN_ALL && !f->m->arch->qk_norm_after_rope)
-                qk_norm_head(f, l, R_ATTN_K_NORM, 0, l->n_head_kv, b.k + r * b.ld_k);
-            finish_row(f, l, fwd_kv(f, l, g->seq), &b, r, l->n_head, l->n_head + l->n_head_kv);
-        }
-        row += g->n;
-    }
-    if (fused) team_barrier(&f->t);
-    bump_reset(&f->mem, mark);
-}
-
-const block_ops block_attn = {.name = "attention", .bind = attn_bind, .mem_floats = attn_mem, .forward = attn_forward, .fill = attn_fill};
+const block_ops block_attn = {.name = "attention", .bind = attn_bind, .mem_floats = attn_mem, .forward = attn_forward};

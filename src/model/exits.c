@@ -1,36 +1,48 @@
-/* exits.c: tokens that leave early. In a pass the rows that go on stay in the state's stream, closed up, as a batch of
- * their own; a row that leaves moves aside with its position and rotations, and in every layer behind only its keys and
- * values are computed, before the other rows attend. What a row does depends on it and the tokens before it alone, so it is
- * the same in a batch and one by one.
- * Source: Schuster et al. 2022, Confident Adaptive Language Modeling, §3.1 (state propagation), §3.2 (softmax response). */
+/* exits.c: tokens that leave early. In a pass a row whose next token an exit is sure of has its answer there. Where no later row of
+ * its sequence goes on, it waits: its stream before the next layer is kept by sequence, in the order of positions. When a later
+ * token of the sequence goes on at that exit, those that wait there go with it, as rows of the same pass, which reads each
+ * weight once for all of them. So all layers see all tokens in order, keys, values and recurrent states are those of the model
+ * without exits, bit for bit, and what an exit says is the same in a batch and one by one.
+ * Invariants: what waits in a sequence is its end; the exits it waits at do not ascend; the rows of a sequence in a pass are
+ * neighbours, those that waited first.
+ * Source: Schuster et al. 2022, Confident Adaptive Language Modeling, §3.2 (softmax response); Chen et al. 2023, EE-LLM, §4 (keys
+ * and values of tokens that left are computed with a later token's, a limited number of them). */
 #include "model/extra.h"
 #include "model/state.h"
 
+#include <assert.h>
 #include <math.h>
 
 enum { AT_ONCE = 8 }; /* rows whose logits are looked at together */
 
+/* What waits of a sequence. */
+typedef struct waiting {
+    size_t n, pos0;        /* positions [pos0, pos0 + n) */
+    size_t by[EXITS_WAIT]; /* the exit */
+    float *x, *carry;      /* [EXITS_WAIT, n_embd | n_carry] */
+} waiting;
+
 typedef struct exiting {
-    bool on, answered;    /* in this pass; see exits_answered */
-    size_t n_live, n_left;
+    bool active, on, answered; /* in this pass: rows may leave or join; may leave; see exits_answered */
+    bool moved;            /* rows have left or joined: by one thread, before a barrier */
+    waiting *seqs;         /* [n_seq] */
+    size_t n_waiting;      /* of all sequences */
     /* by row of the batch */
-    bool *wanted;         /* [n_batch] */
-    int32_t *place, *by;  /* [n_batch] where it lies in the stream; the exit it took, -1: none */
-    float *z;             /* [n_batch, n_embd] of those that left: what the output matrix multiplies */
+    bool *wanted;          /* [n_batch] */
+    int32_t *place, *by;   /* [n_batch] where it lies in the stream; the exit that answered, -1: none */
+    float *z;              /* [n_batch, n_embd] of those: what the output matrix multiplies */
     /* by place */
-    int32_t *row, *seq;   /* [n_batch] */
-    /* of those that left, in the order of leaving */
-    float *x, *cs[2];     /* [n_batch, n_embd], [n_batch, n_rot] */
-    int32_t *pos, *left_seq;
-    model_seg *segs, *left_segs;
-    model_batch live, left;
+    int32_t *row, *order;  /* [rows] of the batch, -1: it has waited; while rows are put in a new order */
+    float *x, *carry;      /* [rows, n_embd | n_carry] while rows are put in a new order */
+    model_seg *segs;       /* [segments] */
+    model_batch live;
     /* at an exit */
-    int32_t *cand;        /* places of rows that may leave … */
+    int32_t *cand;         /* places of rows that may leave … */
     size_t n_cand;
-    float *sure;          /* … and how sure their heads are */
-    int32_t *likely;      /* those of cand that the few logits do not hold back */
+    float *sure;           /* … and how sure their heads are */
+    int32_t *likely;       /* those of cand that the few logits do not hold back */
     size_t n_likely;
-    float *logits;        /* [AT_ONCE, n_vocab] */
+    float *logits;         /* [AT_ONCE, n_vocab] */
     unsigned char *mem;
     size_t bytes;
     uint64_t n_tokens, n_layers, *count;
@@ -38,21 +50,29 @@ typedef struct exiting {
 
 /* ---- opening ---- */
 
-static void lay_out(const state *s, exiting *x, bump *b) {
+static void lay_out(const state *s, void *part, bump *b) {
+    exiting *x = part;
     const model *m = s->m;
-    const size_t n = s->opts.n_batch, d = m->hp.n_embd;
+    const size_t n = s->opts.n_batch, d = m->hp.n_embd, n_seq = s->opts.n_seq;
     x->wanted = bump_bytes(b, n * sizeof(bool));
-    int32_t **ints[] = {&x->place, &x->by, &x->row, &x->seq, &x->pos, &x->left_seq, &x->cand, &x->likely};
+    int32_t **ints[] = {&x->place, &x->by, &x->cand, &x->likely};
     for (size_t i = 0; i < COUNT_OF(ints); i++) *ints[i] = bump_bytes(b, n * sizeof(int32_t));
+    x->row = bump_bytes(b, s->rows * sizeof(int32_t));
+    x->order = bump_bytes(b, s->rows * sizeof(int32_t));
     x->z = bump_f32(b, n * d);
-    x->x = bump_f32(b, n * d);
-    x->cs[0] = bump_f32(b, n * m->hp.rope_all.n_rot);
-    x->cs[1] = bump_f32(b, n * m->hp.rope_swa.n_rot);
-    x->segs = bump_bytes(b, n * sizeof(model_seg));
-    x->left_segs = bump_bytes(b, n * sizeof(model_seg));
+    x->x = bump_f32(b, s->rows * d);
+    x->carry = bump_f32(b, s->rows * m->hp.n_carry);
+    x->segs = bump_bytes(b, MIN(n, n_seq) * sizeof(model_seg));
     x->sure = bump_f32(b, n);
     x->logits = bump_f32(b, MIN((size_t)AT_ONCE, n) * (m->hp.n_vocab + d)); /* and gathered rows */
     x->count = bump_bytes(b, m->n_exits * sizeof *x->count);
+    x->seqs = bump_bytes(b, n_seq * sizeof(waiting));
+    float *streams = bump_f32(b, n_seq * EXITS_WAIT * (d + m->hp.n_carry));
+    for (size_t i = 0; b->base && i < n_seq; i++) {
+        x->seqs[i] = (waiting){.x = streams};
+        x->seqs[i].carry = streams + EXITS_WAIT * d;
+        streams += EXITS_WAIT * (d + m->hp.n_carry);
+    }
 }
 
 mote_status exits_open(state *s, mote_error *err) {
@@ -61,13 +81,7 @@ mote_status exits_open(state *s, mote_error *err) {
     TRY(model_check_exits(s->m, err));
     exiting *x = s->exits = MEM_NEW(exiting);
     if (!x) FAIL(err, MOTE_E_MEMORY, "out of memory for early exits");
-    bump b = {0};
-    lay_out(s, x, &b);
-    x->bytes = b.used;
-    x->mem = mem_alloc_aligned(b.used);
-    if (!x->mem) FAIL(err, MOTE_E_MEMORY, "out of memory: early exits in batches of %zu tokens need %zu bytes", s->opts.n_batch, b.used);
-    b = (bump){.base = x->mem, .cap = x->bytes};
-    lay_out(s, x, &b);
+    TRY(extra_room(s, lay_out, x, "early exits", &x->mem, &x->bytes, err));
     memset(x->count, 0, s->m->n_exits * sizeof *x->count);
     return MOTE_OK;
 }
@@ -79,19 +93,38 @@ void exits_close(state *s) {
 
 size_t exits_bytes(const state *s) { return s->exits ? s->exits->bytes : 0; }
 
-/* ---- who goes on ---- */
+/* ---- what waits ---- */
 
-/* Runs of neighbouring positions of one sequence. */
-static void make_segs(model_batch *b, model_seg *segs, size_t n, const int32_t *seq, const int32_t *pos) {
-    b->segs = segs;
-    b->n = n;
-    b->n_segs = 0;
-    for (size_t i = 0; i < n; i++) {
-        model_seg *g = b->n_segs ? &segs[b->n_segs - 1] : NULL;
-        if (g && g->seq == (size_t)seq[i] && g->pos0 + g->n == (size_t)pos[i]) g->n++;
-        else segs[b->n_segs++] = (model_seg){(size_t)seq[i], (size_t)pos[i], 1};
-    }
+size_t exits_waiting(const state *s, size_t seq) { return s->exits ? s->exits->seqs[seq].n : 0; }
+
+void exits_cut(state *s, size_t seq, size_t n) {
+    if (!s->exits) return;
+    waiting *w = &s->exits->seqs[seq];
+    const size_t kept = n > w->pos0 ? MIN(w->n, n - w->pos0) : 0;
+    s->exits->n_waiting -= w->n - kept;
+    w->n = kept;
 }
+
+void exits_copy(state *s, size_t dst, size_t src) {
+    if (!s->exits) return;
+    waiting *a = &s->exits->seqs[dst];
+    const waiting *b = &s->exits->seqs[src];
+    s->exits->n_waiting += b->n - a->n;
+    a->n = b->n;
+    a->pos0 = b->pos0;
+    memcpy(a->by, b->by, sizeof a->by);
+    memcpy(a->x, b->x, b->n * s->m->hp.n_embd * sizeof *a->x);
+    memcpy(a->carry, b->carry, b->n * s->m->hp.n_carry * sizeof *a->carry);
+}
+
+/* How many wait at exit e: the last of the sequence, when its rows have come so far. */
+static size_t waiting_at(const waiting *w, size_t e) {
+    size_t n = 0;
+    while (n < w->n && w->by[w->n - 1 - n] == e) n++;
+    return n;
+}
+
+/* ---- a pass ---- */
 
 void exits_begin(state *s, const model_batch *b) {
     exiting *x = s->exits;
@@ -99,24 +132,24 @@ void exits_begin(state *s, const model_batch *b) {
     if (!x) return;
     x->on = b->n_want > 0 && b->logits && s->opts.exit_threshold <= 1;
     x->answered = false;
-    if (!x->on) return;
-    x->n_live = b->n;
-    x->n_left = 0;
-    x->live = x->left = *b;
-    for (size_t i = 0; i < b->n_segs; i++)
-        for (size_t t = 0; t < b->segs[i].n; t++, row++) {
-            x->seq[row] = (int32_t)b->segs[i].seq;
-            x->row[row] = x->place[row] = (int32_t)row;
-            x->by[row] = -1;
-            x->wanted[row] = false;
-        }
+    x->live = *b;
+    x->active = x->on || x->n_waiting;
+    if (!x->active) return;
+    memcpy(x->segs, b->segs, b->n_segs * sizeof *x->segs);
+    x->live.segs = x->segs;
+    for (; row < b->n; row++) {
+        x->row[row] = x->place[row] = (int32_t)row;
+        x->by[row] = -1;
+        x->wanted[row] = false;
+    }
     for (size_t i = 0; i < b->n_want; i++) x->wanted[b->want[i]] = true;
 }
 
 void exits_end(state *s) {
     exiting *x = s->exits;
-    if (!x || !x->on) return;
-    for (size_t r = 0; r < x->live.n_want; r++) {
+    if (!x) return;
+    x->active = false;
+    for (size_t r = 0; x->on && r < x->live.n_want; r++) {
         int32_t by = x->by[x->live.want[r]];
         x->n_tokens++;
         x->n_layers += by < 0 ? s->m->hp.n_layer : s->m->exits[by].layer;
@@ -133,56 +166,84 @@ model_exit_stats state_exit_stats(const state *s) {
 const float *exits_row(const state *s, size_t row, size_t *place) {
     const exiting *x = s->exits;
     *place = row;
-    if (!x || !x->on) return NULL;
+    if (!x || !x->active) return NULL;
     *place = (size_t)x->place[row];
     return x->by[row] < 0 ? NULL : x->z + row * s->m->hp.n_embd;
 }
 
 bool exits_answered(const state *s) { return s->exits && s->exits->on && s->exits->answered; }
 
-/* ---- leaving ---- */
+/* ---- who goes on ---- */
 
-static void move_row(state *s, size_t from, float *x, int32_t *pos, float *const *cs, size_t to) {
-    const size_t d = s->m->hp.n_embd, rot[2] = {s->m->hp.rope_all.n_rot, s->m->hp.n_swa ? s->m->hp.rope_swa.n_rot : 0};
-    memcpy(x + to * d, s->x + from * d, d * sizeof *x);
-    pos[to] = s->pos[from];
-    for (int i = 0; i < 2; i++)
-        if (rot[i]) memcpy(cs[i] + to * rot[i], s->rope_cs[i] + from * rot[i], rot[i] * sizeof **cs);
+static bool has_answer(const exiting *x, size_t place) { return x->row[place] < 0 || x->by[x->row[place]] >= 0; }
+
+/* The row in place `from` waits at exit e from now on. */
+static void wait_at(state *s, size_t e, waiting *w, size_t from) {
+    const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry;
+    if (w->n == 0) w->pos0 = (size_t)s->pos[from];
+    assert(w->n < EXITS_WAIT && w->pos0 + w->n == (size_t)s->pos[from]);
+    memcpy(w->x + w->n * d, s->x + from * d, d * sizeof *w->x);
+    if (c) memcpy(w->carry + w->n * c, s->carry + from * c, c * sizeof *w->carry);
+    w->by[w->n++] = e;
+    s->exits->n_waiting++;
 }
 
-/* Those that are sure enough leave by exit e; the others close up. One thread. */
-static void leave(state *s, size_t e, const float *z) {
+/* Segment g, whose rows lie from `from` on, at exit e: those that waited there, unless all its rows wait now, and its own
+ * rows up to the last that has no answer yet go to place `to` on in the new order, and are g then; the others wait. */
+static void sort_segment(state *s, size_t e, model_seg *g, size_t from, size_t to) {
     exiting *x = s->exits;
-    const size_t d = s->m->hp.n_embd;
-    size_t kept = 0, c = 0;
-    for (size_t i = 0; i < x->n_live; i++) {
-        const bool cand = c < x->n_cand && (size_t)x->cand[c] == i;
-        const size_t row = (size_t)x->row[i];
-        if (cand && x->sure[c] >= s->opts.exit_threshold) {
-            x->by[row] = (int32_t)e;
-            memcpy(x->z + row * d, z + c * d, d * sizeof *z);
-            x->left_seq[x->n_left] = x->seq[i];
-            move_row(s, i, x->x, x->pos, x->cs, x->n_left++);
-        } else {
-            if (kept != i) {
-                move_row(s, i, s->x, s->pos, s->rope_cs, kept);
-                x->row[kept] = (int32_t)row;
-                x->seq[kept] = x->seq[i];
-            }
-            x->place[row] = (int32_t)kept++;
-        }
-        c += cand;
-    }
-    if (kept == x->n_live) return;
-    x->n_live = kept;
-    make_segs(&x->live, x->segs, x->n_live, x->seq, s->pos);
-    make_segs(&x->left, x->left_segs, x->n_left, x->left_seq, x->pos);
+    waiting *w = &x->seqs[g->seq];
+    const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry;
+    size_t on = g->n, joining = waiting_at(w, e);
+    while (on > 0 && has_answer(x, from + on - 1)) on--;
+    if (w->n - (on ? joining : 0) + g->n - on > EXITS_WAIT) on = g->n; /* too many */
+    if (g->n && on == 0) joining = 0;
+    w->n -= joining;
+    x->n_waiting -= joining;
+    memcpy(x->x + to * d, w->x + w->n * d, joining * d * sizeof *x->x);
+    memcpy(x->x + (to + joining) * d, s->x + from * d, on * d * sizeof *x->x);
+    if (c) memcpy(x->carry + to * c, w->carry + w->n * c, joining * c * sizeof *x->carry);
+    if (c) memcpy(x->carry + (to + joining) * c, s->carry + from * c, on * c * sizeof *x->carry);
+    for (size_t i = 0; i < joining; i++) x->order[to + i] = -1;
+    memcpy(x->order + to + joining, x->row + from, on * sizeof *x->order);
+    for (size_t i = on; i < g->n; i++) wait_at(s, e, w, from + i);
+    x->moved |= joining || on < g->n;
+    g->pos0 -= joining;
+    g->n = joining + on;
 }
+
+/* Who goes on at exit e. One thread. */
+static void sort_rows(state *s, size_t e) {
+    exiting *x = s->exits;
+    const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry;
+    size_t from = 0, to = 0, n_segs = 0, place = 0;
+    x->moved = false;
+    for (size_t i = 0; i < x->live.n_segs; i++) {
+        model_seg g = x->segs[i];
+        sort_segment(s, e, &g, from, to);
+        from += x->segs[i].n;
+        to += g.n;
+        if (g.n || x->segs[i].n == 0) x->segs[n_segs++] = g; /* without rows: model_settle */
+    }
+    if (!x->moved) return;
+    memcpy(s->x, x->x, to * d * sizeof *s->x);
+    if (c) memcpy(s->carry, x->carry, to * c * sizeof *s->carry);
+    memcpy(x->row, x->order, to * sizeof *x->row);
+    x->live.n = to;
+    x->live.n_segs = n_segs;
+    for (size_t i = 0; i < n_segs; i++)
+        for (size_t t = 0; t < x->segs[i].n; t++, place++) {
+            s->pos[place] = (int32_t)(x->segs[i].pos0 + t);
+            if (x->row[place] >= 0) x->place[x->row[place]] = (int32_t)place;
+        }
+}
+
+/* ---- asking ---- */
 
 static void find_candidates(exiting *x) {
     x->n_cand = 0;
-    for (size_t i = 0; i < x->n_live; i++)
-        if (x->wanted[x->row[i]]) x->cand[x->n_cand++] = (int32_t)i;
+    for (size_t i = 0; i < x->live.n; i++)
+        if (!has_answer(x, i) && x->wanted[x->row[i]]) x->cand[x->n_cand++] = (int32_t)i;
 }
 
 /* How sure the heads are of rows z[at[i]] (at NULL: z[i]) by their first `few` logits, into sure[the same]. */
@@ -233,41 +294,65 @@ static void ask_one(fwd *f, const float *z) {
     x->answered = sure >= enough;
 }
 
-static void ask(fwd *f, fwd *left, size_t e) {
+/* Which rows exit e is sure of. */
+static void ask(fwd *f, size_t e) {
     state *s = f->s;
     exiting *x = s->exits;
-    const size_t mark = bump_mark(&f->mem);
+    const size_t mark = bump_mark(&f->mem), d = f->m->hp.n_embd;
     if (f->t.ith == 0) find_candidates(x);
     team_barrier(&f->t);
     if (x->n_cand == 0) return;
-    float *z = bump_f32(&f->mem, x->n_cand * f->m->hp.n_embd);
+    float *z = bump_f32(&f->mem, x->n_cand * d);
     extra_rows(f, &f->m->exits[e], f->x, x->cand, x->n_cand, z);
     if (f->b->n_want == 1) ask_one(f, z);
     else ask_several(f, z);
-    if (f->t.ith == 0) leave(s, e, z);
-    team_barrier(&f->t);
+    for (size_t i = 0; f->t.ith == 0 && i < x->n_cand; i++) {
+        if (x->sure[i] < s->opts.exit_threshold) continue;
+        const size_t row = (size_t)x->row[x->cand[i]];
+        x->by[row] = (int32_t)e;
+        memcpy(x->z + row * d, z + i * d, d * sizeof *z);
+    }
     bump_reset(&f->mem, mark);
-    if (x->n_left == 0) return;
-    f->n = x->n_live;
-    f->b = &x->live;
-    left->n = x->n_left;
-    left->b = &x->left;
-    left->x = x->x;
-    left->pos = x->pos;
-    left->rope_cs[0] = x->cs[0];
-    left->rope_cs[1] = x->cs[1];
 }
 
-void exits_before_layer(fwd *f, fwd *left, size_t il) {
-    const exiting *x = f->s->exits;
-    if (!x || !x->on) return;
-    for (size_t e = 0; e < f->m->n_exits && f->n; e++)
-        if (f->m->exits[e].layer == il) ask(f, left, e);
+void exits_before_layer(fwd *f, size_t il) {
+    exiting *x = f->s->exits;
+    if (!x || !x->active) return;
+    for (size_t e = 0; e < f->m->n_exits; e++) {
+        if (f->m->exits[e].layer != il) continue;
+        if (x->on && f->n) ask(f, e);
+        if (f->t.ith == 0) sort_rows(f->s, e);
+        team_barrier(&f->t);
+        if (x->moved) {
+            f->n = x->live.n;
+            f->b = &x->live;
+            fwd_rotations(f);
+        }
+        team_barrier(&f->t);
+    }
 }
 
-void exits_fill(fwd *f, fwd *left, const layer *l) {
-    const role r = has(l, R_ATTN_NORM_2) ? R_ATTN_NORM_2 : R_ATTN_NORM;
-    const linear_in in = {.x = left->x, .ld = f->m->hp.n_embd, .norm = layer_norm_of(f->m, l, r)};
-    if (l->mixer[0]) l->mixer[0]->fill(left, l, &in);
-    if (f->n || l->index + 1 == f->m->hp.n_layer) team_barrier(&f->t); /* the memory is about to be used by others */
+/* ---- those that wait go through the rest ---- */
+
+static void settle_pass(void *arg, int ith, int nth) {
+    state *s = arg;
+    fwd f = fwd_of(s, &s->exits->live, ith, nth);
+    f.n = 0; /* the batch may have some already: the first thread's */
+    if (s->prof) f.t.prof = prof_begin(s->prof, ith, PROF_DECODE);
+    for (size_t il = 0; il < s->m->hp.n_layer; il++) {
+        exits_before_layer(&f, il);
+        if (f.n) fwd_layer(&f, &s->m->layers[il]);
+    }
+    if (f.t.prof) prof_end(f.t.prof);
+}
+
+void model_settle(state *s, size_t seq) {
+    exiting *x = s->exits;
+    if (exits_waiting(s, seq) == 0) return;
+    x->segs[0] = (model_seg){seq, s->seqs[seq].len, 0};
+    x->live = (model_batch){.segs = x->segs, .n_segs = 1};
+    x->active = true;
+    x->on = false;
+    pool_run(s->pool, settle_pass, s);
+    x->active = false;
 }

@@ -70,14 +70,31 @@ size_t model_n_exits(const model *m) { return m->n_exits; }
 size_t model_n_ahead(const model *m) { return m->n_ahead; }
 model_head model_get_exit(const model *m, size_t i) { return (model_head){m->exits[i].layer, m->exits[i].offset, m->exits[i].accuracy}; }
 
+mote_status extra_room(const state *s, void (*lay_out)(const state *s, void *part, bump *b), void *part, const char *what, unsigned char **mem, size_t *bytes,
+                       mote_error *err) {
+    bump b = {0};
+    lay_out(s, part, &b);
+    *bytes = b.used;
+    *mem = mem_alloc_aligned(b.used);
+    if (!*mem) FAIL(err, MOTE_E_MEMORY, "out of memory: %s need %zu bytes", what, *bytes);
+    b = (bump){.base = *mem, .cap = *bytes};
+    lay_out(s, part, &b);
+    return MOTE_OK;
+}
+
 mote_status model_check_exits(const model *m, mote_error *err) {
     if (m->n_exits == 0) FAIL(err, MOTE_E_USAGE, "there are no early exits: the model was opened without a heads file that has some");
-    if (m->hp.n_carry) FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layers of architecture '%s' leave values for later ones", m->arch->name);
+    return MOTE_OK;
+}
+
+mote_status model_check_drafts(const model *m, mote_error *err) {
+    TRY(model_check_exits(m, err));
+    if (m->hp.n_carry) FAIL(err, MOTE_E_UNSUPPORTED, "drafts by an early exit: layers of architecture '%s' leave values for later ones", m->arch->name);
     for (size_t il = 0; il < m->hp.n_layer; il++)
         for (int w = 0; w < 2; w++) {
             const block_ops *b = m->layers[il].mixer[w];
-            if (b && (!b->fill || m->layers[il].state_bytes[w]))
-                FAIL(err, MOTE_E_UNSUPPORTED, "early exits: layer %zu (%s) keeps a state that a token that leaves early cannot bring up to date", il, b->name);
+            if (b && m->layers[il].state_bytes[w])
+                FAIL(err, MOTE_E_UNSUPPORTED, "drafts by an early exit: layer %zu (%s) keeps a state that a draft that fails cannot take back", il, b->name);
         }
     return MOTE_OK;
 }

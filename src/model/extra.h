@@ -18,17 +18,25 @@ void fwd_logits(fwd *f, const float *z, size_t n, size_t few, float *logits);
 /* logits.c: with n_want 1: what the batch wants of the logits of z, and how sure they are. Barrier. */
 float fwd_answer(fwd *f, const float *z, float threshold);
 
+/* Memory for what lay_out takes: called with a bump without memory, to measure, then with the memory itself (and b->base set).
+ * what: whose, for the error. */
+mote_status extra_room(const state *s, void (*lay_out)(const state *s, void *part, bump *b), void *part, const char *what, unsigned char **mem, size_t *bytes,
+                       mote_error *err);
+
 /* ---- exits.c: a pass whose tokens may leave ---- */
+enum { EXITS_WAIT = 8 }; /* tokens of a sequence that wait for a later one, at most: one more, and all go on */
 mote_status exits_open(state *s, mote_error *err);
 void exits_close(state *s);
 size_t exits_bytes(const state *s);
-/* Before a pass, by one thread: whether tokens may leave in it. */
+/* How many tokens at the end of a sequence wait in the middle of the layers. */
+size_t exits_waiting(const state *s, size_t seq);
+void exits_cut(state *s, size_t seq, size_t n); /* the sequence ends before position n */
+void exits_copy(state *s, size_t dst, size_t src);
+/* Before a pass, by one thread: whether tokens may leave or join in it. */
 void exits_begin(state *s, const model_batch *b);
-/* f: the rows that go on; left: those that have left. Both are changed. Before layer il runs. Barrier where something happens. */
-void exits_before_layer(fwd *f, fwd *left, size_t il);
-/* Keys and values of those that have left, in layer l. */
-void exits_fill(fwd *f, fwd *left, const layer *l);
-/* The row of z of batch row `row`, or NULL when it went through all layers: then *place is where it lies in the stream. */
+/* Before layer il runs: the rows that go on, and those that waited for them, become f's. Barrier where something happens. */
+void exits_before_layer(fwd *f, size_t il);
+/* The row of z of batch row `row` that an exit answered, or NULL: then *place is where it lies in the stream. */
 const float *exits_row(const state *s, size_t row, size_t *place);
 /* The wanted row has left, and the caller has its logits. */
 bool exits_answered(const state *s);
@@ -47,6 +55,7 @@ void guess_keep(fwd *f);
 /* ---- forward.c ---- */
 /* Embeds rows [first, n) and makes the tables of rotations of all. No barrier. */
 void fwd_embed(fwd *f, size_t first);
+void fwd_rotations(fwd *f); /* of all rows, by their positions. No barrier. */
 void fwd_layer(fwd *f, const layer *l);
 fwd fwd_of(state *s, const model_batch *b, int ith, int nth);
 

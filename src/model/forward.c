@@ -61,7 +61,7 @@ static void embed(fwd *f, size_t first) {
     }
 }
 
-static void rope_tables(fwd *f) {
+void fwd_rotations(fwd *f) {
     const hparams *h = &f->m->hp;
     const rope_conf *conf[2] = {&h->rope_all, &h->rope_swa};
     size_t from, to;
@@ -75,7 +75,7 @@ static void rope_tables(fwd *f) {
 
 void fwd_embed(fwd *f, size_t first) {
     embed(f, first);
-    rope_tables(f);
+    fwd_rotations(f);
 }
 
 /* y[n, n_embd] = norm(y), then x += scale · y: a block whose output has a norm of its own. */
@@ -184,7 +184,7 @@ static void catch_up(fwd *f, const struct pass *p) {
 static void pass(void *arg, int ith, int nth) {
     struct pass *p = arg;
     state *s = p->s;
-    fwd f = fwd_of(s, p->b, ith, nth), left;
+    fwd f = fwd_of(s, p->b, ith, nth);
     if (s->prof) f.t.prof = prof_begin(s->prof, ith, p->phase);
     if (s->seen.fn) f.t.seen = &s->seen;
     fwd_embed(&f, p->n_done);
@@ -192,12 +192,9 @@ static void pass(void *arg, int ith, int nth) {
     bump_reset(&f.mem, 0);
     team_barrier(&f.t);
     if (p->n_done) catch_up(&f, p);
-    left = f;
-    left.n = 0;
     for (size_t il = p->from; il < s->m->hp.n_layer; il++) {
-        exits_before_layer(&f, &left, il);
+        exits_before_layer(&f, il);
         if (s->stream && ith == 0) s->stream(s->stream_ctx, il, f.x, f.n);
-        if (left.n) exits_fill(&f, &left, &s->m->layers[il]);
         if (f.n) fwd_layer(&f, &s->m->layers[il]);
     }
     if (s->stream && ith == 0) s->stream(s->stream_ctx, s->m->hp.n_layer, f.x, f.n);

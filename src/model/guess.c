@@ -16,7 +16,8 @@ typedef struct guessing {
     size_t bytes;
 } guessing;
 
-static void lay_out(const state *s, guessing *g, bump *b) {
+static void lay_out(const state *s, void *part, bump *b) {
+    guessing *g = part;
     const size_t d = s->m->hp.n_embd;
     g->streams = bump_f32(b, MODEL_STREAM_ROWS * d);
     g->drafted = bump_f32(b, MODEL_GUESS_MAX * d);
@@ -28,14 +29,7 @@ mote_status guess_open(state *s, mote_error *err) {
     if (s->m->n_exits + s->m->n_ahead == 0) return MOTE_OK;
     guessing *g = s->guess = MEM_NEW(guessing);
     if (!g) FAIL(err, MOTE_E_MEMORY, "out of memory for extra heads");
-    bump b = {0};
-    lay_out(s, g, &b);
-    g->bytes = b.used;
-    g->mem = mem_alloc_aligned(b.used);
-    if (!g->mem) FAIL(err, MOTE_E_MEMORY, "out of memory: extra heads need %zu bytes", b.used);
-    b = (bump){.base = g->mem, .cap = g->bytes};
-    lay_out(s, g, &b);
-    return MOTE_OK;
+    return extra_room(s, lay_out, g, "extra heads", &g->mem, &g->bytes, err);
 }
 
 void guess_close(state *s) {

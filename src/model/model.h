@@ -69,9 +69,10 @@ typedef struct model_head {
 size_t model_n_exits(const model *m);
 size_t model_n_ahead(const model *m);
 model_head model_get_exit(const model *m, size_t i);
-/* Whether tokens can leave at an exit, or be drafted there: only attention keeps state in the layers. Error: E_UNSUPPORTED
- * names the layer. */
+/* Whether tokens can leave at an exit. E_USAGE: there is none. */
 mote_status model_check_exits(const model *m, mote_error *err);
+/* Whether they can be drafted there: no layer keeps a recurrent state. Error: E_UNSUPPORTED names the layer. */
+mote_status model_check_drafts(const model *m, mote_error *err);
 const model_info *model_get_info(const model *m);
 const model_file *model_get_file(const model *m);
 
@@ -82,8 +83,9 @@ typedef struct state_opts {
     quant_type k_type, v_type; /* of the KV cache: f32, f16, bf16, q8_0, q4_0 */
     bool exact;             /* --activations f32: no int8 activations */
     /* Exits, which change results: a token whose logits are wanted leaves at the first exit that is sure of it by
-     * exit_threshold: then its logits are the exit's, and its keys and values in the layers behind are those of the stream it
-     * left with (Schuster et al. 2022, CALM, §3.1). Tokens whose logits nobody wants (a prompt's) go through all layers.
+     * exit_threshold: then its logits are the exit's. Its way through the layers behind is made later, with the next token of its
+     * sequence that goes on (exits.c): the caches, and so all other tokens, are those of the model without exits. Tokens whose
+     * logits nobody wants (a prompt's) go through all layers.
      * How sure: the probability of the likeliest among the 16 likeliest tokens, and the same among the first eighth of the
      * vocabulary, where that is too small the rest is not looked at. 0: they leave at the first exit; above 1: never. */
     bool exits;
@@ -142,7 +144,7 @@ typedef struct model_guessed {
 size_t model_guess_ahead(state *s, size_t row, model_guessed *out, size_t max);
 /* Runs token id of sequence seq through the layers before exit i, behind those that were drafted since the last pass, and
  * guesses what follows. The next model_forward of this sequence alone takes over what drafts of the same tokens have computed;
- * its results are the same as without. Error: E_RANGE: no room, E_USAGE: no such exit. model_check_exits must hold. */
+ * its results are the same as without. Error: E_RANGE: no room, E_USAGE: no such exit. model_check_drafts must hold. */
 mote_status model_draft(state *s, size_t seq, size_t i, int32_t id, model_guessed *out, mote_error *err);
 /* Passes from now on are profiled into p (tensor/prof.h), which has a slot for each thread of the pool; NULL: not. */
 void state_set_prof(state *s, struct prof *p);
@@ -165,6 +167,10 @@ typedef struct model_work {
 } model_work;
 /* A pass that gives each of n_seq sequences n tokens from position pos0 on, with the logits of the last. */
 void model_pass_work(const state *s, size_t n_seq, size_t n, size_t pos0, model_work *out);
+
+/* Tokens of the sequence that left early, and whose way through the layers behind is still to be made, make it: to be called before
+ * its caches are saved (state_seq_save, state_checkpoint_save) or shifted. At once when there are none. */
+void model_settle(state *s, size_t seq);
 
 /* ---- what a sequence's caches hold ---- */
 size_t state_seq_len(const state *s, size_t seq); /* positions 0 … len-1 are cached */

@@ -4,17 +4,21 @@
 #include "model/rope.h"
 #include "model/state.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 static size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+/* Tokens of a sequence that a pass may have to take besides the batch. */
+static size_t waits(const state_opts *o) { return o->exits && o->exit_threshold <= 1 ? EXITS_WAIT : 0; }
 
 /* Positions a layer's cache holds: all, or for a windowed layer the window and the batch that is being added. */
 static size_t layer_cap(const model *m, const layer *l, const state_opts *o) {
     size_t all = round_up(o->n_ctx, KV_BLOCK);
     size_t window = layer_window(m, l);
     if (window == 0) return all;
-    return MIN(all, round_up(window + o->n_batch, KV_BLOCK) + KV_BLOCK);
+    return MIN(all, round_up(window + o->n_batch + waits(o), KV_BLOCK) + KV_BLOCK);
 }
 
 static bool layer_is_ring(const state *s, const kv_layer *c) { return c->cap < round_up(s->opts.n_ctx, KV_BLOCK); }
@@ -118,7 +122,7 @@ static size_t scratch_bytes(const model *m, size_t n_batch, size_t n_ctx, int n_
 
 static mote_status open_work(state *s, mote_error *err) {
     const model *m = s->m;
-    size_t n = s->opts.n_batch;
+    size_t n = s->rows;
     size_t rope[2] = {n * m->hp.rope_all.n_rot, n * m->hp.rope_swa.n_rot};
     size_t mem_floats = blocks_floats(m, n) + (size_t)pool_size(s->pool) * (m->hp.n_embd + 16);
     size_t scratch = scratch_bytes(m, n, s->opts.n_ctx, pool_size(s->pool));
@@ -153,6 +157,7 @@ mote_status state_open(state **out, const model *m, const state_opts *o, pool *p
     s->m = m;
     s->pool = p;
     s->opts = *o;
+    s->rows = o->n_batch + waits(o) * MIN(o->n_seq, o->n_batch);
     mote_status st = open_caches(s, err);
     if (st == MOTE_OK) st = open_work(s, err);
     if (st != MOTE_OK) {
@@ -185,7 +190,7 @@ void state_set_stream(state *s, state_stream_fn *fn, void *ctx) {
 }
 
 mote_status state_set_observer(state *s, void (*fn)(void *ctx, const linear_seen *seen), void *ctx, mote_error *err) {
-    const size_t n = s->opts.n_batch, cap = seen_floats(MAX(n, n * s->m->hp.n_expert_used), widest(s->m));
+    const size_t n = s->rows, cap = seen_floats(MAX(n, n * s->m->hp.n_expert_used), widest(s->m));
     s->seen.fn = NULL;
     if (!fn) return MOTE_OK;
     if (!s->seen.rows) s->seen.rows = mem_alloc_aligned(cap * sizeof(float));
@@ -203,6 +208,7 @@ void state_seq_clear(state *s, size_t seq) {
     sequence *q = &s->seqs[seq];
     q->len = q->high = 0;
     guess_forget(s, seq);
+    exits_cut(s, seq, 0);
     init_recurrent(s, q);
 }
 
@@ -218,6 +224,7 @@ bool state_seq_truncate(state *s, size_t seq, size_t n) {
     /* a ring still holds the window before n unless later positions have overwritten it */
     for (size_t i = 0; i < s->m->n_kv; i++)
         if (layer_is_ring(s, &q->kv[i]) && q->high > q->kv[i].cap && n < q->high - q->kv[i].cap + s->m->hp.n_swa) return false;
+    exits_cut(s, seq, n);
     q->len = n;
     return true;
 }
@@ -225,6 +232,7 @@ bool state_seq_truncate(state *s, size_t seq, size_t n) {
 void state_seq_copy(state *s, size_t dst, size_t src) {
     if (dst == src) return;
     guess_forget(s, dst);
+    exits_copy(s, dst, src);
     sequence *a = &s->seqs[dst], *b = &s->seqs[src];
     for (size_t i = 0; i < s->m->n_kv; i++) {
         memcpy(a->kv[i].k, b->kv[i].k, kv_k_bytes(&b->kv[i]));
@@ -261,7 +269,10 @@ static void checkpoint_copy(const state *s, const sequence *q, unsigned char *fl
     }
 }
 
-void state_checkpoint_save(const state *s, size_t seq, void *dst) { checkpoint_copy(s, &s->seqs[seq], dst, true); }
+void state_checkpoint_save(const state *s, size_t seq, void *dst) {
+    assert(exits_waiting(s, seq) == 0);
+    checkpoint_copy(s, &s->seqs[seq], dst, true);
+}
 
 void state_checkpoint_load(state *s, size_t seq, const void *src, size_t n) {
     union {
@@ -269,6 +280,7 @@ void state_checkpoint_load(state *s, size_t seq, const void *src, size_t n) {
         unsigned char *flat;
     } u = {src}; /* only read from */
     guess_forget(s, seq);
+    exits_cut(s, seq, 0);
     checkpoint_copy(s, &s->seqs[seq], u.flat, false);
     s->seqs[seq].len = s->seqs[seq].high = n;
 }
@@ -283,6 +295,7 @@ size_t state_seq_bytes(const state *s, size_t seq) {
 void state_seq_save(const state *s, size_t seq, void *dst) {
     unsigned char *out = dst;
     const sequence *q = &s->seqs[seq];
+    assert(exits_waiting(s, seq) == 0);
     for (size_t i = 0; i < s->m->n_kv; i++) {
         size_t kb = kv_k_bytes(&q->kv[i]), vb = kv_v_bytes(&q->kv[i]);
         memcpy(out, q->kv[i].k, kb);
@@ -305,6 +318,7 @@ mote_status state_seq_load(state *s, size_t seq, const void *src, size_t n_bytes
     }
     memcpy(q->rec, in, s->m->state_bytes);
     guess_forget(s, seq);
+    exits_cut(s, seq, 0);
     q->len = q->high = len;
     return MOTE_OK;
 }
@@ -335,6 +349,7 @@ static void shift_layer(state *s, const layer *l, kv_layer *c, size_t from, size
 
 mote_status state_seq_shift(state *s, size_t seq, size_t from, size_t n, mote_error *err) {
     sequence *q = &s->seqs[seq];
+    assert(exits_waiting(s, seq) == 0);
     if (!s->m->info.can_shift) FAIL(err, MOTE_E_UNSUPPORTED, "the context of architecture '%s' cannot be shifted", s->m->arch->name);
     if (n == 0 || from + n > q->len) FAIL(err, MOTE_E_RANGE, "cannot drop positions %zu to %zu of %zu", from, from + n, q->len);
     for (size_t il = 0; il < s->m->hp.n_layer; il++) {

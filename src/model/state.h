@@ -25,6 +25,7 @@ struct state {
     const model *m;
     pool *pool;
     state_opts opts;
+    size_t rows;         /* of a pass: the batch, and tokens that waited (exits.c) */
     sequence *seqs;      /* [n_seq] */
     kv_layer *kv_all;
     unsigned char *cache; /* one aligned block: all keys, values and recurrent states */

@@ -68,6 +68,7 @@ void ck_take(mote_session *s, size_t seq) {
     for (size_t i = 0; i < s->n_ck; i++)
         if (s->ck[i].seq == seq && s->ck[i].pos == pos) return;
     size_t i = free_slot(s);
+    run_settle(s, seq);
     state_checkpoint_save(s->st, seq, s->ck_data + i * s->ck_bytes);
     s->ck[i] = (run_checkpoint){seq, pos, ++s->ck_age};
 }

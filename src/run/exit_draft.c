@@ -58,7 +58,7 @@ mote_status exit_proposer(proposer *p, const mote_session *s, mote_error *err) {
     *p = (proposer){.name = "early exit", .kind = SPEC_EXIT, .begin = begin, .propose = propose, .close = close_exit, .memory = memory,
                     .odds.memory = 32, .average = 0.6};
     for (size_t i = 0; i < SPEC_LEVELS; i++) p->odds.p[i] = 0.2f + 0.6f * (float)i / SURE_STEPS;
-    TRY(model_check_exits(s->model->m, err));
+    TRY(model_check_drafts(s->model->m, err));
     if (s->o.exit_threshold <= 1)
         FAIL(err, MOTE_E_USAGE, "guesses by an early exit are for tokens that run through all layers: exit_threshold is %g", (double)s->o.exit_threshold);
     exit_draft *self = MEM_NEW(exit_draft);

@@ -142,6 +142,8 @@ mote_status run_check_seq(const mote_session *s, size_t seq, mote_error *err);
 mote_status run_check_ids(const mote_session *s, const int32_t *ids, size_t n, mote_error *err);
 /* The pass itself, under the engine's lock. */
 mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err);
+/* Before caches are saved or shifted: model_settle, under the lock. */
+void run_settle(const mote_session *s, size_t seq);
 /* model_guess_ahead and model_draft under the engine's lock. */
 size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max);
 mote_status run_draft(mote_session *s, size_t seq, size_t exit, int32_t id, model_guessed *out, mote_error *err);

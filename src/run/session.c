@@ -225,6 +225,12 @@ mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err) 
     return st;
 }
 
+void run_settle(const mote_session *s, size_t seq) {
+    (void)pthread_mutex_lock(&s->model->engine->lock);
+    model_settle(s->st, seq);
+    (void)pthread_mutex_unlock(&s->model->engine->lock);
+}
+
 size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max) {
     mote_engine *e = s->model->engine;
     (void)pthread_mutex_lock(&e->lock);
@@ -296,6 +302,7 @@ static mote_status shift(mote_session *s, size_t seq, mote_error *err) {
     memmove(q->ids + keep, q->ids + keep + drop, (q->n - keep - drop) * sizeof *q->ids);
     run_forget_logits(q);
     s->n_shifted += drop;
+    run_settle(s, seq);
     if (s->model->info->can_shift && state_seq_shift(s->st, seq, keep, drop, NULL) == MOTE_OK) {
         ck_drop(s, seq, keep);
         q->n = left;

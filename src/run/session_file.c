@@ -86,6 +86,7 @@ static mote_status put_all(mote_session *s, size_t seq, out_file *f, void *cache
     TRY(put_u64(f, n_ck));
     TRY(put_u64(f, s->ck_bytes));
     TRY(put(f, q->ids, q->n * sizeof *q->ids));
+    run_settle(s, seq);
     state_seq_save(s->st, seq, cache);
     TRY(put(f, cache, cache_bytes));
     for (size_t i = 0; i < s->n_ck; i++) {

@@ -16,6 +16,7 @@ mote_status spec_mark_open(spec_mark *m, const mote_session *s, mote_error *err)
 
 void spec_mark_take(spec_mark *m, const mote_session *s, size_t seq) {
     if (!m->mem) return;
+    run_settle(s, seq);
     state_checkpoint_save(s->st, seq, m->mem);
     m->at = s->seqs[seq].n;
 }

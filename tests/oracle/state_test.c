@@ -1,12 +1,15 @@
 /* state_test.c: what sequences' caches promise, on every model of $MOTE_SHARED/oracle/arch: bit-equal logits
- * whatever runs beside a sequence in a batch, and after copying, checkpointing, truncating, saving and clearing.
+ * whatever runs beside a sequence in a batch, and after copying, checkpointing, truncating, saving and clearing; and
+ * behind tokens that left by early exits.
  *
  *   state_test [NAME…] */
+#include "heads_file.h"
 #include "model/model.h"
 #include "oracle_util.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { N_IDS = 40, CUT = 23, DETOUR = 9, N_BATCH = 48 };
 
@@ -133,6 +136,62 @@ static mote_status check_all(struct bench *b, mote_error *err) {
     return in_company(b, err);
 }
 
+/* Every token leaves at the first of two exits, and some at the end of the sequence go on: hidden rows are those of a model without exits. */
+static mote_status left_early(struct bench *b, mote_error *err) {
+    float *row = mem_calloc(b->vocab, sizeof *row);
+    if (!row) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    mote_status s = MOTE_OK;
+    for (size_t i = 0; i < CUT; i++) {
+        const int32_t want = 0;
+        const model_seg seg = {0, i, 1};
+        const bool prompt = i % 11 == 5;
+        TRYG(s, model_forward(b->st, &(model_batch){.ids = b->ids + i, .n = 1, .segs = &seg, .n_segs = 1, .want = &want, .n_want = !prompt, .logits = prompt ? NULL : row}, err));
+    }
+    if (state_exit_stats(b->st).exits[0] < CUT / 2) FAILG(s, err, MOTE_E_MISMATCH, "tokens do not leave");
+    state_seq_copy(b->st, 1, 0);
+    for (size_t seq = 0; seq < 2; seq++) {
+        float *hidden = mem_calloc((N_IDS - CUT) * model_get_info(b->m)->n_embd_out, sizeof *hidden);
+        int32_t want[N_IDS];
+        for (size_t i = 0; i < N_IDS; i++) want[i] = (int32_t)i;
+        const model_seg seg = {seq, CUT, N_IDS - CUT};
+        if (seq) model_settle(b->st, seq);
+        s = !hidden ? ERR(err, MOTE_E_MEMORY, "out of memory") :
+            model_forward(b->st, &(model_batch){.ids = b->ids + CUT, .n = seg.n, .segs = &seg, .n_segs = 1, .want = want, .n_want = seg.n, .hidden = hidden}, err);
+        if (s == MOTE_OK) model_logits(b->st, hidden, seg.n, b->got + CUT * b->vocab);
+        mem_free(hidden);
+        TRYG(s, s);
+        if (!same(b, CUT)) FAILG(s, err, MOTE_E_MISMATCH, "behind tokens that left%s: other logits", seq ? ", settled" : "");
+    }
+out:
+    mem_free(row);
+    return s;
+}
+
+/* b->m, again with exits. */
+static mote_status check_exits(struct bench *b, const char *path, pool *p, state_opts o, mote_error *err) {
+    const model_info *info = model_get_info(b->m);
+    char name[] = "/tmp/mote_heads_XXXXXX";
+    const size_t n_layer = info->n_layer;
+    const heads_plan plan = {.layer = {1, (int32_t)n_layer - 1}, .offset = {0, 0}, .n = n_layer > 2 ? 2 : 1, .size = 0.01f};
+    model *m = NULL;
+    mote_status s;
+    if (!info->causal || n_layer < 2) return MOTE_OK;
+    int fd = mkstemp(name);
+    if (fd < 0) FAIL(err, MOTE_E_IO, "no file for heads");
+    (void)close(fd);
+    o.exits = true;
+    TRYG(s, heads_file_write(name, path, &plan, err));
+    TRYG(s, model_open(&m, path, &(model_opts){.heads = name}, p, err));
+    b->m = m;
+    TRYG(s, state_open(&b->st, m, &o, p, err));
+    s = left_early(b, err);
+out:
+    (void)unlink(name);
+    state_close(&b->st);
+    model_close(&m);
+    return s;
+}
+
 static mote_status check(const char *path, pool *p, const json_t *ids, mote_error *err) {
     state_opts o = {.n_ctx = 64, .n_seq = 3, .n_batch = N_BATCH, .k_type = QUANT_F16, .v_type = QUANT_F16};
     struct bench b = {0};
@@ -146,7 +205,9 @@ static mote_status check(const char *path, pool *p, const json_t *ids, mote_erro
     b.got = mem_calloc(N_IDS * b.vocab, sizeof(float));
     if (!b.ref || !b.got) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     TRYG(s, state_open(&b.st, m, &o, p, err));
-    s = check_all(&b, err);
+    TRYG(s, check_all(&b, err));
+    state_close(&b.st);
+    s = check_exits(&b, path, p, o, err);
 out:
     state_close(&b.st);
     model_close(&m);

@@ -1,6 +1,6 @@
-/* exits_test.c: extra heads at work, at the level of the model: heads with W = 0 are the model's own; tokens that leave early do
- * what a naive pass through the layers does that stops there; batches, threads and sequences do not matter; drafts are taken
- * over without a trace. */
+/* exits_test.c: extra heads at work, at the level of the model: heads with W = 0 are the model's own; tokens that leave early say
+ * what a naive pass through the layers says there; batches, threads and sequences do not matter; what is cached is what the model
+ * without exits caches, bit for bit; drafts are taken over without a trace. */
 #include "heads_file.h"
 #include "model/model.h"
 #include "tiny_model.h"
@@ -18,7 +18,7 @@
 #include "ok.h"
 #include "report.h"
 
-enum { LEN = 24, CTX = 64 };
+enum { LEN = 24, CTX = 64, LAYERS = 4 };
 
 typedef struct setup {
     const char *model, *heads;
@@ -90,14 +90,14 @@ static float *run(const setup *u, size_t *n, uint64_t *left) {
 static char tiny[300], heads_path[300];
 
 static void make(quant_type type, heads_plan p) {
-    const tiny_opts t = {.type = type, .seed = 3};
+    const tiny_opts t = {.type = type, .n_layer = LAYERS, .seed = 3};
     (void)snprintf(tiny, sizeof tiny, "%s", in_folder("tiny.gguf"));
     (void)snprintf(heads_path, sizeof heads_path, "%s", in_folder("heads.gguf"));
     OK(tiny_model_write(tiny, &t, &e_));
     OK(heads_file_write(heads_path, tiny, &p, &e_));
 }
 
-static const heads_plan one_exit = {.layer = {1, 2}, .offset = {0, 1}, .n = 2, .size = 0.3f, .bias = true, .seed = 4};
+static const heads_plan one_exit = {.layer = {2, LAYERS}, .offset = {0, 1}, .n = 2, .size = 0.3f, .bias = true, .seed = 4};
 
 static void never_leaving_changes_nothing(void **unused) {
     (void)unused;
@@ -145,6 +145,84 @@ static void threads_batches_and_sequences_do_not_matter(void **unused) {
         mem_free(x);
     }
     assert_true(some); /* there was a threshold that some passed and some did not */
+}
+
+/* ---- caches ---- */
+
+static const heads_plan two_exits = {.layer = {1, 3}, .offset = {0, 0}, .n = 2, .size = 0.3f, .bias = true, .seed = 4};
+
+/* One token to each of the first n_seq sequences, logits of all or of none. */
+static void step(opened *o, size_t n_seq, const size_t *pos, const int32_t *ids, float *logits) {
+    model_seg segs[4];
+    int32_t want[4];
+    for (size_t q = 0; q < n_seq; q++) segs[q] = (model_seg){q, pos[q], 1}, want[q] = (int32_t)q;
+    OK(model_forward(o->s, &(model_batch){.ids = ids, .n = n_seq, .segs = segs, .n_segs = n_seq, .want = want, .n_want = logits ? n_seq : 0, .logits = logits}, &e_));
+}
+
+/* One more token, whose hidden row hangs on all that is cached. */
+static void same_caches(opened *a, opened *b, size_t seq, size_t *pos) {
+    float x[512], y[512];
+    const int32_t id = 77, want = 0;
+    const model_seg seg = {seq, *pos, 1};
+    model_batch batch = {.ids = &id, .n = 1, .segs = &seg, .n_segs = 1, .want = &want, .n_want = 1, .hidden = x};
+    const size_t n = model_get_info(a->m)->n_embd_out;
+    assert_true(n <= COUNT_OF(x));
+    for (size_t i = 0; i < *pos % 3; i++) model_settle(a->s, seq); /* not at all, once, again */
+    OK(model_forward(a->s, &batch, &e_));
+    batch.hidden = y;
+    OK(model_forward(b->s, &batch, &e_));
+    if (memcmp(x, y, n * sizeof *x) != 0) fail_msg("sequence %zu: what is cached of %zu tokens differs", seq, *pos);
+    ++*pos;
+}
+
+/* Tokens leave, more of them than may wait, and go on; sequences are cut, copied and cleared. */
+static void caches_are_those_without_exits(void **unused) {
+    (void)unused;
+    const float thresholds[] = {0, 0.0675f, 0.07f, 0.1f};
+    uint64_t left[2] = {0};
+    make(QUANT_Q8_0, two_exits);
+    for (size_t k = 0; k < COUNT_OF(thresholds); k++) {
+        setup u = {.model = tiny, .heads = heads_path, .threads = 1 + (int)k % 3, .n_seq = 3, .threshold = thresholds[k]};
+        opened with = open_state(&u);
+        u.heads = NULL;
+        u.threads = 1;
+        opened plain = open_state(&u);
+        float *logits = MEM_NEW_N(float, 3 * with.vocab);
+        size_t pos[3] = {0};
+        rng r;
+        rng_seed(&r, 5, k);
+        for (size_t i = 0; i < 40; i++) {
+            int32_t ids[3];
+            const size_t n = 1 + rng_below(&r, 3);
+            for (size_t q = 0; q < 3; q++) ids[q] = token(3 * i + q);
+            step(&with, n, pos, ids, i % 11 == 10 ? NULL : logits); /* now and then a token of a prompt */
+            step(&plain, n, pos, ids, logits);
+            for (size_t q = 0; q < n; q++) pos[q]++;
+            if (i % 7 == 6) {
+                pos[0] -= MIN(pos[0], (size_t)1 + rng_below(&r, 4));
+                assert_true(state_seq_truncate(with.s, 0, pos[0]) && state_seq_truncate(plain.s, 0, pos[0]));
+            }
+            if (i == 20) {
+                state_seq_copy(with.s, 2, 0);
+                state_seq_copy(plain.s, 2, 0);
+                pos[2] = pos[0];
+            }
+            if (i == 30) {
+                state_seq_clear(with.s, 1);
+                state_seq_clear(plain.s, 1);
+                pos[1] = 0;
+            }
+            if (i % 13 == 12) same_caches(&with, &plain, 0, &pos[0]);
+        }
+        for (size_t q = 0; q < 3; q++) same_caches(&with, &plain, q, &pos[q]);
+        const model_exit_stats st = state_exit_stats(with.s);
+        for (size_t e = 0; e < 2; e++) left[e] += st.exits[e];
+        mem_free(logits);
+        close_state(&with);
+        close_state(&plain);
+    }
+    assert_true(left[0] > 0 && left[1] > 0);
+    if (report_wanted(0, NULL)) report_row("run time", "early exit: keys and values of tokens that left", "bits equal", "those of all layers", "ok", "-", "Q8_0 weights");
 }
 
 /* ---- a naive pass ----
@@ -276,7 +354,7 @@ static void head_logits(naive *a, size_t e, const float *x, float *logits) {
     product(a, logits, "output", GLOBAL, h, a->vocab, a->d);
 }
 
-/* Logits of a token; *left: by which exit it left, or -1. */
+/* Logits of a token, which runs through all layers; *left: by which exit it left, or -1. */
 static void naive_token(naive *a, int32_t id, size_t pos, bool wanted, float threshold, float *logits, int *left) {
     float x[512], *embd = tensor(a, "token_embd", GLOBAL), h[512];
     memcpy(x, embd + (size_t)id * a->d, a->d * sizeof *x);
@@ -289,7 +367,6 @@ static void naive_token(naive *a, int32_t id, size_t pos, bool wanted, float thr
             if (surest(logits, 256) >= (double)threshold && surest(logits, a->vocab) >= (double)threshold) *left = (int)e;
         }
         keys_and_values(a, il, pos, x);
-        if (*left >= 0) continue;
         attend(a, il, pos, x);
         feed_forward(a, il, x);
     }
@@ -358,7 +435,7 @@ static void what_leaves_does_what_is_said(void **unused) {
 static void zero_heads_are_the_models_own(void **unused) {
     (void)unused;
     for (int q = 0; q < 2; q++) {
-        make(q ? QUANT_Q8_0 : QUANT_F32, (heads_plan){.layer = {1, 2}, .offset = {0, 1}, .n = 2});
+        make(q ? QUANT_Q8_0 : QUANT_F32, (heads_plan){.layer = {1, LAYERS}, .offset = {0, 1}, .n = 2});
         opened o = open_state(&(setup){.model = tiny, .heads = heads_path, .no_exits = true, .threads = 2});
         float *logits = MEM_NEW_N(float, o.vocab);
         for (size_t i = 0; i < LEN; i++) {
@@ -430,7 +507,7 @@ static void drafts_leave_no_trace(void **unused) {
 static void what_cannot_be_is_refused(void **unused) {
     (void)unused;
     mote_error e = {0};
-    make(QUANT_F32, (heads_plan){.layer = {2}, .offset = {1}, .n = 1});
+    make(QUANT_F32, (heads_plan){.layer = {LAYERS}, .offset = {1}, .n = 1});
     pool *p;
     model *m;
     state *s;
@@ -455,6 +532,7 @@ static void what_cannot_be_is_refused(void **unused) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(never_leaving_changes_nothing), cmocka_unit_test(threads_batches_and_sequences_do_not_matter),
+        cmocka_unit_test(caches_are_those_without_exits),
         cmocka_unit_test(what_leaves_does_what_is_said), cmocka_unit_test(zero_heads_are_the_models_own),
         cmocka_unit_test(drafts_leave_no_trace),         cmocka_unit_test(what_cannot_be_is_refused),
     };
