@@ -12,7 +12,7 @@ static mote_text text_of(str s) { return (mote_text){s.p, s.n}; }
 mote_status mote_file_open(mote_file **out, const char *path, mote_error *err) {
     *out = MEM_NEW(mote_file);
     if (!*out) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    mote_status s = model_file_open(&(*out)->f, path, MODEL_FILE_NO_TENSORS_OK, err);
+    mote_status s = model_file_open(&(*out)->f, path, MODEL_FILE_NO_TENSORS_OK | MODEL_FILE_NO_DATA, err);
     if (s != MOTE_OK) mote_file_close(out);
     return s;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define COLLAPSE 25 /* MADV_COLLAPSE, Linux 6.1, which C libraries may not name yet; older kernels refuse it */
 #define HUGE_BYTES ((size_t)2 << 20)
@@ -29,6 +30,15 @@ static unsigned char *alloc_aligned(size_t size, size_t align) {
     unsigned char *p = raw + (align - (uintptr_t)raw % align);
     memcpy(p - sizeof raw, &raw, sizeof raw);
     return p;
+}
+
+void mem_forget(const void *p, size_t size) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)p + page - 1) / page * page, to = ((uintptr_t)p + size) / page * page;
+    union {
+        uintptr_t in;
+        void *out;
+    } first = {from};
+    if (from < to) (void)madvise(first.out, to - from, MADV_DONTNEED);
 }
 
 static size_t align_of(size_t size) { return size >= HUGE_FROM_BYTES ? HUGE_BYTES : 64; }

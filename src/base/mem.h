@@ -22,6 +22,8 @@ static inline bool ckd_mul_u64(uint64_t *r, uint64_t a, uint64_t b) { return !__
 void *mem_calloc(size_t n, size_t size);
 /* Like realloc to n × size bytes; on failure the old block stays valid and NULL is returned. */
 void *mem_resize(void *p, size_t n, size_t size);
+/* Gives the whole pages of [p, p + size) back to the system; they read as zeros from then on. */
+void mem_forget(const void *p, size_t size);
 /* size bytes aligned to 64, zeroed; freed with mem_free_aligned. Large blocks ask for huge pages. */
 void *mem_alloc_aligned(size_t size);
 /* The same from small pages: for what fills slowly and may never be full; until mem_make_huge, once it does. */

@@ -46,6 +46,7 @@ typedef struct tensor_info {
     uint64_t ne[TENSOR_DIMS_MAX];
     const unsigned char *data; /* size bytes, valid while the model_file is open; maybe unaligned */
     size_t size;
+    str coded;  /* the entropy-coded bytes in the file that data was decoded from (docs/formats/coded.md), else empty */
     str origin; /* the name in the source file when it differs (Hugging Face), else equal to name */
     value_form form;
 } tensor_info;
@@ -53,8 +54,8 @@ typedef struct tensor_info {
 typedef struct model_file model_file;
 
 /* VOCAB: a Hugging Face folder also gets the tokenizer.ggml.* arrays of a GGUF (for converting; who runs the model
- * reads tokenizer.json itself). */
-enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4 };
+ * reads tokenizer.json itself). NO_DATA: names and shapes are wanted alone; entropy-coded tensors are not decoded, their data are NULL. */
+enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4, MODEL_FILE_NO_DATA = 8 };
 /* Opens a GGUF file (the first or any part of a split one: the others are found beside it), or a folder in
  * Hugging Face form. *out is owned by the caller. */
 mote_status model_file_open(model_file **out, const char *path, int flags, mote_error *err);

@@ -67,8 +67,8 @@ mote_status gguf_open_one(model_file **out, const char *path, int flags, mote_er
 /* f is part of a split file (split.count > 1): joins it with the others beside it. Takes f over; on failure
  * everything is closed. */
 mote_status gguf_join_parts(model_file **out, model_file *f, const char *path, int flags, mote_error *err);
-/* coded_open.c: decodes entropy-coded tensors. */
-mote_status model_file_uncode(model_file *f, mote_error *err);
+/* coded_open.c: decodes entropy-coded tensors; data false: their names and shapes alone. */
+mote_status model_file_uncode(model_file *f, bool data, mote_error *err);
 /* small_vocabulary.c: the lists of a vocabulary that is stored small. */
 mote_status model_file_open_vocabulary(model_file *f, mote_error *err);
 /* share.c: gives layers that share tensors with others their own view of them. */

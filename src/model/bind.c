@@ -68,6 +68,7 @@ static mote_status load_mat(model *m, const tensor_info *t, slot *s, mote_error 
     w->rows = (size_t)t->ne[1];
     w->n_mat = (size_t)t->ne[2];
     w->data = t->data;
+    w->decoded = t->coded.n > 0;
     TRY(quant_row_bytes(f, t->ne[0], &w->row_bytes, err));
     w->mat_bytes = w->row_bytes * w->rows; /* cannot overflow: the reader checked the whole tensor against the file */
     if (w->mat_bytes * w->n_mat != t->size) FAIL(err, MOTE_E_FORMAT, "tensor '%.*s': %zu bytes, its shape needs %zu", STR_ARG(t->name), t->size, w->mat_bytes * w->n_mat);

@@ -41,7 +41,8 @@ typedef struct model model;
 /* path: a GGUF file (any part of a split one) or a Hugging Face folder. */
 mote_status model_open(model **out, const char *path, const model_opts *o, pool *p, mote_error *err);
 void model_close(model **m);
-/* Packs all weights now. Else passes pack panel by panel as they go, for themselves, until a second token is to be
+/* Packs all weights now; what tensors of coded files were decoded into is given back, so that from here on a weight is read by
+ * weight_row alone. Else passes pack panel by panel as they go, for themselves, until a second token is to be
  * generated or the prompt turns out to be long: a model opens in the time its tables take, and who asks for one answer
  * never pays for more. */
 void model_warm(const model *m, pool *p);

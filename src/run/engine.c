@@ -188,7 +188,7 @@ mote_status run_model_open(mote_model **out, mote_engine *e, const char *path, c
         TRYG(st, open_tokenizer_json(m, err));
     } else {
         if (o->no_weights) {
-            int flags = MODEL_FILE_NO_TENSORS_OK | (o->no_mmap ? MODEL_FILE_NO_MMAP : 0);
+            int flags = MODEL_FILE_NO_TENSORS_OK | MODEL_FILE_NO_DATA | (o->no_mmap ? MODEL_FILE_NO_MMAP : 0);
             TRYG(st, model_file_open(&m->own_file, path, flags, err));
             m->file = m->own_file;
         } else {

@@ -42,7 +42,8 @@ static mote_status fingerprint(const mote_session *s, char hex[SHA256_HEX], mote
         hash_str(h, t->name);
         hash_u64(h, (uint64_t)t->type);
         for (int d = 0; d < TENSOR_DIMS_MAX; d++) hash_u64(h, t->ne[d]);
-        sha256_update(h, t->data, MIN(t->size, (size_t)64)); /* a sample, so that fine-tunes differ */
+        const size_t n = MIN(t->coded.n ? t->coded.n : t->size, (size_t)64); /* a sample, so that fine-tunes differ */
+        sha256_update(h, t->coded.n ? t->coded.p + (t->coded.n - n) : (const char *)t->data, n);
     }
     hash_str(h, str_of(s->o.type_k));
     hash_str(h, str_of(s->o.type_v));

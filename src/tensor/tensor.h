@@ -83,6 +83,7 @@ typedef struct weight {
     void *packed;        /* in the packer's block */
     size_t packed_bytes, packed_mat_bytes;
     const void *packing; /* how panels lie; NULL when the file's form is used */
+    bool decoded;        /* set by the caller: data is memory that was decoded into, not a mapped file */
     bool head;           /* set by the caller: op_head reads it, so that its leading bits should lie together */
     const weight_adapter *adapter; /* op_linear adds its part to every product with matrix 0; or NULL */
     const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
@@ -104,7 +105,7 @@ typedef struct weight_packer {
 /* Finds room for those of the n weights that were planned to be packed; nothing is touched yet. ws outlives p; `threads`
  * is as large as any pool that will pack. */
 mote_status weights_reserve(weight_packer *p, weight *const *ws, size_t n, const pool *threads, mote_error *err);
-/* Packs them, split over the pool; pages of a mapped file are dropped as they are read. */
+/* Packs them, split over the pool; pages of a mapped file are dropped as they are read, and so is, for good, what was decoded. */
 void weights_pack(weight_packer *p, pool *threads);
 void weights_free(weight_packer *p);
 /* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */

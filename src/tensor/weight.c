@@ -75,7 +75,7 @@ static void pack_piece(const weight *w, unsigned char *dst, size_t piece, unsign
     const unsigned char *begin[KERN_PANEL], *end[KERN_PANEL];
     rows_of(w, from, begin);
     rows_of(w, to - 1, end);
-    file_drop(begin[0], (size_t)(end[KERN_PANEL - 1] - begin[0]) + w->row_bytes);
+    (w->decoded ? mem_forget : file_drop)(begin[0], (size_t)(end[KERN_PANEL - 1] - begin[0]) + w->row_bytes);
 }
 
 static size_t room_of(const weight *w) { return (w->packed_bytes + 63) / 64 * 64; }

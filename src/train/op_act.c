@@ -195,11 +195,9 @@ static var *element(tape *t, struct element e) {
     return e.y;
 }
 
-static bool same_shape(const var *a, const var *b) { return a->rows == b->rows && a->cols == b->cols; }
-
 var *ad_add_scaled(tape *t, var *a, var *b, float by) {
     if (!a || !b) return NULL;
-    assert(same_shape(a, b));
+    assert(a->rows == b->rows && a->cols == b->cols);
     return element(t, (struct element){.kind = SUM, .a = a, .b = b, .by = by});
 }
 
@@ -211,7 +209,7 @@ var *ad_scale(tape *t, var *x, float by) {
 
 var *ad_mul(tape *t, var *a, var *b) {
     if (!a || !b) return NULL;
-    assert(same_shape(a, b));
+    assert(a->rows == b->rows && a->cols == b->cols);
     return element(t, (struct element){.kind = PRODUCT, .a = a, .b = b});
 }
 
