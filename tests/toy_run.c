@@ -77,10 +77,15 @@ static var *loss(void *ctx, tape *tp, const data_batch *b, double sum_weight, mo
     return l;
 }
 
+#define STEP_NS 5000000u
+static uint64_t toy_ns = STEP_NS;
+static uint64_t toy_now(void) { return toy_ns; }
+
 static mote_status progress(void *ctx, const train_progress *p, mote_error *err) {
     struct toy *t = ctx;
     (void)err;
     if (p->step <= TOY_STEPS) t->r->losses[p->step] = p->loss;
+    toy_ns += STEP_NS;
     if (t->o->pause_us) (void)usleep((useconds_t)t->o->pause_us);
     t->r->ended = p->step;
     return MOTE_OK;
@@ -110,7 +115,7 @@ static mote_status run(struct toy *t, pool *p, const struct kern_table *kern, mo
     toy_result *r = t->r;
     log_sink log = {keep_line, r};
     json_t *identity = json_pack("{s:s}", "recipe", o->identity ? o->identity : "toy");
-    trainer_opts opts = {.pool = p, .kern = kern, .log = &log, .steps = o->steps ? o->steps : TOY_STEPS, .max_seconds = o->max_seconds, .clip = 1, .ema = o->ema ? 0.9 : 0,
+    trainer_opts opts = {.pool = p, .kern = kern, .log = &log, .steps = o->steps ? o->steps : TOY_STEPS, .max_seconds = o->max_seconds, .now = toy_now, .clip = 1, .ema = o->ema ? 0.9 : 0,
         .schedule = {.kind = SCHEDULE_COSINE, .warmup = 3, .steps = TOY_STEPS}, .guard = o->guard, .dir = o->dir, .save_every = o->save_every, .keep = 3, .ranks = o->ranks,
         .identity = identity, .optim = {.kind = o->muon ? OPTIM_MUON : OPTIM_ADAMW, .lr = 0.05, .decay = 0.01, .state_bits = o->bits8 ? 8 : 32}};
     const train_param params[] = {{.name = STR("table"), .v = &t->table, .decay = true},

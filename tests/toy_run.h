@@ -20,7 +20,7 @@ typedef struct toy_opts {
     train_guard guard;
     uint64_t save_every;
     int pause_us;             /* after each step */
-    double max_seconds;
+    double max_seconds;       /* by a clock of the run's own, on which each step takes 5 ms */
     ranks *ranks;
 } toy_opts;
 

@@ -95,6 +95,7 @@ typedef struct trainer_opts {
     const log_sink *log;     /* warnings */
     uint64_t steps;
     double max_seconds;      /* of all sittings together; 0: none. A run that would take longer gets fewer steps, and its decay earlier */
+    uint64_t (*now)(void);   /* the clock of max_seconds, nanoseconds [clock_ns] */
     optim_opts optim;
     schedule schedule;       /* its steps are set from `steps` when 0 */
     double clip;             /* global norm; 0: none */

@@ -84,7 +84,8 @@ static mote_status sections(trainer *t, ckpt_section **out, size_t *n, mote_erro
     return MOTE_OK;
 }
 
-static double seconds_so_far(const trainer *t) { return t->seconds_before + (t->began_ns ? (double)(clock_ns() - t->began_ns) * 1e-9 : 0); }
+static uint64_t now(const trainer *t) { return t->o.now ? t->o.now() : clock_ns(); }
+static double seconds_so_far(const trainer *t) { return t->seconds_before + (t->began_ns ? (double)(now(t) - t->began_ns) * 1e-9 : 0); }
 
 json_t *trainer_meta(trainer *t) {
     json_t *cursor = t->source.cursor ? t->source.cursor(t->source.ctx) : json_null();
@@ -259,7 +260,7 @@ static mote_status keep_the_time(trainer *t, mote_error *err) {
     enum { STEPS_FIRST = 3 };
     uint64_t done = t->at - t->began_at, left = t->o.steps - t->at, steps = t->o.steps;
     if (!(t->o.max_seconds > 0) || done == 0 || left == 0) return MOTE_OK;
-    double one = (double)(clock_ns() - t->began_ns) * 1e-9 / (double)done, room = t->o.max_seconds - seconds_so_far(t);
+    double one = (double)(now(t) - t->began_ns) * 1e-9 / (double)done, room = t->o.max_seconds - seconds_so_far(t);
     if ((done >= STEPS_FIRST || room < 0) && one * (double)left > room * 1.02) steps = t->at + (room > one ? (uint64_t)(room / one) : 0);
     if (ranks_size(t->o.ranks) > 1) TRY(ranks_share(t->o.ranks, &steps, sizeof steps, err));
     if (steps >= t->o.steps) return MOTE_OK;
@@ -274,7 +275,7 @@ static mote_status keep_the_time(trainer *t, mote_error *err) {
 
 mote_status trainer_run(trainer *t, mote_error *err) {
     bool stopped = false;
-    t->began_ns = clock_ns();
+    t->began_ns = now(t);
     t->began_at = t->at;
     while (t->at < t->o.steps && !stopped) {
         train_progress p;
