@@ -350,27 +350,26 @@ void fit_levels(const fit_stack *k, int g, float off, float d, int top, uint8_t 
 
 /* ---- a scale and a minimum ---- */
 
-/* Moments of the levels nearest to (x + off) * inv, where z = x + base is fitted: l = Σ w q, l2 = Σ w q²,
- * zl = Σ w z q. */
+/* Moments of the levels nearest to z inv + shift, of z[16 i] and w[16 i]: l = Σ w q, l2 = Σ w q², zl = Σ w z q. */
 typedef struct moments {
     vec l, l2, zl;
 } moments;
 
-static moments level_moments(const fit_stack *k, int g, vec off, vec inv, vec base, int top) {
+static moments level_moments(const float *z, int stride, const float *w, int n, vec inv, vec shift, int top) {
     moments m = {all(0), all(0), all(0)};
-    const float *x = k->x + g, *w = k->w + g;
-    for (int i = 0; i < k->n; i++, x += FIT_GROUPS, w += FIT_GROUPS) {
-        vec q = nearest((V(x) + off) * inv, 0, (float)top), wq = V(w) * q;
+    for (int i = 0; i < n; i++, z += stride, w += FIT_GROUPS) {
+        vec q = nearest(V(z) * inv + shift, 0, (float)top), wq = V(w) * q;
         m.l += wq;
         m.l2 += wq * q;
-        m.zl += wq * (V(x) + base);
+        m.zl += wq * V(z);
     }
     return m;
 }
 
 void fit_level_moments(const fit_stack *k, int top, const float scale[FIT_GROUPS], const float off[FIT_GROUPS], fit_moments *m) {
     for (int g = 0; g < k->groups; g += LANES) {
-        moments v = level_moments(k, g, take(off + g), inverse_of(take(scale + g)), all(0), top);
+        vec inv = inverse_of(take(scale + g));
+        moments v = level_moments(k->x + g, FIT_GROUPS, k->w + g, k->n, inv, take(off + g) * inv, top);
         put(m->l + g, v.l);
         put(m->l2 + g, v.l2);
         put(m->xl + g, v.zl);
@@ -382,6 +381,7 @@ enum { ENDS = 3, SQUARE = ENDS * ENDS, TRIES = SQUARE + 3 };
 /* LANES groups from g on. */
 static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale, vec *off) {
     static const float cut[ENDS] = {-0.35f, 0.1f, 0.55f}, more[3][2] = {{0, 0}, {0, -1}, {-1, 0}};
+    _Alignas(64) float moved[LANES * FIT_GROUP_MAX];
     vec lo = V(k->x + g), hi = lo, sw = all(0), sz = all(0), szz = all(0);
     for (int i = 1; i < k->n; i++) {
         lo = lesser(lo, V(k->x + FIT_GROUPS * i + g));
@@ -394,6 +394,7 @@ static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale
     *off = base;
     for (int i = 0; i < k->n; i++) {
         vec z = V(k->x + FIT_GROUPS * i + g) + base, w = V(k->w + FIT_GROUPS * i + g);
+        put(moved + LANES * i, z);
         sw += w;
         sz += w * z;
         szz += w * z * z;
@@ -407,7 +408,7 @@ static void affine(const fit_stack *k, int g, int top, bool positive, vec *scale
             inv = ((float)top + below + above) * inv_range;
             try_off = base - below / ((float)top + below + above) * (hi - lo);
         }
-        moments m = level_moments(k, g, try_off, inv, base, top);
+        moments m = level_moments(moved, LANES, k->w + g, k->n, inv, (try_off - base) * inv, top);
         vec det = sw * m.l2 - m.l * m.l;
         ivec several = det > 1e-6f * sw * m.l2; /* or one level alone */
         vec s = pick(several, (sw * m.zl - sz * m.l) / det, m.zl / m.l2);
