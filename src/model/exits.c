@@ -3,8 +3,8 @@
  * token of the sequence goes on at that exit, those that wait there go with it, as rows of the same pass, which reads each
  * weight once for all of them. So all layers see all tokens in order, keys, values and recurrent states are those of the model
  * without exits, bit for bit, and what an exit says is the same in a batch and one by one.
- * Invariants: what waits in a sequence is its end; the exits it waits at do not ascend; the rows of a sequence in a pass are
- * neighbours, those that waited first.
+ * Invariants: what waits in a sequence is its end; the exits it waits at do not ascend (a token that waits at an exit is behind all that
+ * have come further); the rows of a sequence in a pass are neighbours, those that waited first.
  * Source: Schuster et al. 2022, Confident Adaptive Language Modeling, §3.2 (softmax response); Chen et al. 2023, EE-LLM, §4 (keys
  * and values of tokens that left are computed with a later token's, a limited number of them). */
 #include "model/extra.h"
@@ -17,7 +17,7 @@ enum { AT_ONCE = 8 }; /* rows whose logits are looked at together */
 
 /* What waits of a sequence. */
 typedef struct waiting {
-    size_t n, pos0;        /* positions [pos0, pos0 + n) */
+    size_t n;              /* the last tokens that passes have seen */
     size_t by[EXITS_WAIT]; /* the exit */
     float *x, *carry;      /* [EXITS_WAIT, n_embd | n_carry] */
 } waiting;
@@ -100,7 +100,7 @@ size_t exits_waiting(const state *s, size_t seq) { return s->exits ? s->exits->s
 void exits_cut(state *s, size_t seq, size_t n) {
     if (!s->exits) return;
     waiting *w = &s->exits->seqs[seq];
-    const size_t kept = n > w->pos0 ? MIN(w->n, n - w->pos0) : 0;
+    const size_t from = n ? s->seqs[seq].len - w->n : 0, kept = n > from ? MIN(w->n, n - from) : 0;
     s->exits->n_waiting -= w->n - kept;
     w->n = kept;
 }
@@ -111,17 +111,18 @@ void exits_copy(state *s, size_t dst, size_t src) {
     const waiting *b = &s->exits->seqs[src];
     s->exits->n_waiting += b->n - a->n;
     a->n = b->n;
-    a->pos0 = b->pos0;
     memcpy(a->by, b->by, sizeof a->by);
     memcpy(a->x, b->x, b->n * s->m->hp.n_embd * sizeof *a->x);
     memcpy(a->carry, b->carry, b->n * s->m->hp.n_carry * sizeof *a->carry);
 }
 
-/* How many wait at exit e: the last of the sequence, when its rows have come so far. */
-static size_t waiting_at(const waiting *w, size_t e) {
-    size_t n = 0;
-    while (n < w->n && w->by[w->n - 1 - n] == e) n++;
-    return n;
+/* How many wait at exit e; *at: the first of them, or where it would stand. Behind it are those of this pass that left before. */
+static size_t waiting_at(const waiting *w, size_t e, size_t *at) {
+    size_t end = w->n;
+    while (end > 0 && w->by[end - 1] < e) end--;
+    *at = end;
+    while (*at > 0 && w->by[*at - 1] == e) --*at;
+    return end - *at;
 }
 
 /* ---- a pass ---- */
@@ -177,15 +178,18 @@ bool exits_answered(const state *s) { return s->exits && s->exits->on && s->exit
 
 static bool has_answer(const exiting *x, size_t place) { return x->row[place] < 0 || x->by[x->row[place]] >= 0; }
 
-/* The row in place `from` waits at exit e from now on. */
-static void wait_at(state *s, size_t e, waiting *w, size_t from) {
-    const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry;
-    if (w->n == 0) w->pos0 = (size_t)s->pos[from];
-    assert(w->n < EXITS_WAIT && w->pos0 + w->n == (size_t)s->pos[from]);
-    memcpy(w->x + w->n * d, s->x + from * d, d * sizeof *w->x);
-    if (c) memcpy(w->carry + w->n * c, s->carry + from * c, c * sizeof *w->carry);
-    w->by[w->n++] = e;
-    s->exits->n_waiting++;
+/* `gone` of w from `at` on are taken out, and rows from place `from` on, that wait at exit e from now on, stand there. */
+static void replace(state *s, waiting *w, size_t at, size_t gone, size_t e, size_t from, size_t n) {
+    const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry, behind = w->n - at - gone;
+    assert(w->n - gone + n <= EXITS_WAIT);
+    memmove(w->by + at + n, w->by + at + gone, behind * sizeof *w->by);
+    memmove(w->x + (at + n) * d, w->x + (at + gone) * d, behind * d * sizeof *w->x);
+    memcpy(w->x + at * d, s->x + from * d, n * d * sizeof *w->x);
+    if (c) memmove(w->carry + (at + n) * c, w->carry + (at + gone) * c, behind * c * sizeof *w->carry);
+    if (c) memcpy(w->carry + at * c, s->carry + from * c, n * c * sizeof *w->carry);
+    for (size_t i = 0; i < n; i++) w->by[at + i] = e;
+    s->exits->n_waiting += n - gone;
+    w->n += n - gone;
 }
 
 /* Segment g, whose rows lie from `from` on, at exit e: those that waited there, unless all its rows wait now, and its own
@@ -194,19 +198,17 @@ static void sort_segment(state *s, size_t e, model_seg *g, size_t from, size_t t
     exiting *x = s->exits;
     waiting *w = &x->seqs[g->seq];
     const size_t d = s->m->hp.n_embd, c = s->m->hp.n_carry;
-    size_t on = g->n, joining = waiting_at(w, e);
+    size_t on = g->n, at, joining = waiting_at(w, e, &at);
     while (on > 0 && has_answer(x, from + on - 1)) on--;
     if (w->n - (on ? joining : 0) + g->n - on > EXITS_WAIT) on = g->n; /* too many */
-    if (g->n && on == 0) joining = 0;
-    w->n -= joining;
-    x->n_waiting -= joining;
-    memcpy(x->x + to * d, w->x + w->n * d, joining * d * sizeof *x->x);
+    if (g->n && on == 0) at += joining, joining = 0; /* they wait on */
+    memcpy(x->x + to * d, w->x + at * d, joining * d * sizeof *x->x);
     memcpy(x->x + (to + joining) * d, s->x + from * d, on * d * sizeof *x->x);
-    if (c) memcpy(x->carry + to * c, w->carry + w->n * c, joining * c * sizeof *x->carry);
+    if (c) memcpy(x->carry + to * c, w->carry + at * c, joining * c * sizeof *x->carry);
     if (c) memcpy(x->carry + (to + joining) * c, s->carry + from * c, on * c * sizeof *x->carry);
     for (size_t i = 0; i < joining; i++) x->order[to + i] = -1;
     memcpy(x->order + to + joining, x->row + from, on * sizeof *x->order);
-    for (size_t i = on; i < g->n; i++) wait_at(s, e, w, from + i);
+    if (joining || on < g->n) replace(s, w, at, joining, e, from + on, g->n - on);
     x->moved |= joining || on < g->n;
     g->pos0 -= joining;
     g->n = joining + on;

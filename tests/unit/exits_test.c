@@ -151,12 +151,14 @@ static void threads_batches_and_sequences_do_not_matter(void **unused) {
 
 static const heads_plan two_exits = {.layer = {1, 3}, .offset = {0, 0}, .n = 2, .size = 0.3f, .bias = true, .seed = 4};
 
-/* One token to each of the first n_seq sequences, logits of all or of none. */
-static void step(opened *o, size_t n_seq, const size_t *pos, const int32_t *ids, float *logits) {
+/* n tokens to each of the first n_seq sequences, logits of all or of none. */
+static void step(opened *o, size_t n_seq, size_t n, const size_t *pos, const int32_t *ids, float *logits) {
     model_seg segs[4];
-    int32_t want[4];
-    for (size_t q = 0; q < n_seq; q++) segs[q] = (model_seg){q, pos[q], 1}, want[q] = (int32_t)q;
-    OK(model_forward(o->s, &(model_batch){.ids = ids, .n = n_seq, .segs = segs, .n_segs = n_seq, .want = want, .n_want = logits ? n_seq : 0, .logits = logits}, &e_));
+    int32_t want[16];
+    const size_t all = n_seq * n;
+    for (size_t q = 0; q < n_seq; q++) segs[q] = (model_seg){q, pos[q], n};
+    for (size_t i = 0; i < all; i++) want[i] = (int32_t)i;
+    OK(model_forward(o->s, &(model_batch){.ids = ids, .n = all, .segs = segs, .n_segs = n_seq, .want = want, .n_want = logits ? all : 0, .logits = logits}, &e_));
 }
 
 /* One more token, whose hidden row hangs on all that is cached. */
@@ -187,17 +189,18 @@ static void caches_are_those_without_exits(void **unused) {
         u.heads = NULL;
         u.threads = 1;
         opened plain = open_state(&u);
-        float *logits = MEM_NEW_N(float, 3 * with.vocab);
+        float *logits = MEM_NEW_N(float, 12 * with.vocab);
         size_t pos[3] = {0};
         rng r;
         rng_seed(&r, 5, k);
         for (size_t i = 0; i < 40; i++) {
-            int32_t ids[3];
-            const size_t n = 1 + rng_below(&r, 3);
-            for (size_t q = 0; q < 3; q++) ids[q] = token(3 * i + q);
-            step(&with, n, pos, ids, i % 11 == 10 ? NULL : logits); /* now and then a token of a prompt */
-            step(&plain, n, pos, ids, logits);
-            for (size_t q = 0; q < n; q++) pos[q]++;
+            int32_t ids[12];
+            const size_t n = 1 + rng_below(&r, 3), of_each = i % 3 ? 1 : 1 + rng_below(&r, 4);
+            for (size_t q = 0; q < 12; q++) ids[q] = token(3 * i + q);
+            if (pos[0] + of_each >= CTX - 2) break;
+            step(&with, n, of_each, pos, ids, i % 11 == 10 ? NULL : logits); /* now and then tokens of a prompt */
+            step(&plain, n, of_each, pos, ids, logits);
+            for (size_t q = 0; q < n; q++) pos[q] += of_each;
             if (i % 7 == 6) {
                 pos[0] -= MIN(pos[0], (size_t)1 + rng_below(&r, 4));
                 assert_true(state_seq_truncate(with.s, 0, pos[0]) && state_seq_truncate(plain.s, 0, pos[0]));
