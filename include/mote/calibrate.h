@@ -33,7 +33,8 @@ typedef struct mote_calibrate_options {
      * scales of the base or under new ones, whichever is nearer. */
     const mote_adapter *adapters;
     size_t n_adapters;
-    const char *const *text;        /* files of plain text; none: the one that is built in */
+    const char *const *text;        /* files of plain text, or of chats as JSON lines (NAME.jsonl); each has the same share of the windows;
+                                       none: the text that is built in */
     size_t n_text;
     size_t n_seqs, n_ctx;           /* windows of the text, tokens of each; 0: 32 of 512 */
     uint64_t seed;

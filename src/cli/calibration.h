@@ -14,7 +14,7 @@ typedef struct calibration_flags {
 } calibration_flags;
 
 #define CALIBRATION_OPTIONS(S, F)                                                                                              \
-    OPT_LIST(S, F.text, "calibration", NULL, "FILE", "plain text that the method learns from; may be given again (default: a short one that is built in)"),            \
+    OPT_LIST(S, F.text, "calibration", NULL, "FILE", "text that the method learns from: plain, or chats (.jsonl); may be given again (default: a short one that is built in)"),            \
     OPT_INT(S, F.seqs, "calibration-seqs", NULL, "N", 0, 65536, "windows of the text (0: 32), spread evenly over it"),         \
     OPT_INT(S, F.ctx, "calibration-ctx", NULL, "N", 0, 32768, "tokens of a window (0: 512)"),                                  \
     OPT_LIST(S, F.ignore, "ignore", NULL, "REGEX", "tensors that the method leaves alone"),                                   \

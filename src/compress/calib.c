@@ -3,6 +3,7 @@
 
 #include "token/token.h"
 #include "train/calib_text.h"
+#include "train/data.h"
 
 #include <math.h>
 
@@ -38,23 +39,67 @@ static mote_status encode_file(const tok_vocab *v, const char *path, tok_ids *id
     return s == MOTE_OK ? s : err_prefix(err, s, "calibration text %s", path);
 }
 
-/* Windows evenly spread over the text; each begins with the token that the model wants in front. */
-static mote_status cut_windows(calib *c, const tok_vocab *v, const tok_ids *ids, mote_error *err) {
-    size_t n_vocab = net_model(c->net)->hp.n_vocab, lead = tok_adds_bos(v) && tok_id(v, TOK_ROLE_BOS) >= 0 ? 1 : 0;
-    size_t take = c->n_ctx - lead;
-    if (ids->n < take) {
-        FAIL(err, MOTE_E_USAGE, "the calibration text has %zu tokens, one window needs %zu; give more text, or a shorter --calibration-ctx",
-             ids->n, take);
+/* JSON lines as fine-tuning reads them: chats in the model's own template, one behind the other. */
+static mote_status encode_items(calib *c, const tok_vocab *v, const char *path, tok_ids *ids, mote_error *err) {
+    chat_template *t = NULL;
+    data *d = NULL;
+    data_source source = {.path = path};
+    if (data_template(&t, model_get_file(c->m), v, NULL) != MOTE_OK) t = NULL; /* only chats need one, and the data say so */
+    mote_status s = data_open(&d, &(data_opts){.sources = &source, .n_sources = 1, .vocab = v, .tmpl = t, .n_ctx = c->n_ctx, .order = DATA_AS_IS}, err);
+    for (size_t i = 0; s == MOTE_OK && i < data_n_items(d); i++) {
+        data_batch b;
+        s = data_item(d, i, &b, err);
+        if (s == MOTE_OK) s = mem_grow(&ids->p, &ids->cap, ids->n + b.seqs.n, sizeof *ids->p, (size_t)1 << 30, err);
+        if (s != MOTE_OK) break;
+        memcpy(ids->p + ids->n, b.ids, b.seqs.n * sizeof *b.ids);
+        ids->n += b.seqs.n;
     }
-    c->n_seq = MIN(c->n_seq, ids->n / take); /* without overlap */
+    data_close(&d);
+    chat_template_close(&t);
+    return s == MOTE_OK ? s : err_prefix(err, s, "calibration text %s", path);
+}
+
+/* The tokens of one text, and how many windows it gives. */
+typedef struct calib_part {
+    tok_ids ids;
+    size_t n_seq;
+} calib_part;
+
+/* Each text has the same share of the windows; those of a short one beside others overlap, until it is seen four times. */
+static mote_status share_windows(calib *c, calib_part *parts, size_t n, size_t take, mote_error *err) {
+    size_t wanted = c->n_seq, all = 0;
+    for (size_t i = 0; i < n; i++) all += parts[i].ids.n;
+    if (all < take) {
+        FAIL(err, MOTE_E_USAGE, "the calibration text has %zu tokens, one window needs %zu; give more text, or a shorter --calibration-ctx", all, take);
+    }
+    c->n_seq = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t whole = parts[i].ids.n / take, most = n == 1 ? whole : MAX(4 * parts[i].ids.n / take, parts[i].ids.n > 0);
+        parts[i].n_seq = MIN(wanted / n + (i < wanted % n), most);
+        c->n_seq += parts[i].n_seq;
+    }
+    if (!c->n_seq) FAIL(err, MOTE_E_USAGE, "%zu windows for %zu texts: at least one for each is needed (--calibration-seqs)", wanted, n);
+    return MOTE_OK;
+}
+
+/* Windows evenly spread over each text; each begins with the token that the model wants in front. A text that is shorter than one is
+ * repeated in it. */
+static mote_status cut_windows(calib *c, const tok_vocab *v, calib_part *parts, size_t n, mote_error *err) {
+    size_t n_vocab = net_model(c->net)->hp.n_vocab, lead = tok_adds_bos(v) && tok_id(v, TOK_ROLE_BOS) >= 0 ? 1 : 0;
+    size_t take = c->n_ctx - lead, seq = 0;
+    TRY(share_windows(c, parts, n, take, err));
     c->n_tokens = c->n_seq * c->n_ctx;
     c->ids = MEM_NEW_N(int32_t, c->n_tokens);
     if (!c->ids) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tokens", c->n_tokens);
-    for (size_t s = 0; s < c->n_seq; s++) {
-        size_t from = c->n_seq > 1 ? (size_t)((double)(ids->n - take) / (double)(c->n_seq - 1) * (double)s) : 0;
-        int32_t *to = c->ids + s * c->n_ctx;
-        if (lead) to[0] = tok_id(v, TOK_ROLE_BOS);
-        memcpy(to + lead, ids->p + from, take * sizeof *to);
+    for (size_t i = 0; i < n; i++) {
+        const tok_ids *ids = &parts[i].ids;
+        double step = parts[i].n_seq > 1 && ids->n > take ? (double)(ids->n - take) / (double)(parts[i].n_seq - 1) : 0;
+        for (size_t s = 0; s < parts[i].n_seq; s++, seq++) {
+            size_t from = (size_t)(step * (double)s);
+            int32_t *to = c->ids + seq * c->n_ctx;
+            if (lead) to[0] = tok_id(v, TOK_ROLE_BOS);
+            for (size_t k = 0; k < take; k++) to[lead + k] = ids->p[(from + k) % ids->n];
+        }
     }
     for (size_t i = 0; i < c->n_tokens; i++) {
         if (c->ids[i] < 0 || (size_t)c->ids[i] >= n_vocab) {
@@ -66,12 +111,17 @@ static mote_status cut_windows(calib *c, const tok_vocab *v, const tok_ids *ids,
 
 static mote_status read_text(calib *c, const calib_opts *o, mote_error *err) {
     tok_vocab *v = NULL;
-    tok_ids ids = {0};
-    mote_status s = tok_open(&v, model_get_file(c->m), NULL, err);
-    if (s == MOTE_OK && o->n_files == 0) s = tok_encode(v, calibration_text(), 0, &ids, err);
-    for (size_t i = 0; s == MOTE_OK && i < o->n_files; i++) s = encode_file(v, o->files[i], &ids, err);
-    if (s == MOTE_OK) s = cut_windows(c, v, &ids, err);
-    tok_ids_free(&ids);
+    size_t n = MAX(o->n_files, (size_t)1);
+    calib_part *parts = MEM_NEW_N(calib_part, n);
+    mote_status s = parts ? tok_open(&v, model_get_file(c->m), NULL, err) : ERR(err, MOTE_E_MEMORY, "out of memory");
+    if (s == MOTE_OK && o->n_files == 0) s = tok_encode(v, calibration_text(), 0, &parts->ids, err);
+    for (size_t i = 0; s == MOTE_OK && i < o->n_files; i++) {
+        bool items = str_ends(str_of(o->files[i]), STR(".jsonl"));
+        s = items ? encode_items(c, v, o->files[i], &parts[i].ids, err) : encode_file(v, o->files[i], &parts[i].ids, err);
+    }
+    if (s == MOTE_OK) s = cut_windows(c, v, parts, n, err);
+    for (size_t i = 0; parts && i < n; i++) tok_ids_free(&parts[i].ids);
+    mem_free(parts);
     tok_close(&v);
     return s;
 }

@@ -11,9 +11,9 @@
 #include "train/net.h"
 
 typedef struct calib_opts {
-    const char *const *files; /* plain text; none: the text that is built in */
+    const char *const *files; /* plain text, or JSON lines of chats (NAME.jsonl); none: the text that is built in */
     size_t n_files;
-    size_t n_seq, n_ctx;      /* windows of so many tokens, spread evenly over the text; 0: 32 of 512 */
+    size_t n_seq, n_ctx;      /* windows of so many tokens, the same share of each file, spread evenly over it; 0: 32 of 512 */
     int n_threads;            /* 0: one per core */
     bool both;                /* the original's stream is wanted too */
 } calib_opts;

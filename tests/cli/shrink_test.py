@@ -77,6 +77,10 @@ def merge():
     assert left["gptq"]["error"] < left["nearest"]["error"] / 1.2, left
     assert json.loads(run(*merged, "--method", "awq+gptq", *WINDOW))["survived"] is None  # base and result cannot be compared weight by weight
     assert json.loads(run(*merged, "--method", "gptq", "--type", "q5_0", *WINDOW))["formats"] == "q5_0"
+    r = json.loads(run(*merged, "--method", "gptq", "--calibration", "facts.jsonl", *WINDOW))  # as fine-tuning reads them, beside a text
+    assert r["survived"] > left["nearest"]["survived"], (r, left)
+    pathlib.Path("all.jsonl").write_text("{\n", encoding="utf-8")
+    run(*merged[:-2], "--method", "gptq", "--calibration", "all.jsonl", code=1, says="all.jsonl")
     run("merge", "-m", "coarse.gguf", "--lora", "facts.gguf", "-o", "never.gguf", "--method", "slerp", code=2, says="--method is one of")
     run("merge", "-m", "coarse.gguf", "--lora", "facts.gguf", "-o", "never.gguf", "--method", "gptq", "--imatrix", "x", code=2, says="leave the matrix out")
     run("merge", "-m", "coarse.gguf", "--with", "base.gguf", "-o", "never.gguf", "--method", "gptq", code=2, says="linear, slerp, ties or dare")
