@@ -99,10 +99,14 @@ typedef struct kern_mul {
     const struct kern_packing *pk;
     const unsigned char *panels; /* 64-byte aligned */
     size_t panel_bytes, n_rows, k;
+    size_t group_bytes; /* 0: the groups of a panel (packed.h) follow one another; else they lie so far apart, and those of the same columns
+                         * of all panels side by side, panel_bytes each. Then k is a multiple of a group's columns; not for 2:4 */
     const unsigned char *x;
     size_t x_bytes, n_x;
     const kern_acts_block *tiles;
     bool zeros; /* blocks of activations that are 0 (scale 0) are common: with one token, weights that meet them are not read */
+    const unsigned char *end; /* with one token: what is fetched ahead from here on is `jump` further on, where this thread's next */
+    size_t jump;              /* product begins; NULL, 0: it is what follows */
     kern_index index;
     kern_out out;
     void *scratch;

@@ -159,15 +159,15 @@ INLINE void put(const kern_out *o, size_t row_y, size_t r, size_t n, vf v) {
     }
 }
 
-/* The blocks of a row of panels in order: `body` sees p, the strip's first lane in block b, its group and j, its
- * place in that. */
-#define EACH_BLOCK(s, panel, lane, nb, ...)                                                                   \
+/* The blocks of a panel of a in order: `body` sees p, the strip's first lane in block b, its group and j, its place in that. */
+#define EACH_BLOCK(a, s, panel, lane, nb, ...)                                                                \
     do {                                                                                                      \
         const size_t level_bytes = kern_level_bytes((unsigned)(s).bits);                                      \
         const size_t scale_bytes = kern_group_scale_bytes((unsigned)(s).scales);                              \
         const size_t in_group = kern_group_blocks((unsigned)(s).scales, (unsigned)(s).span);                 \
+        const size_t apart = (a)->group_bytes ? (a)->group_bytes : scale_bytes + in_group * level_bytes;      \
         const unsigned char *group = (panel), *p;                                                             \
-        for (size_t b = 0; b < (nb); group += scale_bytes + in_group * level_bytes) {                         \
+        for (size_t b = 0; b < (nb); group += apart) {                                                        \
             p = group + scale_bytes + 4 * (lane);                                                             \
             for (size_t j = 0; j < in_group && b < (nb); j++, b++, p += level_bytes) __VA_ARGS__              \
         }                                                                                                     \
@@ -184,7 +184,7 @@ enum { ZEROS_AHEAD = 16 };
         if ((n) == 1 && (a)->zeros) {                                                                         \
             if ((x).row[0].d[((b) + ZEROS_AHEAD) % (nb)] == 0) break;                                         \
             on_ = ZEROS_AHEAD * level_bytes + ZEROS_AHEAD / in_group * scale_bytes;                           \
-        }                                                                                                     \
+        } else if (p + on_ >= (a)->end) on_ += (a)->jump;                                                     \
         for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + i + on_);                         \
     } while (0)
 
@@ -222,7 +222,7 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     const tokens x = tokens_at(a, t, n);
     vf y[4];
     UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
+    EACH_BLOCK(a, s, panel, lane, a->k / KERN_BLOCK, {
         vi lo[4], hi[4], w0, w1;
         if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);
         if (IS_ZERO_BLOCK(n, a, x, b)) continue;
@@ -240,6 +240,70 @@ INLINE void rows_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     });
     UNROLL for (int i = 0; i < n; i++)
         if (t + (size_t)i < a->n_x) put(&a->out, kern_y_row(&a->index, t + (size_t)i), r, a->n_rows - r, y[i]);
+}
+
+/* ---- one token, many of whose blocks are 0, and panels that lie group by group ---- */
+/* SLICE_STRIPS strips at once: what they have of a block of columns lies together, so what is left out is long enough not to be
+ * fetched. Blocks of columns are taken in order, as ever. */
+enum { SLICE_STRIPS = 4, LIVE_MAX = 1024, LIVE_AHEAD = 4 };
+typedef struct live_blocks {
+    size_t n;
+    uint16_t at[LIVE_MAX];
+} live_blocks;
+
+/* Fetches block b of n strips from row r on. */
+INLINE void slices_fetch(const kern_mul *a, const shape s, size_t r, size_t b, const int n) {
+    const size_t level_bytes = kern_level_bytes((unsigned)s.bits), scale_bytes = kern_group_scale_bytes((unsigned)s.scales);
+    const size_t in_group = kern_group_blocks((unsigned)s.scales, (unsigned)s.span);
+    const unsigned char *p = a->panels + b / in_group * a->group_bytes + r / KERN_PANEL * a->panel_bytes;
+    UNROLL for (int l = 0; l < n; l += KERN_PANEL / VL, p += a->panel_bytes) {
+        for (size_t i = 0; i < scale_bytes; i += 64) __builtin_prefetch(p + i);
+        for (size_t i = 0; i < level_bytes; i += 64) __builtin_prefetch(p + scale_bytes + b % in_group * level_bytes + i);
+    }
+}
+
+#define SLICES_PAIR(g)                                                                                        \
+    LEVELS(s, p, lut, g, w0, w1);                                                                             \
+    lo = dot(s, lo, as_weight(s, w0), x.q + 32 * b + 4 * (g));                                                \
+    hi = dot(s, hi, as_weight(s, w1), x.q + 32 * b + 16 + 4 * (g));
+INLINE void slices_at_once(const kern_mul *a, const shape s, const live_blocks *live, size_t r, const int n) {
+    const size_t level_bytes = kern_level_bytes((unsigned)s.bits), scale_bytes = kern_group_scale_bytes((unsigned)s.scales);
+    const size_t in_group = kern_group_blocks((unsigned)s.scales, (unsigned)s.span);
+    const vf d_mul = vf_bcast(&a->pk->d_mul);
+    const bool by_16 = kern_scales_16((unsigned)s.scales);
+    const kern_acts x = kern_acts_at_const(a->x + kern_x_row(&a->index, 0) * a->x_bytes, a->k);
+    vi lut = vi_zero();
+    if (s.bits == BITS_4T) lut = vi_table(a->pk->levels);
+    vf y[SLICE_STRIPS];
+    UNROLL for (int l = 0; l < n; l++) y[l] = vf_zero();
+    for (size_t i = 0; i < live->n; i++) {
+        const size_t b = live->at[i], j = b % in_group, ahead = i + LIVE_AHEAD;
+        const unsigned char *slice = a->panels + b / in_group * a->group_bytes;
+        if (ahead < live->n) slices_fetch(a, s, r, live->at[ahead], n);
+        else if (live->n >= LIVE_AHEAD && r + 2 * (size_t)n * VL <= a->n_rows) slices_fetch(a, s, r + (size_t)n * VL, live->at[ahead - live->n], n);
+        const token_scales ts = {x.d + b, x.ds + b, {x.ds16 + 2 * b, x.ds16 + 2 * b + 1}};
+        UNROLL for (int l = 0; l < n; l++) {
+            const size_t row = r + (size_t)l * VL, lane = row % KERN_PANEL;
+            const unsigned char *group = slice + row / KERN_PANEL * a->panel_bytes, *p = group + scale_bytes + 4 * lane + j * level_bytes;
+            vi w0, w1, lo = start(s, by_16 ? x.n16 + 2 * b : x.n + b), hi = by_16 ? start(s, x.n16 + 2 * b + 1) : vi_zero();
+            SLICES_PAIR(0) SLICES_PAIR(1) SLICES_PAIR(2) SLICES_PAIR(3)
+            const scales k = scales_at(s, group, lane, j, d_mul);
+            y[l] = step(s, y[l], by_16 ? lo : vi_add(lo, hi), hi, &k, &ts);
+        }
+    }
+    UNROLL for (int l = 0; l < n; l++) {
+        const size_t row = r + (size_t)l * VL;
+        put(&a->out, kern_y_row(&a->index, 0), row, a->n_rows - row, y[l]);
+    }
+}
+INLINE void all_slices(const kern_mul *a, const shape s) {
+    const kern_acts x = kern_acts_at_const(a->x + kern_x_row(&a->index, 0) * a->x_bytes, a->k);
+    live_blocks live = {.n = 0};
+    size_t r = 0;
+    for (size_t b = 0; b < a->k / KERN_BLOCK; b++)
+        if (x.d[b] != 0) live.at[live.n++] = (uint16_t)b; /* what is 0 adds nothing, not even a sign */
+    for (; r + SLICE_STRIPS * VL <= a->n_rows; r += SLICE_STRIPS * VL) slices_at_once(a, s, &live, r, SLICE_STRIPS);
+    for (; r < a->n_rows; r += VL) slices_at_once(a, s, &live, r, 1);
 }
 
 /* ---- 2:4: half the levels, and products with what the activations are in the kept columns ---- */
@@ -283,7 +347,7 @@ INLINE void kept_at_once(const kern_mul *a, const shape s, size_t r, size_t t, c
     const tokens x = tokens_at(a, t, n);
     vf y[4];
     UNROLL for (int i = 0; i < n; i++) y[i] = vf_zero();
-    EACH_BLOCK(s, panel, lane, a->k / KERN_BLOCK, {
+    EACH_BLOCK(a, s, panel, lane, a->k / KERN_BLOCK, {
         vi sum[4][2];
         if (n < 4 && lane == 0) FETCH(n, a, x, b, a->k / KERN_BLOCK);
         if (IS_ZERO_BLOCK(n, a, x, b)) continue;
@@ -394,7 +458,7 @@ INLINE void direct_at_once(strips *of, const shape s, const kern_acts_block *x, 
         at[l] = of->panel_at[l] + 4 * of->lane[l] - 4 * of->lane[0];
         UNROLL for (int i = 0; i < n; i++) y[l][i] = vf_zero();
     }
-    EACH_BLOCK(s, of->panel, of->lane[0], of->a->k / KERN_BLOCK, {
+    EACH_BLOCK(of->a, s, of->panel, of->lane[0], of->a->k / KERN_BLOCK, {
         vi sum[2][TILE_STRIPS][DIRECT_TOKENS], w[TILE_STRIPS][2];
         ONE_REGISTER(x);
         next_fetch(of);
@@ -468,7 +532,7 @@ INLINE void unpack_strip(const strips *of, const shape s, int l, wide_block *out
     const unsigned char *panel = of->panel + of->panel_at[l];
     vi lut = vi_zero();
     if (s.bits == BITS_4T) lut = vi_table(of->a->pk->levels);
-    EACH_BLOCK(s, panel, lane, of->a->k / KERN_BLOCK, {
+    EACH_BLOCK(of->a, s, panel, lane, of->a->k / KERN_BLOCK, {
         vi w0, w1;
         if (kern_bits_24((unsigned)s.bits)) {
             const vi at = vi_load(p + PLACES_AT(s));
@@ -606,7 +670,8 @@ enum { UNPACKED_FROM = 36 };
 INLINE bool is_light(const shape s) { return s.bits == BITS_4 && s.scales == SCALES_F16; }
 
 INLINE void multiply(const kern_mul *a, const shape s) {
-    if (!a->tiles) all_rows(a, s);
+    if (!kern_bits_24((unsigned)s.bits) && a->group_bytes && a->n_x == 1 && !a->tiles && a->k / KERN_BLOCK <= LIVE_MAX) all_slices(a, s);
+    else if (!a->tiles) all_rows(a, s);
     else if (!kern_bits_24((unsigned)s.bits) && (a->n_x < UNPACKED_FROM || is_light(s))) tiles_direct(a, s);
     else tiles_unpacked(a, s);
 }

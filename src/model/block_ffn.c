@@ -28,10 +28,11 @@ static mote_status ffn_bind(model *m, layer *l, int which, mote_error *err) {
         void *out;
     } keep = {d};
     l->priv[which] = keep.out;
+    l->slots[R_FFN_DOWN].mat->sliced = d != NULL;
     return MOTE_OK;
 }
 
-/* One thread's list of what a token leaves out. */
+/* The list of what a token leaves out. */
 static size_t skip_bytes(const layer *l) { return (l->n_ff / DYNAMIC_GROUP + 63) / 64 * 64; }
 
 static size_t ffn_mem(const model *m, const layer *l, size_t n) {
@@ -50,33 +51,32 @@ static void divide_rows(fwd *f, const layer *l, float *h, act_fn act) {
     team_barrier(&f->t);
 }
 
-/* gate and up of one token or many, up being 0 where groups are left out. One token's rows of up are not even read there. */
-static void gate_and_up(fwd *f, const layer *l, const ffn_dynamic *d, const linear_in *in, float *h) {
+/* gate and up of one token or many, up being 0 where groups are left out. One token's rows of up are not even read there, and what is left
+ * in place of up is the product of both: then true is returned. */
+static bool gate_and_up(fwd *f, const layer *l, const ffn_dynamic *d, const linear_in *in, float *h) {
     const size_t n = f->n, n_ff = l->n_ff;
     const linear_out outs[2] = {slot_out(&l->slots[R_FFN_GATE], h, n_ff), slot_out(&l->slots[R_FFN_UP], h + n * n_ff, n_ff)};
     if (!d) {
         op_linear(&f->t, in, n, outs, 2);
-        return;
+        return false;
     }
-    uint8_t *skip = (uint8_t *)bump_bytes(&f->mem, POOL_THREADS_MAX * skip_bytes(l)) + (size_t)f->t.ith * skip_bytes(l);
-    const act_fn act = f->m->arch->act;
+    uint8_t *skip = bump_bytes(&f->mem, POOL_THREADS_MAX * skip_bytes(l));
     if (n == 1) {
-        op_linear(&f->t, in, n, outs, 1);
-        team_enter(&f->t, PROF_ACT);
-        (void)dynamic_choose(d, f->t.kern, act, h, skip);
-        op_linear_live(&f->t, in, &outs[1], skip, DYNAMIC_GROUP);
-        return;
+        op_gated_live(&f->t, in, &outs[0], &outs[1], &(live_rows){DYNAMIC_GROUP, d->act, dynamic_skips, d, skip});
+        return true;
     }
+    skip += (size_t)f->t.ith * skip_bytes(l); /* each thread has tokens of its own */
     op_linear(&f->t, in, n, outs, 2);
     size_t from, to;
     team_enter(&f->t, PROF_ACT);
     fwd_share(f, n, &from, &to);
     for (size_t r = from; r < to; r++) {
-        if (!dynamic_choose(d, f->t.kern, act, h + r * n_ff, skip)) continue;
+        if (!dynamic_choose(d, f->t.kern, h + r * n_ff, skip)) continue;
         for (size_t g = 0; g < d->n_groups; g++)
             if (skip[g]) memset(h + (n + r) * n_ff + g * DYNAMIC_GROUP, 0, DYNAMIC_GROUP * sizeof *h);
     }
     team_barrier(&f->t);
+    return false;
 }
 
 static void ffn_forward(fwd *f, const layer *l, int which, const linear_in *in, const sink *sk) {
@@ -85,10 +85,14 @@ static void ffn_forward(fwd *f, const layer *l, int which, const linear_in *in, 
     act_fn act = f->m->arch->act;
     linear_in down = {.x = h, .ld = n_ff, .act = act, .norm = {0}};
     if (has(l, R_FFN_GATE)) {
-        gate_and_up(f, l, l->priv[which], in, h);
         down.zeros = l->priv[which] != NULL;
-        down.up = h + n * n_ff;
-        down.ld_up = n_ff;
+        if (gate_and_up(f, l, l->priv[which], in, h)) {
+            down.x = h + n * n_ff;
+            down.act = ACT_NONE;
+        } else {
+            down.up = h + n * n_ff;
+            down.ld_up = n_ff;
+        }
     } else {
         bool fused = fused_gate(l);
         size_t ld = fused ? 2 * n_ff : n_ff;

@@ -53,7 +53,7 @@ mote_status dynamic_read(model *m, const layer *l, const ffn_dynamic **out, mote
     float *scales = ARENA_NEW_N(&m->mem, float, l->n_ff);
     if (!d || !scales) FAIL(err, MOTE_E_MEMORY, "out of memory");
     TRY(read_floats(k_scales, before, l->n_ff, scales, err));
-    *d = (ffn_dynamic){scales, l->n_ff / DYNAMIC_GROUP, threshold};
+    *d = (ffn_dynamic){scales, l->n_ff / DYNAMIC_GROUP, threshold, m->arch->act};
     *out = d;
     return MOTE_OK;
 }
@@ -64,8 +64,13 @@ float dynamic_score(const struct kern_table *k, act_fn act, const float *scales,
     return k->dot(a, a, DYNAMIC_GROUP);
 }
 
-size_t dynamic_choose(const ffn_dynamic *d, const struct kern_table *k, act_fn act, const float *gate, uint8_t *skip) {
+bool dynamic_skips(const void *ctx, const struct kern_table *k, const float *gate, size_t g) {
+    const ffn_dynamic *d = ctx;
+    return dynamic_score(k, d->act, d->scales, gate, g) < d->threshold; /* false for NaN */
+}
+
+size_t dynamic_choose(const ffn_dynamic *d, const struct kern_table *k, const float *gate, uint8_t *skip) {
     size_t n = 0;
-    for (size_t g = 0; g < d->n_groups; g++) n += skip[g] = dynamic_score(k, act, d->scales, gate, g) < d->threshold; /* false for NaN */
+    for (size_t g = 0; g < d->n_groups; g++) n += skip[g] = dynamic_skips(d, k, gate, g);
     return n;
 }

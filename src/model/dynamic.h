@@ -22,6 +22,7 @@ typedef struct ffn_dynamic {
     const float *scales; /* [n_ff] */
     size_t n_groups;
     float threshold;
+    act_fn act;
 } ffn_dynamic;
 
 /* *out: NULL when nothing is to be left out of l. The keys are checked whether or not they are used. */
@@ -30,7 +31,9 @@ mote_status dynamic_read(model *m, const layer *l, const ffn_dynamic **out, mote
 float dynamic_threshold(const float *levels, double share);
 /* What the neurons of group g are likely to give; gate: a token's gates before the activation. */
 float dynamic_score(const struct kern_table *k, act_fn act, const float *scales, const float *gate, size_t g);
+/* Whether group g is left out; ctx: an ffn_dynamic. */
+bool dynamic_skips(const void *ctx, const struct kern_table *k, const float *gate, size_t g);
 /* skip[n_groups]: 1 where the group is left out. Returns how many are. */
-size_t dynamic_choose(const ffn_dynamic *d, const struct kern_table *k, act_fn act, const float *gate, uint8_t *skip);
+size_t dynamic_choose(const ffn_dynamic *d, const struct kern_table *k, const float *gate, uint8_t *skip);
 
 #endif

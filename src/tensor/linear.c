@@ -18,6 +18,7 @@ typedef struct input {
     size_t ldb;
     size_t k;
     bool zeros;    /* as in linear_in */
+    size_t jump;   /* panels that are left out behind the rows that are multiplied; 0: unknown */
     void *scratch; /* this thread's: kern_mul_scratch(k) and MERGED panels, or ROWS_AT_ONCE decoded rows */
 } input;
 
@@ -221,8 +222,16 @@ static void multiply(team *t, const input *in, const weight *w, size_t mat, size
             split_multiply(t, w, from, to, panels, m);
             return;
         }
+        if (w->sliced) {
+            m.panel_bytes = weight_slice_bytes(w);
+            m.group_bytes = units_of(w) * m.panel_bytes;
+        }
         m.panels = (const unsigned char *)w->packed + mat * w->packed_mat_bytes + from / KERN_PANEL * m.panel_bytes;
         m.n_rows = to - from;
+        if (in->jump) {
+            m.end = m.panels + (to - from) / KERN_PANEL * m.panel_bytes;
+            m.jump = in->jump * m.panel_bytes;
+        }
         t->kern->mul[w->type](&m);
         return;
     }
@@ -314,25 +323,56 @@ static void show_linear(team *t, const linear_in *in, size_t n_rows, const linea
     }
 }
 
-void op_linear_live(team *t, const linear_in *in, const linear_out *o, const uint8_t *skip, size_t group) {
-    const size_t mark = bump_mark(&t->scratch), n_groups = o->w->rows / group;
-    assert(group % ROWS_AT_ONCE == 0 && o->w->rows % group == 0);
+/* The first run of live groups in [from, to): its beginning, to when there is none; *end: where it ends. */
+static size_t live_run(const uint8_t *skip, size_t from, size_t to, size_t *end) {
+    while (from < to && skip[from]) from++;
+    for (*end = from; *end < to && !skip[*end];) ++*end;
+    return from;
+}
+
+/* This thread's part of the n groups: as many live ones for each. Dead ones belong to the live one before, the first to the first. */
+static void live_share(const team *t, const uint8_t *skip, size_t n, size_t *from, size_t *to) {
+    size_t live = 0, a, b, at = 0;
+    for (size_t g = 0; g < n; g++) live += !skip[g];
+    pool_share(live, 1, t->ith, t->nth, &a, &b);
+    *from = 0;
+    *to = a < b || (live == 0 && t->ith == 0) ? n : 0;
+    for (size_t g = 0; a < b && g < n; g++) {
+        if (skip[g]) continue;
+        if (at > 0 && at == a) *from = g;
+        if (at++ == b) *to = g;
+    }
+}
+
+void op_gated_live(team *t, const linear_in *in, const linear_out *gate, const linear_out *up, const live_rows *live) {
+    const size_t mark = bump_mark(&t->scratch), group = live->group, n_groups = up->w->rows / group;
+    const linear_out outs[2] = {*gate, *up};
+    assert(group % ROWS_AT_ONCE == 0 && up->w->rows % group == 0);
     forms want = {0};
-    add_form(t, o->w, &want);
-    if (o->w->adapter) want.f32 = true;
-    show_linear(t, in, 1, o, 1);
-    input x = make_input(t, in, 1, o->w->cols, want, true);
-    const adapted ad = make_adapted(t, &x, 1, o, 1);
-    size_t live = 0, from, to, at = 0;
-    for (size_t g = 0; g < n_groups; g++) live += !skip[g];
-    pool_share(live, 1, t->ith, t->nth, &from, &to);
-    for (size_t g = 0, end; g < n_groups; g = end) { /* runs of live groups */
-        for (end = g; end < n_groups && !skip[end]; end++) {}
-        const size_t a = MAX(from, at), b = MIN(to, at + end - g);
-        if (a < b) make_rows(t, &x, &ad, ad.u, o, (g + a - at) * group, (g + b - at) * group, 1);
-        at += end - g;
-        for (; end < n_groups && skip[end]; end++)
-            if (end % (size_t)t->nth == (size_t)t->ith) memset(o->y + end * group, 0, group * sizeof *o->y);
+    for (int i = 0; i < 2; i++) {
+        add_form(t, outs[i].w, &want);
+        if (outs[i].w->adapter) want.f32 = true;
+    }
+    show_linear(t, in, 1, outs, 2);
+    input x = make_input(t, in, 1, up->w->cols, want, true);
+    const adapted ad = make_adapted(t, &x, 1, outs, 2);
+    const float *u = gate->w->adapter ? ad.u + gate->w->adapter->rank : ad.u;
+    size_t from, to, end;
+    pool_share(n_groups, 1, t->ith, t->nth, &from, &to);
+    if (from < to) make_rows(t, &x, &ad, ad.u, gate, from * group, to * group, 1);
+    team_enter(t, PROF_ACT);
+    for (size_t g = from; g < to; g++) live->skip[g] = live->skips(live->ctx, t->kern, gate->y, g);
+    team_barrier(t);
+    live_share(t, live->skip, n_groups, &from, &to);
+    size_t g = live_run(live->skip, from, to, &end), next_end;
+    memset(up->y + from * group, 0, (g - from) * group * sizeof *up->y);
+    for (size_t next; g < to; g = next, end = next_end) {
+        next = live_run(live->skip, end, to, &next_end);
+        x.jump = next < to ? (next - end) * group / KERN_PANEL : 0;
+        make_rows(t, &x, &ad, u, up, g * group, end * group, 1);
+        team_enter(t, PROF_ACT);
+        t->kern->act(live->act, up->y + g * group, gate->y + g * group, up->y + g * group, (end - g) * group);
+        memset(up->y + end * group, 0, (next - end) * group * sizeof *up->y);
     }
     team_barrier(t);
     bump_reset(&t->scratch, mark);

@@ -85,6 +85,8 @@ typedef struct weight {
     const void *packing; /* how panels lie; NULL when the file's form is used */
     bool decoded;        /* set by the caller: data is memory that was decoded into, not a mapped file */
     bool head;           /* set by the caller: op_head reads it, so that its leading bits should lie together */
+    bool sliced;         /* set by the caller: it will often meet single rows that are 0 in whole blocks of 32 columns, so those columns should
+                          * lie together (kern_mul.group_bytes); weight_plan takes it back where the format or the size does not allow it */
     const weight_adapter *adapter; /* op_linear adds its part to every product with matrix 0; or NULL */
     const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
 } weight;
@@ -98,7 +100,7 @@ typedef struct weight_packer {
     weight *const *ws;
     size_t n;
     void *block;           /* all panels; owned */
-    unsigned char *panels; /* a panel for each thread, to be split; owned */
+    unsigned char *panels; /* a panel for each thread, to be split or sliced; owned */
     size_t panel_bytes;
     bool done;
 } weight_packer;
@@ -148,10 +150,17 @@ typedef struct linear_out {
  * The input may not overlap an output. */
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);
 
-/* One row of input, one output of which only some rows are wanted: skip[rows / group] is 1 for groups of rows (a multiple of 16, as is their
- * number) that are set to 0 without reading their weights; each thread may have a list of its own, with the same content. Live rows
- * are the bits that op_linear gives. Barrier. */
-void op_linear_live(team *t, const linear_in *in, const linear_out *out, const uint8_t *skip, size_t group);
+/* Which rows of a gated feed-forward a token needs, by what the gate says of each group of them. */
+typedef struct live_rows {
+    size_t group;  /* rows of a group, a multiple of 16 */
+    act_fn act;
+    bool (*skips)(const void *ctx, const struct kern_table *k, const float *gate, size_t g); /* whether group g is left out; gate[rows] */
+    const void *ctx;
+    uint8_t *skip; /* [rows / group]: room, the same for all threads */
+} live_rows;
+/* One row of input; gate and up (no add), rows a multiple of the group: gate.y = gate(x), and up.y = act(gate) · up(x), 0 in the groups that
+ * are left out, whose rows of up are not read. The same bits as op_linear and then the activation. Barrier. */
+void op_gated_live(team *t, const linear_in *in, const linear_out *gate, const linear_out *up, const live_rows *live);
 
 /* An entry of op_experts' list. */
 typedef struct expert_assign {

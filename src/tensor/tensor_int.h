@@ -40,6 +40,12 @@ static inline split_panel split_panel_at(const weight *w, size_t i) {
 enum { MERGED = 2 };
 void split_multiply(const team *t, const weight *w, size_t from, size_t to, unsigned char *merged, kern_mul m);
 
+/* Bytes that a panel of a sliced weight has in each slice: one group of blocks. */
+static inline size_t weight_slice_bytes(const weight *w) {
+    const kern_packing *p = w->packing;
+    return kern_panel_bytes(p, kern_group_blocks(p->scales, p->span) * KERN_BLOCK);
+}
+
 /* dst (kern_panel_bytes): panel i of w, counted over all matrices, from the file's rows. */
 void weight_pack_panel(const weight *w, size_t i, void *dst);
 /* This thread has read panel i in the file: every few megabytes, what it has read is dropped from the mapping. */

@@ -61,13 +61,25 @@ static weight packed_at(const weight *w, void *dst) {
     return r;
 }
 
-/* scratch: room for a panel that is to be split. */
+static bool can_be_sliced(const weight *w, const kern_packing *p) {
+    if (w->n_mat != 1 || kern_bits_24(p->bits)) return false;
+    return w->cols % (kern_group_blocks(p->scales, p->span) * KERN_BLOCK) == 0;
+}
+
+/* Panel i, which lies in one piece, to where its groups belong in all panels of a sliced weight. */
+static void slice_panel(const weight *w, unsigned char *dst, size_t i, const unsigned char *panel) {
+    const size_t each = weight_slice_bytes(w);
+    for (size_t at = 0; at < kern_panel_bytes(w->packing, w->cols); at += each) memcpy(dst + at * panels_of(w) + i * each, panel + at, each);
+}
+
+/* scratch: room for a panel that is to be split or sliced. */
 static void pack_piece(const weight *w, unsigned char *dst, size_t piece, unsigned char *scratch) {
     size_t per_piece = piece_panels(w), panel_bytes = kern_panel_bytes(w->packing, w->cols);
     size_t from = piece * per_piece, to = MIN(from + per_piece, panels_of(w) * w->n_mat);
     const weight ready = packed_at(w, dst);
     for (size_t i = from; i < to; i++) {
-        weight_pack_panel(w, i, ready.split ? scratch : dst + i * panel_bytes);
+        weight_pack_panel(w, i, ready.split || w->sliced ? scratch : dst + i * panel_bytes);
+        if (w->sliced) slice_panel(w, dst, i, scratch);
         if (!ready.split) continue;
         split_panel parts = split_panel_at(&ready, i);
         kern_split_panel(ready.split, parts.high, parts.rest, scratch, w->cols);
@@ -107,6 +119,7 @@ mote_status weight_plan(weight *w, const struct kern_table *kern, mote_error *er
     if (!ckd_mul_size(&w->mat_bytes, w->row_bytes, w->rows))
         FAIL(err, MOTE_E_FORMAT, "tensor '%s': its size overflows", w->name);
     const kern_packing *packing = kern_packing_of(w->type);
+    w->sliced = w->sliced && packing && !w->head && can_be_sliced(w, packing);
     if (!packing || !kern->mul[w->type]) return MOTE_OK;
     const struct kern_split *split = packed_at(w, NULL).split;
     size_t panel_bytes = kern_panel_bytes(packing, w->cols);
@@ -124,7 +137,7 @@ mote_status weights_reserve(weight_packer *p, weight *const *ws, size_t n, const
     for (size_t i = 0; i < n; i++) {
         if (!ckd_add_size(&total, total, ws[i]->packed_bytes) || !ckd_add_size(&total, total, 64))
             FAIL(err, MOTE_E_FORMAT, "the weights' size overflows");
-        if (ws[i]->packing && packed_at(ws[i], NULL).split)
+        if (ws[i]->packing && (ws[i]->sliced || packed_at(ws[i], NULL).split))
             p->panel_bytes = MAX(p->panel_bytes, (kern_panel_bytes(ws[i]->packing, ws[i]->cols) + 63) / 64 * 64);
     }
     p->block = mem_alloc_aligned(total);
@@ -156,6 +169,11 @@ void weight_row_of(const weight *w, size_t mat, size_t r, float *dst) {
     if (w->split) {
         split_panel p = split_panel_at(w, r / KERN_PANEL);
         kern_split_row(w->split, p.high, p.rest, r % KERN_PANEL, w->cols, dst);
+    } else if (w->packed && w->sliced) {
+        const kern_packing *pk = w->packing;
+        const size_t each = weight_slice_bytes(w), cols = kern_group_blocks(pk->scales, pk->span) * KERN_BLOCK;
+        const unsigned char *at = (const unsigned char *)w->packed + r / KERN_PANEL * each;
+        for (size_t c = 0; c < w->cols; c += cols, at += panels_of(w) * each) kern_panel_row(pk, at, r % KERN_PANEL, cols, dst + c);
     } else if (w->packed) {
         size_t i = mat * panels_of(w) + r / KERN_PANEL;
         const unsigned char *panel = (const unsigned char *)w->packed + i * kern_panel_bytes(w->packing, w->cols);

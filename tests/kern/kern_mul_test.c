@@ -5,8 +5,8 @@
 typedef struct problem {
     quant_type type;
     const kern_packing *pk;
-    size_t n_rows, k, n_x, panel_bytes;
-    guarded panels, acts, tiles, bias, scratch;
+    size_t n_rows, k, n_x, panel_bytes, slice_bytes; /* slice_bytes: of a panel's group of blocks; 0: k is no multiple of its columns */
+    guarded panels, sliced, acts, tiles, bias, scratch;
     int32_t index[64][2]; /* xi, yi */
 } problem;
 
@@ -43,6 +43,12 @@ static problem make_problem(const kern_table *ref, quant_type type, size_t n_row
         kern_pack_panel(p.pk, p.panels.p + i * p.panel_bytes, list, k);
     }
     guarded_free(&rows);
+    const size_t columns = kern_group_blocks(p.pk->scales, p.pk->span) * KERN_BLOCK;
+    if (k % columns == 0 && !kern_bits_24(p.pk->bits)) p.slice_bytes = kern_panel_bytes(p.pk, columns);
+    p.sliced = guarded_new(n_panels * p.panel_bytes);
+    for (size_t i = 0; i < n_panels && p.slice_bytes; i++)
+        for (size_t g = 0; g < k / columns; g++)
+            memcpy(p.sliced.p + (g * n_panels + i) * p.slice_bytes, p.panels.p + i * p.panel_bytes + g * p.slice_bytes, p.slice_bytes);
     size_t act_bytes = kern_acts_bytes(k), nb = kern_acts_blocks(k), n_tiles = (n_x + KERN_TILE - 1) / KERN_TILE;
     guarded x = guarded_floats(k, NULL, fill == FILL_MIN ? -2.0f : 2.0f);
     p.acts = guarded_new(n_x * act_bytes);
@@ -66,13 +72,14 @@ static problem make_problem(const kern_table *ref, quant_type type, size_t n_row
     return p;
 }
 static void drop_problem(problem *p) {
-    guarded *all[] = {&p->panels, &p->acts, &p->tiles, &p->bias, &p->scratch};
+    guarded *all[] = {&p->panels, &p->sliced, &p->acts, &p->tiles, &p->bias, &p->scratch};
     for (size_t i = 0; i < COUNT_OF(all); i++) guarded_free(all[i]);
 }
 
-enum { PLAIN, WITH_BIAS, ADDING, GATHERED, ZEROS, TILED, TILED_ADDING, WAYS };
+enum { PLAIN, WITH_BIAS, ADDING, GATHERED, ZEROS, TILED, TILED_ADDING, SLICED, SLICED_ONE, SLICED_TILED, WAYS };
 
-static void multiply(const kern_table *t, const problem *p, int way, float *y, size_t ld) {
+/* slice: the sliced ways use the sliced panels; else the same is asked of the others. */
+static void multiply(const kern_table *t, const problem *p, int way, bool slice, float *y, size_t ld) {
     kern_mul m = {.pk = p->pk, .panels = p->panels.p, .panel_bytes = p->panel_bytes, .n_rows = p->n_rows, .k = p->k,
                   .x = p->acts.p, .x_bytes = kern_acts_bytes(p->k), .n_x = p->n_x, .scratch = p->scratch.p,
                   .out = {.y = y, .ld = ld, .scale = 1}};
@@ -80,8 +87,14 @@ static void multiply(const kern_table *t, const problem *p, int way, float *y, s
     if (way != PLAIN) m.out.scale = 0.7f;
     m.out.add = way == ADDING || way == TILED_ADDING;
     if (way == ZEROS) m.zeros = true, m.n_x = 1; /* the reference does not know of it */
+    if (way == SLICED_ONE) m.n_x = 1, m.zeros = slice;
+    if (way >= SLICED && slice && p->slice_bytes) {
+        m.panels = p->sliced.p;
+        m.panel_bytes = p->slice_bytes;
+        m.group_bytes = (p->n_rows + KERN_PANEL - 1) / KERN_PANEL * p->slice_bytes;
+    }
     if (way == GATHERED) m.index = (kern_index){&p->index[0][0], &p->index[0][1], 2};
-    if (way == TILED || way == TILED_ADDING) m.tiles = (const kern_acts_block *)(const void *)p->tiles.p;
+    if (way == TILED || way == TILED_ADDING || way == SLICED_TILED) m.tiles = (const kern_acts_block *)(const void *)p->tiles.p;
     t->mul[p->type](&m);
 }
 
@@ -92,8 +105,8 @@ static double compare(const kern_table *ref, const kern_table *t, const problem 
     for (int way = 0; way < WAYS; way++) {
         guarded a = guarded_floats(n, r, 1), b = guarded_new(n * sizeof(float));
         memcpy(b.p, a.p, n * sizeof(float));
-        multiply(ref, p, way, floats(&a), ld);
-        multiply(t, p, way, floats(&b), ld);
+        multiply(ref, p, way, false, floats(&a), ld);
+        multiply(t, p, way, true, floats(&b), ld);
         if (memcmp(a.p, b.p, n * sizeof(float)) != 0) worst = fmax(worst, fmax(1e-30, error_of(floats(&b), floats(&a), n)));
         guarded_free(&a);
         guarded_free(&b);
@@ -109,10 +122,10 @@ static void speed_of(const kern_table *ref, const kern_table *t, quant_type type
     guarded y = guarded_new(48 * 512 * sizeof(float));
     double one, many, slow;
     size_t n_x = p.n_x;
-    TIME_NS(many, multiply(t, &p, TILED, floats(&y), 512));
+    TIME_NS(many, multiply(t, &p, TILED, false, floats(&y), 512));
     p.n_x = 1;
-    TIME_NS(one, multiply(t, &p, PLAIN, floats(&y), 512));
-    TIME_NS(slow, multiply(ref, &p, PLAIN, floats(&y), 512));
+    TIME_NS(one, multiply(t, &p, PLAIN, false, floats(&y), 512));
+    TIME_NS(slow, multiply(ref, &p, PLAIN, false, floats(&y), 512));
     *ratio = slow / one;
     (void)snprintf(text, cap, "1 token %6.1f GB/s, 48 tokens %7.1f GOP/s, %5.1fx scalar", (double)p.panels.n / one,
                    2.0 * 512 * 1024 * (double)n_x / many, *ratio);
@@ -125,7 +138,7 @@ static void check_type(const kern_table *ref, const kern_table *t, quant_type ty
     static const struct {
         size_t n_rows, blocks, n_x;
     } sizes[] = {{1, 1, 1}, {5, 2, 2}, {16, 1, 3}, {17, 3, 4}, {33, 5, 7}, {20, 2, 8}, {40, 1, 13}, {16, 2, 25},
-                 {35, 1, 5},  {16, 2, 6}, {50, 1, 10}, {17, 1, 12}, {35, 3, 37}, {16, 1, 46}};
+                 {35, 1, 5},  {16, 2, 6}, {50, 1, 10}, {17, 1, 12}, {35, 3, 37}, {16, 1, 46}, {150, 8, 3}};
     const quant_format *f = quant_get((int)type);
     rng r;
     rng_seed(&r, check.seed, (uint64_t)type);

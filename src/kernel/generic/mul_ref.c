@@ -95,10 +95,15 @@ static float block_product(const kern_packing *p, const unsigned char *panel, si
     return y;
 }
 
+/* What a panel would begin with if the group of its block b stood where it does and the others next to it. */
+static const unsigned char *panel_for(const kern_mul *a, const unsigned char *panel, size_t b) {
+    return a->group_bytes ? panel + b / kern_group_blocks(a->pk->scales, a->pk->span) * (a->group_bytes - a->panel_bytes) : panel;
+}
+
 static float product(const kern_mul *a, const unsigned char *panel, size_t r, const kern_acts *x) {
     size_t nb = kern_acts_blocks(a->k);
     float y = 0;
-    for (size_t b = 0; b < nb; b++) y = block_product(a->pk, panel, b, r, x, b, y);
+    for (size_t b = 0; b < nb; b++) y = block_product(a->pk, panel_for(a, panel, b), b, r, x, b, y);
     return y;
 }
 
@@ -120,7 +125,7 @@ static float product_of_tile(const kern_mul *a, const unsigned char *panel, size
         float d = tile->d[t], ds = tile->ds[t], ds16[2] = {tile->ds16[0][t], tile->ds16[1][t]};
         for (size_t g = 0; g < 8; g++) q[g] = tile->q[g][t];
         kern_acts x = {(int8_t *)(void *)q, &d, &ds, ds16, NULL, n16};
-        y = block_product(a->pk, panel, b, r, &x, 0, y);
+        y = block_product(a->pk, panel_for(a, panel, b), b, r, &x, 0, y);
     }
     return y;
 }
