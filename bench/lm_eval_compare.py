@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """mote eval beside lm-evaluation-harness on the same float32 weights and items: every likelihood and verdict, item by item.
 
-usage: bench/lm_eval_compare.py MODEL.gguf DATA [TASK…] [--limit 24] [--num-fewshot N] [--mote PROGRAM]
+usage: bench/lm_eval_compare.py MODEL.gguf DATA [TASK…] [--limit 24] [--num-fewshot N] [--ctx-size N] [--mote PROGRAM]
 
 MODEL: float32 weights as GGUF, which transformers expands by itself. DATA: a folder with TASK.jsonl (tools/eval-data.py). Needs lm-eval, transformers and
 torch, for development alone.
@@ -15,6 +15,7 @@ import tempfile
 
 CHOICES = ["hellaswag", "arc_easy", "arc_challenge", "piqa", "boolq", "winogrande", "openbookqa", "mmlu"]
 ANSWERS = ["gsm8k", "ifeval"]
+WHOLE = ["wikitext"]
 
 
 def local_tasks(folder, data, names):
@@ -24,7 +25,7 @@ def local_tasks(folder, data, names):
     root = pathlib.Path(lm_eval.tasks.__file__).parent
     where = {"hellaswag": "hellaswag/hellaswag.yaml", "arc_easy": "arc/arc_easy.yaml", "arc_challenge": "arc/arc_challenge.yaml", "piqa": "piqa/piqa.yaml",
              "boolq": "super_glue/boolq/default.yaml", "winogrande": "winogrande/default.yaml", "openbookqa": "openbookqa/openbookqa.yaml",
-             "mmlu": "mmlu/continuation/_continuation_template_yaml", "gsm8k": "gsm8k/gsm8k.yaml", "ifeval": "ifeval/ifeval.yaml"}
+             "mmlu": "mmlu/continuation/_continuation_template_yaml", "gsm8k": "gsm8k/gsm8k.yaml", "ifeval": "ifeval/ifeval.yaml", "wikitext": "wikitext/wikitext.yaml"}
     for name in names:
         extra = "process_docs: null\ndoc_to_choice: endings\ndoc_to_text: query\ndoc_to_target: \"{{label}}\"\n" if name == "hellaswag" and \
             "query" in (data / f"{name}.jsonl").read_text(encoding="utf-8").split("\n", 1)[0] else ""
@@ -39,7 +40,7 @@ def harness(o, names):
     with tempfile.TemporaryDirectory() as t:
         tasks = local_tasks(pathlib.Path(t), o.data, names)
         r = lm_eval.simple_evaluate(
-            model="hf", model_args=f"pretrained={o.model.parent},gguf_file={o.model.name},dtype=float32,max_length=2048", device="cpu", batch_size=1,
+            model="hf", model_args=f"pretrained={o.model.parent},gguf_file={o.model.name},dtype=float32,max_length={o.ctx_size}", device="cpu", batch_size=1,
             tasks=[f"local_{n}" for n in names], task_manager=tasks, limit=o.limit, num_fewshot=o.num_fewshot, log_samples=True,
             gen_kwargs=f"max_gen_toks={o.max_tokens}" if o.max_tokens else None, bootstrap_iters=0)
     return r
@@ -51,7 +52,7 @@ def ours(o, names):
         shots = [] if o.num_fewshot is None else ["--num-fewshot", str(o.num_fewshot)]
         more = ["--max-tokens", str(o.max_tokens)] if o.max_tokens else []
         out = subprocess.run([o.mote, "eval", "-m", o.model, "-d", o.data, *names, "--limit", str(o.limit), "--json", "--log-samples", samples, "--activations", "f32",
-                              "-ctk", "f32", "-ctv", "f32", *shots, *more], check=True, capture_output=True, text=True).stdout
+                              "-ctk", "f32", "-ctv", "f32", "-c", str(o.ctx_size), *shots, *more], check=True, capture_output=True, text=True).stdout
         rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
     return json.loads(out), rows
 
@@ -67,13 +68,16 @@ def compare(name, theirs, rows, summary, results):
         if name in CHOICES:
             worst = max([worst] + [abs(a - float(b[0][0] if isinstance(b[0], (list, tuple)) else b[0])) for a, b in zip(m["loglikelihoods"], s["resps"])])
             same = all(m[k] == s[k] for k in ("acc", "acc_norm") if k in m and k in s)
+        elif name in WHOLE:
+            worst = max(worst, abs(m["loglikelihood"] - s["bits_per_byte"][0]))
+            same = [m["words"], m["bytes"]] == [s["word_perplexity"][1], s["bits_per_byte"][1]]
         else:
             same = m["answer"] == s["resps"][0][0]
             if "exact_match" in s:
                 same = same and m[f"exact_match,{own}"] == s["exact_match"] and m["extracted"][own == "flexible-extract"] == s["filtered_resps"][0]
         if not same:
             unequal.append(s["doc_id"])
-    print(f"{name:14} {n} verdicts, {len(unequal)} unequal {unequal or ''}" + (f", likelihoods within {worst:.1e} nats" if name in CHOICES else ""))
+    print(f"{name:14} {n} verdicts, {len(unequal)} unequal {unequal or ''}" + (f", likelihoods within {worst:.1e} nats" if name in CHOICES + WHOLE else ""))
     for k, v in summary[name].items():
         key = k if "," in k else f"{k},none"
         if isinstance(v, dict) and key in results[f"local_{name}"]:
@@ -90,10 +94,11 @@ def main():
     p.add_argument("--limit", type=int, default=24)
     p.add_argument("--num-fewshot", type=int)
     p.add_argument("--max-tokens", type=int)
+    p.add_argument("--ctx-size", type=int, default=2048)
     p.add_argument("--mote", default="mote")
     o = p.parse_args()
     o.data = o.data.resolve()
-    names = o.tasks or [n for n in CHOICES + ANSWERS if (o.data / f"{n}.jsonl").exists()]
+    names = o.tasks or [n for n in CHOICES + ANSWERS + WHOLE if (o.data / f"{n}.jsonl").exists()]
     summary, rows = ours(o, names)
     r = harness(o, names)
     return 0 if all([compare(n, r["samples"][f"local_{n}"], rows, summary, r["results"]) for n in names]) else 1

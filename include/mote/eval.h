@@ -38,6 +38,8 @@ typedef struct mote_ppl_result {
     double base_ppl;
     double same_top;       /* fraction of positions where both have the same likeliest token */
     double rms_dp;         /* root mean square of the difference in the right token's probability */
+    size_t n_bytes;        /* of text that the scored tokens stand for */
+    double bits_per_byte;  /* of them: comparable between vocabularies, which perplexity is not */
 } mote_ppl_result;
 
 /* Uses sequence 0. MOTE_E_USAGE when the text has fewer than two windows. */

@@ -23,6 +23,7 @@ typedef struct mote_task_opts {
     size_t n_fewshot;         /* examples before each item; MOTE_TASK_DEFAULT: the task's own number */
     uint64_t fewshot_seed;    /* of the draw, which is Python's random.sample [1234] */
     size_t limit;             /* the first so many items; 0: all */
+    const char *reference;    /* task "perplexity": log-probabilities of the same text (mote_ppl_opts.save_logits), to be compared with; or NULL */
     size_t max_tokens;        /* of a generated answer; 0: the task's own number */
     bool chat;                /* the prompt is a user's message, put through the model's chat template */
     const char *system;       /* with chat: a system message, or NULL */

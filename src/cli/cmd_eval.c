@@ -9,7 +9,7 @@
 struct eval_options {
     model_flags model;
     session_flags session;
-    const char *data, *samples, *system;
+    const char *data, *samples, *system, *kld;
     cli_list fewshot;
     int64_t limit, n_fewshot, seed, max_tokens;
     bool chat, list, smoke, json;
@@ -24,6 +24,7 @@ const cli_option eval_options[] = {
     OPT_INT(struct eval_options, max_tokens, "max-tokens", NULL, "N", 0, 1 << 20, "of a generated answer (0: the task's own number)"),
     OPT_FLAG(struct eval_options, chat, "apply-chat-template", NULL, "put prompts through the model's chat template"),
     OPT_STR(struct eval_options, system, "system-instruction", NULL, "TEXT", "with --apply-chat-template: a system message"),
+    OPT_STR(struct eval_options, kld, "kld", NULL, "BASE", "task perplexity: the divergence from these log-probabilities (mote perplexity --kl-divergence-base)"),
     OPT_STR(struct eval_options, samples, "log-samples", NULL, "FILE", "write one JSON line for each item"),
     OPT_FLAG(struct eval_options, smoke, "smoke", NULL, "a dozen questions: do answers end, loop, come out empty? Exit code 3 where they are broken"),
     OPT_FLAG(struct eval_options, list, "list", NULL, "list the tasks"),
@@ -36,6 +37,7 @@ const cli_example eval_examples[] = {
     {"mote eval -m model.gguf hellaswag=hellaswag_val.jsonl --limit 1000", "one task, with its standard error"},
     {"mote eval -m model.gguf -d ./tasks arc_easy piqa winogrande", "several, from ./tasks/arc_easy.jsonl …"},
     {"mote eval -m model.gguf gsm8k=test.jsonl --fewshot gsm8k=train.jsonl --log-samples answers.jsonl", "keep the answers to look at"},
+    {"mote eval -m small.gguf --kld base perplexity=wiki.test.txt wikitext=wiki.test.txt", "how well it predicts a text, and how far from another model it is"},
     {"mote eval -m small.gguf --smoke", "after making a model smaller: does it still behave?"},
     {"mote eval -m hf-folder boolq=val.jsonl --activations f32 -ctk f32 -ctv f32", "comparable with lm-evaluation-harness to the item"},
     {0},
@@ -120,6 +122,7 @@ static int run_task(const struct eval_options *o, loaded *l, const char *word, b
     t.fewshot_seed = (uint64_t)o->seed;
     t.limit = (size_t)o->limit;
     t.max_tokens = (size_t)o->max_tokens;
+    t.reference = o->kld && strcmp(name, "perplexity") == 0 ? o->kld : NULL;
     t.chat = o->chat;
     t.system = o->system;
     t.on_item = on_item;

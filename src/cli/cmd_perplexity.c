@@ -41,7 +41,7 @@ static int on_chunk(void *ctx, size_t done, size_t total, double ppl) {
 
 static int print_result(const loaded *l, const struct perplexity_options *o, const mote_ppl_result *r) {
     if (o->json) {
-        json_t *v = json_pack("{s:f, s:f, s:f, s:I, s:I, s:I}", "ppl", r->ppl, "ppl_error", r->ppl_error, "nll", r->nll, "chunks",
+        json_t *v = json_pack("{s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "ppl", r->ppl, "ppl_error", r->ppl_error, "nll", r->nll, "bits_per_byte", r->bits_per_byte, "chunks",
                               (json_int_t)r->n_chunks, "scored", (json_int_t)r->n_scored, "tokens", (json_int_t)r->n_tokens);
         if (v && o->compare)
             (void)json_object_update_new(v, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "kld_mean", r->kld_mean, "kld_error",
@@ -51,7 +51,7 @@ static int print_result(const loaded *l, const struct perplexity_options *o, con
         if (v && exits) (void)json_object_set_new(v, "exits", exits);
         return cli_print_json(v);
     }
-    (void)printf("%zu tokens, %zu windows, %zu scored\n", r->n_tokens, r->n_chunks, r->n_scored);
+    (void)printf("%zu tokens, %zu windows, %zu scored; %.4f bits per byte\n", r->n_tokens, r->n_chunks, r->n_scored, r->bits_per_byte);
     if (o->compare)
         (void)printf("KLD mean %.6f +/- %.6f  median %.6f  99 %% %.6f  max %.6f\nsame top token %.2f %%  RMS of the difference in probability "
                      "%.3f %%\nPPL of the base = %.4f\n",

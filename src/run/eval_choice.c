@@ -57,7 +57,7 @@ static size_t shared_prefix(const pair *p, size_t n) {
     return k;
 }
 
-static void score(const float *rows, size_t n_vocab, const int32_t *next, size_t n, eval_likelihood *out) {
+void eval_score_rows(const float *rows, size_t n_vocab, const int32_t *next, size_t n, eval_likelihood *out) {
     *out = (eval_likelihood){.greedy = true, .n = n};
     for (size_t i = 0; i < n; i++) {
         const float *row = rows + i * n_vocab;
@@ -80,7 +80,7 @@ static mote_status run_rest(mote_session *s, const pair *p, size_t shared, size_
     run_feed feed = {.seq = seq, .ids = p->ids.p + shared, .n = p->ids.n - 1 - shared, .all = rows, .all_from = p->split - 1 - shared};
     *n_tokens += feed.n;
     mote_status st = run_feed_all(s, &feed, 1, err);
-    if (st == MOTE_OK) score(rows, s->n_vocab, p->ids.p + p->split, count, out);
+    if (st == MOTE_OK) eval_score_rows(rows, s->n_vocab, p->ids.p + p->split, count, out);
     if (st == MOTE_OK && !isfinite(out->sum)) st = ERR(err, MOTE_E_OUTPUT, "the model gives a log-likelihood that is not a number");
     mem_free(rows);
     return st;

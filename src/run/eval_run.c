@@ -5,9 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-/* Sums of a metric: over items, or over the instructions of all items (ifeval's inst_level). */
+/* Sums of a metric: over items, or over the instructions of all items (ifeval's inst_level). Of documents: sum of log-likelihoods, n of
+ * words or bytes. */
 typedef struct tally {
     double sum, squares, n;
+    double n_squares, products; /* of documents */
 } tally;
 
 typedef struct evaluation {
@@ -130,6 +132,24 @@ static mote_status judge_answer(evaluation *e, const eval_item *it, str prompt, 
     return s;
 }
 
+static mote_status judge_document(evaluation *e, const eval_item *it, json_t *row, mote_error *err) {
+    double like, per[3] = {(double)eval_words(it->choices[0]), (double)it->choices[0].n, (double)it->choices[0].n};
+    if (it->choices[0].n == 0) FAIL(err, MOTE_E_FORMAT, "an empty document");
+    TRY(eval_rolling(e->s, it->prompts[0], &like, &e->n_tokens, err));
+    for (size_t k = 0; k < e->n_metrics; k++) {
+        tally *t = &e->tallies[k];
+        t->sum += like;
+        t->squares += like * like;
+        t->n += per[k];
+        t->n_squares += per[k] * per[k];
+        t->products += like * per[k];
+    }
+    (void)json_object_set_new(row, "loglikelihood", json_real(like));
+    (void)json_object_set_new(row, "words", json_integer((json_int_t)per[0]));
+    (void)json_object_set_new(row, "bytes", json_integer((json_int_t)per[1]));
+    return MOTE_OK;
+}
+
 static mote_status run_item(evaluation *e, const json_t *doc, json_t *row, mote_error *err) {
     eval_item it = {.doc = doc};
     str prompts[EVAL_CHOICES_MAX];
@@ -138,6 +158,10 @@ static mote_status run_item(evaluation *e, const json_t *doc, json_t *row, mote_
     buf_init(&b, (size_t)64 << 20);
     buf_init(&full, (size_t)64 << 20);
     TRYG(s, e->task->item(doc, &e->mem, &it, err));
+    if (e->task->kind == EVAL_ROLLING) {
+        s = judge_document(e, &it, row, err);
+        goto out;
+    }
     TRYG(s, put_examples(e, doc, &b, err));
     for (size_t i = 0; i < it.n; i++) {
         if (i > 0 && !e->task->many_prompts) {
@@ -198,13 +222,57 @@ static mote_status run_all(evaluation *e, mote_error *err) {
     return MOTE_OK;
 }
 
-static void summarize(const evaluation *e, mote_task_result *r) {
+/* exp(-mean) or -mean in bits; the error of a ratio of two sums over n documents. */
+static mote_task_metric of_documents(const char *name, const tally *t, double n) {
+    double mean = -t->sum / t->n, var = t->squares + 2 * mean * t->products + mean * mean * t->n_squares;
+    double error = n > 1 ? sqrt(fmax(var, 0) * n / (n - 1)) / t->n : 0;
+    bool bits = strncmp(name, "bits", 4) == 0;
+    return (mote_task_metric){name, bits ? mean / log(2) : exp(mean), bits ? error / log(2) : exp(mean) * error};
+}
+
+static void summarize(const evaluation *e, size_t n_items, mote_task_result *r) {
     for (size_t k = 0; k < e->n_metrics; k++) {
         const tally *t = &e->tallies[k];
+        if (e->task->kind == EVAL_ROLLING) {
+            r->metrics[k] = of_documents(e->task->metrics[k], t, (double)n_items);
+            continue;
+        }
         double mean = t->n > 0 ? t->sum / t->n : 0, var = t->n > 1 ? (t->squares - t->n * mean * mean) / (t->n - 1) : 0;
         r->metrics[k] = (mote_task_metric){e->task->metrics[k], mean, t->n > 0 ? sqrt(fmax(var, 0) / t->n) : 0};
     }
     r->n_metrics = e->n_metrics;
+}
+
+/* ---- a text in windows ---- */
+static int on_window(void *ctx, size_t done, size_t total, double ppl) {
+    const mote_task_opts *o = ctx;
+    char row[96];
+    (void)snprintf(row, sizeof row, "{\"item\":%zu,\"ppl_so_far\":%.17g}", done - 1, ppl);
+    return o->on_item ? o->on_item(o->ctx, done, total, row) : 0;
+}
+
+static mote_status run_windows(mote_session *s, const mote_task_opts *o, const eval_task *task, mote_task_result *r, mote_error *err) {
+    enum { WINDOW = 512 };
+    mote_task_opts own = *o;
+    mote_ppl_opts p = mote_ppl_opts_default();
+    mote_ppl_result got = {.size = sizeof got};
+    file_map f;
+    p.n_ctx = MIN((size_t)WINDOW, s->n_ctx);
+    p.n_chunks = o->limit;
+    p.compare_logits = o->reference;
+    p.on_chunk = on_window;
+    p.ctx = &own;
+    TRY(file_open(&f, o->file, FILE_READ, err));
+    mote_status st = run_perplexity(s, (str){(const char *)f.p, f.n}, &p, &got, err);
+    file_close(&f);
+    TRY(st);
+    const double values[MOTE_TASK_METRICS_MAX] = {got.ppl, got.bits_per_byte, got.ppl / got.base_ppl, got.kld_mean, got.kld_median, got.kld_p99, got.same_top, got.rms_dp};
+    const double errors[MOTE_TASK_METRICS_MAX] = {got.ppl_error, got.bits_per_byte * got.ppl_error / got.ppl / got.nll, 0, got.kld_error};
+    r->n_metrics = o->reference ? MOTE_TASK_METRICS_MAX : 2;
+    for (size_t k = 0; k < r->n_metrics; k++) r->metrics[k] = (mote_task_metric){task->metrics[k], values[k], errors[k]};
+    r->n_items = got.n_chunks;
+    r->n_tokens = got.n_chunks * p.n_ctx;
+    return MOTE_OK;
 }
 
 mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result *r, mote_error *err) {
@@ -217,14 +285,20 @@ mote_status eval_run(mote_session *s, const mote_task_opts *o, mote_task_result 
     arena_init(&e.mem, ITEM_BYTES_MAX);
     e.n_fewshot = o->n_fewshot == MOTE_TASK_DEFAULT ? e.task->n_fewshot : o->n_fewshot;
     while (e.n_metrics < MOTE_TASK_METRICS_MAX && e.task->metrics[e.n_metrics]) e.n_metrics++;
+    if (o->reference && e.task->kind != EVAL_WINDOWS) FAIL(err, MOTE_E_USAGE, "task %s is compared with no reference: that is for 'perplexity'", e.task->name);
+    if (e.task->kind == EVAL_WINDOWS) {
+        TRY(run_windows(s, o, e.task, r, err));
+        r->seconds = (double)(clock_ns() - start) * 1e-9;
+        return MOTE_OK;
+    }
     py_seed(&e.draw, o->fewshot_seed);
-    if (e.task->from_text) TRYG(st, eval_needle_docs(&e.docs, s, o->file, s->n_ctx, err));
+    if (e.task->docs) TRYG(st, e.task->docs(&e.docs, s, o->file, s->n_ctx, err));
     else TRYG(st, eval_read_docs(&e.docs, o->file, err));
     e.examples = e.docs;
     if (o->fewshot_file && e.n_fewshot) TRYG(st, eval_read_docs(&e.examples, o->fewshot_file, err));
     TRYG(st, run_all(&e, err));
-    summarize(&e, r);
     r->n_items = (o->limit ? MIN(o->limit, json_array_size(e.docs)) : json_array_size(e.docs)) - e.n_skipped;
+    summarize(&e, r->n_items, r);
     r->n_skipped = e.n_skipped;
     r->n_tokens = e.n_tokens;
     r->seconds = (double)(clock_ns() - start) * 1e-9;

@@ -254,8 +254,32 @@ static mote_status extract_item(const json_t *doc, arena *a, eval_item *it, mote
     return same_prompt(it, a, err, STR(""), prompt, STR(""));
 }
 
+/* A document to be predicted, and what its words and bytes are counted in. */
+static mote_status document_item(const json_t *doc, arena *a, eval_item *it, mote_error *err) {
+    (void)a;
+    it->n = 1;
+    TRY(text_of(doc, "text", &it->prompts[0], err));
+    it->choices[0] = it->prompts[0];
+    return MOTE_OK;
+}
+
+static mote_status wikitext_item(const json_t *doc, arena *a, eval_item *it, mote_error *err) {
+    buf text;
+    it->n = 1;
+    TRY(text_of(doc, "page", &it->choices[0], err));
+    buf_init(&text, (size_t)64 << 20);
+    mote_status s = eval_wikitext(it->choices[0], &text, err);
+    if (s == MOTE_OK) {
+        it->prompts[0] = (str){arena_dup(a, buf_str(&text)), text.n};
+        if (!it->prompts[0].p) s = ERR(err, MOTE_E_MEMORY, "out of memory");
+    }
+    buf_free(&text);
+    return s;
+}
+
 /* ---- the table ---- */
 static const char *const gsm8k_stops[] = {"Question:", "</s>", "<|im_end|>", NULL};
+#define ROLLED .metrics = {"word_perplexity", "byte_perplexity", "bits_per_byte"}, .docs = eval_text_docs
 #define BOTH .metrics = {"acc", "acc_norm"}
 static const eval_task tasks[] = {
     {.name = "hellaswag", .about = "which ending is sensible (Zellers et al. 2019)", .item = hellaswag_item, BOTH},
@@ -275,7 +299,11 @@ static const eval_task tasks[] = {
     {.name = "extract", .about = "fields out of texts {prompt, expected: object}: F1 over fields, exact objects, answers that are JSON", .kind = EVAL_ANSWER,
      .item = extract_item, .judge = eval_judge_extract, .metrics = {"field_f1", "exact", "is_json"}, .max_tokens = 256},
     {.name = "needle", .about = "a number hidden in a long plain text, asked for at its end", .kind = EVAL_ANSWER, .item = text_item, .judge = eval_judge_needle,
-     .metrics = {"found"}, .max_tokens = 12, .from_text = true},
+     .metrics = {"found"}, .max_tokens = 12, .docs = eval_needle_docs},
+    {.name = "perplexity", .about = "a text in windows of 512 tokens, as mote perplexity and llama-perplexity; with a base (--kld), the divergence from it", .kind = EVAL_WINDOWS,
+     .metrics = {"ppl", "bits_per_byte", "ppl_ratio", "kld", "kld_median", "kld_p99", "same_top", "rms_dp"}},
+    {.name = "wikitext", .about = "articles {page} or a text of WikiText, detokenized, whole documents (Merity et al. 2016)", .kind = EVAL_ROLLING, .item = wikitext_item, ROLLED},
+    {.name = "documents", .about = "whole documents {text}, or a plain text", .kind = EVAL_ROLLING, .item = document_item, ROLLED},
 };
 
 const eval_task *eval_task_at(size_t i) { return i < COUNT_OF(tasks) ? &tasks[i] : NULL; }

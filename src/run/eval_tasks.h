@@ -4,6 +4,7 @@
  *   eval_tasks.c   the table of tasks: documents to prompts, choices and right answers
  *   eval_python.c  what lm-evaluation-harness leaves to Python: its random draw, letters' case, white space
  *   eval_choice.c  log-likelihoods of choices
+ *   eval_rolling.c likelihoods of whole documents
  *   eval_answer.c  generated answers and how they are judged
  *   eval_text.c    chrF, ROUGE, F1 over words and over fields
  *   eval_needle.c  a sentence hidden in a long text
@@ -31,7 +32,8 @@ typedef struct eval_item {
     str answer;                    /* tasks that generate: the right one */
 } eval_item;
 
-typedef enum eval_kind { EVAL_CHOICE, EVAL_ANSWER } eval_kind;
+/* ROLLING: prompts[0] is a document, the original of which choices[0] is; WINDOWS: the file is a text, judged as llama-perplexity does. */
+typedef enum eval_kind { EVAL_CHOICE, EVAL_ANSWER, EVAL_ROLLING, EVAL_WINDOWS } eval_kind;
 /* How good an answer is: fills values[] for the task's metrics. */
 typedef mote_status eval_judge_fn(const eval_item *it, str answer, double *values, json_t *details, mote_error *err);
 typedef struct eval_task {
@@ -45,7 +47,8 @@ typedef struct eval_task {
     eval_judge_fn *judge;
     const char *const *stops; /* of answers; NULL ends */
     size_t max_tokens;
-    bool from_text;           /* the file is a plain text that items are made of */
+    /* Makes items of the file where it is not (only) one of items; NULL: eval_read_docs. */
+    mote_status (*docs)(json_t **out, const mote_session *s, const char *path, size_t n_ctx, mote_error *err);
 } eval_task;
 const eval_task *eval_find_task(const char *name); /* NULL when unknown */
 const eval_task *eval_task_at(size_t i);
@@ -77,6 +80,16 @@ typedef struct eval_likelihood {
  * *n_tokens grows by what was computed. */
 mote_status eval_likelihoods(mote_session *s, const str *prompts, const str *continuations, size_t n, eval_likelihood *out,
                              size_t *n_tokens, mote_error *err);
+/* That of next[i] after row i of [n, n_vocab] logits, together. */
+void eval_score_rows(const float *rows, size_t n_vocab, const int32_t *next, size_t n, eval_likelihood *out);
+/* eval_rolling.c: *sum = log p of a whole text, nats. Uses sequence 0. */
+mote_status eval_rolling(mote_session *s, str text, double *sum, size_t *n_tokens, mote_error *err);
+/* A plain text file as one document of "text" and "page", or a file of items. */
+mote_status eval_text_docs(json_t **out, const mote_session *s, const char *path, size_t n_ctx, mote_error *err);
+/* len(re.split(r"\s+", text)). */
+size_t eval_words(str text);
+/* Appends a page of WikiText as it was before it was cut into words. */
+mote_status eval_wikitext(str page, buf *text, mote_error *err);
 /* Greedy continuation of a prompt up to the first of `stops` (which is cut off) or the end of the answer. Appended. */
 mote_status eval_generate(mote_session *s, str prompt, const char *const *stops, size_t max_tokens, buf *out, size_t *n_tokens,
                           mote_error *err);

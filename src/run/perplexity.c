@@ -24,6 +24,7 @@ typedef struct row_result {
 typedef struct measure {
     mote_session *s;
     const mote_ppl_opts *o;
+    const tok_vocab *vocab;
     const int32_t *ids; /* of the whole text */
     size_t n_chunks, first, n_vocab, row_u16;
     int32_t bos;        /* TOK_NONE: windows are taken as they are */
@@ -31,7 +32,7 @@ typedef struct measure {
     float *rows;        /* [n_rows_max, n_vocab] */
     size_t n_rows_max;
     row_result *results; /* [n_chunks · (n_ctx - 1 - first)] */
-    size_t n_results;
+    size_t n_results, n_bytes; /* n_bytes: of text, of the tokens scored so far */
     uint16_t *packed;    /* [n_rows_max, row_u16] when saving */
     file_writer out;
     bool saving;
@@ -133,6 +134,7 @@ static mote_status measure_window(measure *m, size_t chunk, mote_error *err) {
         TRY(score(m, chunk, at, n, err));
     }
     m->n_results += n_ctx - 1 - m->first;
+    for (size_t at = m->first + 1; at < n_ctx; at++) m->n_bytes += tok_piece(m->vocab, m->ids[chunk * n_ctx + at], 0).n;
     return MOTE_OK;
 }
 
@@ -154,6 +156,8 @@ static void summarise(const measure *m, mote_ppl_result *r) {
     double variance = squares / n - r->nll * r->nll;
     r->ppl_error = variance > 0 && n > 1 ? sqrt(variance / (n - 1)) * r->ppl : 0;
     r->n_scored = m->n_results;
+    r->bits_per_byte = m->n_bytes ? sum / log(2) / (double)m->n_bytes : (double)NAN;
+    r->n_bytes = m->n_bytes;
 }
 
 static mote_status summarise_divergence(const measure *m, mote_ppl_result *r, mote_error *err) {
@@ -241,20 +245,19 @@ mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mo
     measure m = {.s = s, .o = o, .first = o->n_ctx / 2, .n_vocab = s->n_vocab, .bos = TOK_NONE};
     mote_status st = MOTE_OK;
     tok_ids ids = {0};
-    const tok_vocab *v;
     if (m.n_vocab == 0) FAIL(err, MOTE_E_UNSUPPORTED, "this model is an encoder: it has no perplexity");
     if (o->n_ctx < 4 || o->n_ctx > s->n_ctx)
         FAIL(err, MOTE_E_RANGE, "windows of %zu tokens; expected 4 to the session's context of %zu", o->n_ctx,
              s->n_ctx);
-    TRY(run_vocab(s->model, &v, err));
-    TRYG(st, tok_encode(v, text, TOK_BOS, &ids, err));
+    TRY(run_vocab(s->model, &m.vocab, err));
+    TRYG(st, tok_encode(m.vocab, text, TOK_BOS, &ids, err));
     m.ids = ids.p;
     m.n_chunks = ids.n / o->n_ctx;
     if (m.n_chunks < 2)
         FAILG(st, err, MOTE_E_USAGE, "the text has %zu tokens; at least two windows of %zu are needed", ids.n,
               o->n_ctx);
     if (o->n_chunks) m.n_chunks = MIN(m.n_chunks, o->n_chunks);
-    if (tok_adds_bos(v)) m.bos = tok_id(v, TOK_ROLE_BOS);
+    if (tok_adds_bos(m.vocab)) m.bos = tok_id(m.vocab, TOK_ROLE_BOS);
     TRYG(st, prepare(&m, err));
     for (size_t i = 0; i < m.n_chunks; i++) {
         TRYG(st, measure_window(&m, i, err));

@@ -31,6 +31,13 @@ $ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo "The river runs through the old t
 >~ needle +found +5 .*
 $ wc -l < n.jsonl
 > 5
+# whole texts: the same likelihood however long the windows of what goes in, and llama-perplexity's figures with the divergence from itself
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf documents=hay.txt wikitext=hay.txt --json | python3 -c 'import json,sys; d = json.load(sys.stdin); a, b = d["documents"], d["wikitext"]; print(a["items"], a["bits_per_byte"] == b["bits_per_byte"], 0 < a["bits_per_byte"]["value"] < 2, a["word_perplexity"]["value"] > a["byte_perplexity"]["value"] > 1)'
+> 1 True True True
+$ printf '{"text":"One two three four five."}\n{"text":""}\n{"text":"Six seven eight nine."}\n' > docs.jsonl; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf documents=docs.jsonl --json | python3 -c 'import json,sys; d = json.load(sys.stdin)["documents"]; print(d["items"], d["skipped"], d["bits_per_byte"]["stderr"] > 0)'
+> 2 1 True
+$ for i in 1 2 3 4 5; do cat hay2.txt; done > long.txt; mote perplexity -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f long.txt --chunks 2 --kl-divergence-base base --json > p.json; mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf perplexity=long.txt --limit 2 --kld base --json | python3 -c 'import json,sys; d = json.load(sys.stdin)["perplexity"]; p = json.load(open("p.json")); print(d["ppl"]["value"] == p["ppl"], d["bits_per_byte"]["value"] == p["bits_per_byte"], d["kld"]["value"] < 1e-4, d["same_top"]["value"] > 0.99, d["items"])'
+> True True True True 2
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf needle=text.jsonl
 ! a haystack needs at least 256
 ? 1

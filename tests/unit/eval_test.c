@@ -44,6 +44,24 @@ static void test_python_text(void **unused) {
     buf_free(&b);
 }
 
+/* The harness's own answers (lm_eval 0.4.13, task wikitext; Python's re.split). */
+static void test_pages(void **unused) {
+    static const char page[] = " = Title = \n The cat 's 1 @,@ 000 and 2 @.@ 5 well @-@ known dogs ' bowls ( of \n food ) : \" yes \" ; no ! ? , x . \n\n = = Part = = \n"
+                               " 20 \u00b0 C N [ a ] { b } 'q ' /' 5/ = = = Sub = = = \n";
+    static const char want[] = " = Title =\nThe cat's 1,000 and 2.5 well-known dogs' bowls (of\nfood): \"yes\"; no!?, x.\n\n== Part ==\n20\u00b0C 1 [a] {b} 'q' /'[0-9]/ === Sub ===\n";
+    mote_error e;
+    buf b;
+    (void)unused;
+    buf_init(&b, 4096);
+    assert_int_equal(eval_wikitext(STR(page), &b, &e), MOTE_OK);
+    assert_true(str_is(buf_str(&b), want));
+    assert_int_equal(eval_words(STR(page)), 62);
+    assert_int_equal(eval_words(STR("  two\u2003words\u00a0 here\x1f ")), 5);
+    buf_clear(&b);
+    assert_int_equal(eval_wikitext(STR("a \xff ( b"), &b, &e), MOTE_E_FORMAT); /* not UTF-8 */
+    buf_free(&b);
+}
+
 /* One document as an item of a task. */
 static mote_status item_of(const char *task, const char *doc, arena *a, eval_item *it, json_t **keep, mote_error *err) {
     assert_int_equal(json_parse(keep, str_of(doc), "test", NULL), MOTE_OK);
@@ -282,7 +300,7 @@ static void test_loops(void **unused) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_python_draw), cmocka_unit_test(test_python_text), cmocka_unit_test(test_items), cmocka_unit_test(test_gsm8k),
+        cmocka_unit_test(test_python_draw), cmocka_unit_test(test_pages), cmocka_unit_test(test_python_text), cmocka_unit_test(test_items), cmocka_unit_test(test_gsm8k),
         cmocka_unit_test(test_instructions), cmocka_unit_test(test_texts), cmocka_unit_test(test_texts_beside_the_packages), cmocka_unit_test(test_extraction), cmocka_unit_test(test_loops), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
