@@ -19,7 +19,7 @@ Cases are lists in bench/compression/*.json:
 {teacher} is the float32 expansion of the Q4_1 file, against which everything is compared; {source} that file itself; {train} a folder
 of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between; {cache} one
 that stays. Evaluated on WikiText-2 test in windows
-of 512 ($MOTE_SHARED/oracle/text), which nothing here is calibrated or trained on. Healing changes no shape, so a healed row has the
+of 512 ($MOTE_SHARED/oracle/text; what has another vocabulary by bits per byte of the whole documents, in the family "vocabulary"), which nothing here is calibrated or trained on. Healing changes no shape, so a healed row has the
 speed of what was healed; and where a technique gives a file of its baseline's size that runs with the same options, only the baseline is timed.
 """
 import argparse
@@ -42,7 +42,7 @@ DOC = ROOT / "docs" / "COMPRESSION.md"
 PICTURE = ROOT / "docs" / "img" / "compression.svg"
 COLUMNS = ["date", "commit", "family", "technique", "variant", "stage", "name", "tokens", "bytes", "ppl", "ratio", "kld", "same_top",
            "speed", "chunks"]
-FAMILIES = ["quantization", "sparsity", "pruning", "sharing", "attention", "distillation", "run time"]
+FAMILIES = ["quantization", "sparsity", "pruning", "vocabulary", "sharing", "attention", "distillation", "run time"]
 
 
 def cases():
@@ -103,6 +103,18 @@ class Bench:
         out = self.sh(f"{self.o.mote} perplexity --json {threads}-m {model} -f {self.text} -c 512 --chunks {self.o.chunks} {extra}")
         return json.loads(out.strip().splitlines()[-1])
 
+    def per_byte(self, model):
+        """Bits per byte of the beginning of the same text, in as many tokens about as there are in all windows."""
+        excerpt = self.base.parent / f"wikitext-2.{self.o.chunks}.txt"
+        excerpt.write_text(self.text.read_text(encoding="utf-8")[:2100 * self.o.chunks], encoding="utf-8")
+        return json.loads(self.sh(f"{self.o.mote} eval --json -m {model} documents={excerpt} -c 2048"))["documents"]["bits_per_byte"]["value"]
+
+    def judge(self, case, made, extra):
+        if case["family"] == "vocabulary":
+            return {"ppl": f"{(bits := self.per_byte(made)):.4f}", "ratio": f"{bits / self.per_byte(self.teacher):.4f}", "kld": "", "same_top": ""}
+        r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
+        return {"ppl": f"{r['ppl']:.4f}", "ratio": f"{r['ppl'] / r['base_ppl']:.4f}", "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}"}
+
     def speed(self, model, extra):
         """Tokens per second of decoding, over the source's in the same minute: the median of five ratios of neighbouring runs."""
         ratios = []
@@ -149,13 +161,12 @@ class Bench:
 
     def stage(self, case, stage, name, tokens, made, folder):
         extra = (case.get("options", "") if stage != "baseline" else case["baseline"].get("options", "")).format(**self.names(folder))
-        r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
+        r = self.judge(case, made, extra)
         speed = "" if self.o.no_speed else f"{self.speed(made, extra):.3f}"
         commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
         return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"), "commit": commit, "family": case["family"],
                 "technique": case["technique"], "variant": case["variant"], "stage": stage, "name": name, "tokens": tokens,
-                "bytes": made.stat().st_size, "ppl": f"{r['ppl']:.4f}", "ratio": f"{r['ppl'] / r['base_ppl']:.4f}",
-                "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}", "speed": speed, "chunks": self.o.chunks}
+                "bytes": made.stat().st_size, **r, "speed": speed, "chunks": self.o.chunks}
 
     def run(self, case, folder):
         made = folder / "made.gguf"
@@ -179,8 +190,8 @@ class Bench:
 def cells(r):
     healed = f" after {int(r['tokens']) // 1000} k tokens" if r["stage"] == "healed" else ""
     speed = f"{float(r['speed']):.2f}" if r["speed"] else "–"
-    return [r["name"] + healed, f"{int(r['bytes']) / 1e6:.1f}", f"{float(r['ratio']):.3f}", f"{float(r['kld']):.4f}",
-            f"{100 * float(r['same_top']):.1f} %", speed]
+    divergence = [f"{float(r['kld']):.4f}", f"{100 * float(r['same_top']):.1f} %"] if r["kld"] else []
+    return [r["name"] + healed, f"{int(r['bytes']) / 1e6:.1f}", f"{float(r['ratio']):.3f}", *divergence, speed]
 
 
 def tables(rows):
@@ -189,9 +200,9 @@ def tables(rows):
         keys = list(dict.fromkeys(k[:3] for k in found if k[0] == family))
         if not keys:
             continue
-        text += [f"### {family[0].upper()}{family[1:]}", "",
-                 "| technique | variant | | MB | perplexity ÷ reference | mean KLD | same top token | decode ÷ Q4_1 file |",
-                 "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+        quality = ["bits per byte ÷ reference"] if family == "vocabulary" else ["perplexity ÷ reference", "mean KLD", "same top token"]
+        text += [f"### {family[0].upper()}{family[1:]}", "", "| technique | variant | | MB | " + " | ".join(quality) + " | decode ÷ Q4_1 file |",
+                 "| --- | --- | --- | ---: |" + " ---: |" * len(quality) + " ---: |"]
         for key in keys:
             for stage in ("baseline", "made", "healed"):
                 if key + (stage,) in found:
@@ -203,7 +214,7 @@ def tables(rows):
 
 def picture(rows):
     """Mean KLD against size, both on logarithmic axes: baselines hollow, techniques full, healed ones square."""
-    points = [(int(r["bytes"]) / 1e6, max(float(r["kld"]), 1e-4), r["stage"], f"{r['name']} {r['variant']}") for r in latest(rows).values()]
+    points = [(int(r["bytes"]) / 1e6, max(float(r["kld"]), 1e-4), r["stage"], f"{r['name']} {r['variant']}") for r in latest(rows).values() if r["kld"]]
     if not points:
         return ""
     w, h, left, top = 760, 440, 70, 20
@@ -243,8 +254,9 @@ def report(rows):
         if not made or not base:
             row = ["no line yet", "-", "SKIP", "-"]
         else:
-            best = min(float(r["kld"]) for r in (made, healed) if r)
-            row = [f"KLD {best:.4f}", f"{float(base['kld']):.4f}", "ok" if best < float(base["kld"]) else "FAIL",
+            by = "kld" if base["kld"] else "ratio"
+            best = min(float(r[by]) for r in (made, healed) if r)
+            row = [f"{'KLD' if by == 'kld' else 'bits per byte ÷ reference'} {best:.4f}", f"{float(base[by]):.4f}", "ok" if best < float(base[by]) else "FAIL",
                    f"{float(made['speed']):.2f}x Q4_1 file" if made["speed"] else "-"]
         print("\t".join(["report", "compression", item, *row, f"{int(made['bytes']) / 1e6:.1f} MB" if made else "-"]))
 
