@@ -17,6 +17,7 @@ static mote_status put_keys(gguf_writer *w, const model_file *base, const heads_
     (void)snprintf(key, sizeof key, "%.*s.nextn_predict_layers", STR_ARG(arch));
     TRY(kv_get_u32(base, key, &skipped, 0, err));
     TRY(gguf_put_str(w, "general.type", STR("heads"), err));
+    TRY(gguf_put_str(w, HEADS_KEY_FORM, STR(HEADS_FORM), err));
     TRY(gguf_put_str(w, "general.architecture", arch, err));
     TRY(gguf_put_u32(w, HEADS_KEY_N_EMBD, (uint32_t)d, err));
     TRY(gguf_put_u32(w, HEADS_KEY_N_LAYER, n_layer - skipped, err));
@@ -37,6 +38,8 @@ static mote_status put_tensors(gguf_writer *w, const heads_plan *p, size_t d, mo
         TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "norm.weight")), QUANT_F32, 1, ne, err));
         TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "weight")), p->type, 2, ne, err));
         if (p->bias) TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "bias")), QUANT_F32, 1, ne, err));
+        if (p->gate && p->offset[i] == 0)
+            TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "gate")), QUANT_F32, 1, (const uint64_t[]){d + 2, 1, 1, 1}, err));
     }
     return MOTE_OK;
 }
@@ -60,6 +63,10 @@ static mote_status write_data(gguf_writer *w, const model_file *base, const head
         TRYG(s, gguf_write_data(w, bytes, row_bytes * d, err));
         for (size_t k = 0; k < d; k++) x[k] = p->size * (float)(rng_double(&r) - 0.5);
         if (p->bias) TRYG(s, gguf_write_data(w, x, d * sizeof *x, err));
+        for (size_t k = 0; k < d; k++) x[k] = (float)(rng_double(&r) - 0.5);
+        x[d] = 2.6f; /* the log odds of 1 in 16 the other way round */
+        x[d + 1] = 1.25f;
+        if (p->gate && p->offset[i] == 0) TRYG(s, gguf_write_data(w, x, (d + 2) * sizeof *x, err));
     }
 out:
     mem_free(bytes);
@@ -77,7 +84,7 @@ mote_status heads_file_write(const char *path, const char *base_path, const head
     TRYG(s, put_keys(w, base, p, d, err));
     TRYG(s, put_tensors(w, p, d, err));
     TRYG(s, gguf_writer_begin(w, err));
-    x = MEM_NEW_N(float, d * d);
+    x = MEM_NEW_N(float, d * d + d);
     if (!x) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     TRYG(s, write_data(w, base, p, d, x, err));
     s = gguf_writer_commit(w, err);

@@ -10,6 +10,7 @@ typedef struct heads_plan {
     float size;       /* of the random weights; 0: W is zero, and the norm the model's final one */
     quant_type type;  /* of the matrices; QUANT_F32 is 0 */
     bool bias;
+    bool gate;        /* exits have one: about as sure as not, more or less by what they say */
     uint64_t seed;
 } heads_plan;
 /* Heads for the model in base_path. */

@@ -1,5 +1,5 @@
 /* train_heads.h: further heads for a model that stays as it is: early exits and Medusa heads, trained beside it and written into a file
- * of their own, which goes with the model's file. */
+ * of their own, which goes with the model's file. Heads are fitted by least squares, and trained by gradients where that is wanted. */
 #ifndef MOTE_TRAIN_HEADS_H
 #define MOTE_TRAIN_HEADS_H
 
@@ -14,18 +14,18 @@ extern "C" {
 /* Zero means the default in brackets. Strings are borrowed for the call. */
 typedef struct mote_train_heads_opts {
     size_t size; /* sizeof; set by mote_train_heads_opts_fill */
-    mote_train_settings train; /* lr [1e-3], n_ctx [256], batch [4], tokens [3e5, or the data once when they are fewer] */
+    mote_train_settings train; /* lr [1e-3], n_ctx [256], batch [4]; steps, tokens or epochs of training by gradients behind the fit [none] */
     mote_train_callbacks on;
     const char *model;         /* the base: a GGUF file or a Hugging Face folder, quantized or not; it is not changed */
     const char *out;           /* the heads file to write */
     const char *out_type;      /* number format of their matrices: "f16", "q8_0", "f32" … ["f16"] */
     const char *const *data;   /* text, or JSONL with "text" or chats (of which the assistant's words count) */
     size_t n_data;
+    double fit;                /* tokens that the heads are fitted on in closed form [6e4, or the data once]; below 0: they begin as the model's own head */
     double held_out;           /* share of the data's items that is kept to look at [0.01]; below 0: none */
     const char *exits;         /* early exits behind so many layers, "10,20"; "auto": a third and two thirds of the way; "": none [auto, without medusa] */
     size_t medusa;             /* heads that look 1, 2, … tokens further ahead than the model's own [3, without exits] */
     double text;               /* share of the text's own token in what Medusa heads learn, the rest being what the model says there [0]; 1: the text alone */
-    bool bias;                 /* their matrices have a bias */
     bool untrained;            /* write the heads as they begin: the model's final norm and its own head on each stream (logit lens) */
     double generate;           /* tokens that the model itself makes up, to learn from in place of the data (which give the beginnings) [0] */
     double sample_temperature; /* of those [1] */

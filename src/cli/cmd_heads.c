@@ -14,8 +14,8 @@ struct heads_options {
     const char *model, *output, *type, *exits;
     cli_list data;
     int64_t medusa;
-    double text, held_out, generate, sample_temperature;
-    bool bias, untrained;
+    double fit, text, held_out, generate, sample_temperature;
+    bool untrained;
 };
 
 #define S struct heads_options
@@ -26,8 +26,8 @@ const cli_option heads_options[] = {
     OPT_STR(S, type, "output-type", NULL, "TYPE", "number format of the heads' matrices: f16, q8_0, f32, … (default f16)"),
     OPT_STR(S, exits, "exits", NULL, "L,L|auto", "early exits behind so many layers; auto: a third and two thirds of the way (default auto, without --medusa)"),
     OPT_INT(S, medusa, "medusa", NULL, "N", 0, 16, "heads that look 1 … N tokens further ahead than the model's own (default 3, without --exits)"),
+    OPT_NUM(S, fit, "fit", NULL, "N", -1, 1e9, "tokens that the heads are fitted on by least squares (0: 60 thousand, or the data once; below 0: none)"),
     OPT_NUM(S, text, "text-share", NULL, "X", 0, 1, "how much Medusa heads learn the text's own tokens, the rest being what the model says there (default 0)"),
-    OPT_FLAG(S, bias, "bias", NULL, "the heads' matrices have a bias"),
     OPT_FLAG(S, untrained, "untrained", NULL, "write the heads as they begin: the model's own head on each stream"),
     OPT_NUM(S, generate, "generate", NULL, "N", 0, 1e12, "tokens that the model itself makes up, to learn from in place of the data (which give the beginnings)"),
     OPT_NUM(S, sample_temperature, "sample-temperature", NULL, "X", 0, 100, "of those (0: 1)"),
@@ -37,8 +37,8 @@ const cli_option heads_options[] = {
 };
 #undef S
 const cli_example heads_examples[] = {
-    {"mote heads model.gguf -f text.txt -o heads.gguf", "two early exits and three Medusa heads, on 300 thousand tokens"},
-    {"mote heads model.gguf -f text.txt --exits 10,20 --tokens 1e6 -o exits.gguf", "early exits behind layers 10 and 20"},
+    {"mote heads model.gguf -f text.txt -o heads.gguf", "two early exits and three Medusa heads, fitted on 60 thousand tokens"},
+    {"mote heads model.gguf -f text.txt --exits 20,25 --tokens 1e6 -o exits.gguf", "early exits behind layers 20 and 25, fitted, and then trained by gradients"},
     {"mote heads model.gguf -f chats.jsonl --medusa 4 --output-type q8_0 -o medusa.gguf", "four Medusa heads, for what an assistant says"},
     {"mote heads model.gguf -f text.txt --medusa 3 --generate 2e5 -o medusa.gguf", "on text that the model makes up itself"},
     {0},
@@ -92,7 +92,7 @@ int cmd_heads(const cli_command *self, int argc, char **argv) {
     if (code == CLI_OK) {
         train_view view;
         h.model = path, h.out = o.output, h.out_type = o.type, h.data = o.data.v, h.n_data = o.data.n;
-        h.exits = o.exits, h.medusa = (size_t)o.medusa, h.text = o.text, h.bias = o.bias, h.untrained = o.untrained;
+        h.exits = o.exits, h.medusa = (size_t)o.medusa, h.fit = o.fit, h.text = o.text, h.untrained = o.untrained;
         h.generate = o.generate, h.sample_temperature = o.sample_temperature, h.held_out = o.held_out;
         h.on = train_view_start(&view, &o.train);
         mote_status s = mote_train_heads(&h, &r, &err);

@@ -28,12 +28,15 @@ static mote_status same_size(const model_file *f, const char *key, const char *w
 }
 
 static mote_status check_base(const model_file *f, const heads_base *base, mote_error *err) {
-    str type, arch;
+    str type, arch, form;
     TRY(kv_get_str(f, "general.type", &type, STR(""), err));
     TRY(kv_get_str(f, "general.architecture", &arch, STR(""), err));
     if (!str_is(type, "heads")) FAIL(err, MOTE_E_FORMAT, "not a heads file: general.type is '%.*s'", STR_ARG(type));
     if (base->arch.n && !str_eq(arch, base->arch))
         FAIL(err, MOTE_E_MISMATCH, "the heads were made for architecture '%.*s', the model's is '%.*s'", STR_ARG(arch), STR_ARG(base->arch));
+    TRY(kv_get_str(f, HEADS_KEY_FORM, &form, STR(""), err));
+    if (!str_is(form, HEADS_FORM))
+        FAIL(err, MOTE_E_UNSUPPORTED, "heads of the form '%.*s': '" HEADS_FORM "' is the one that is known; make them anew", STR_ARG(form));
     TRY(same_size(f, HEADS_KEY_N_EMBD, "width", base->n_embd, err));
     TRY(same_size(f, HEADS_KEY_N_LAYER, "layers", base->n_layer, err));
     return same_size(f, HEADS_KEY_N_VOCAB, "vocabulary", base->n_vocab, err);
@@ -67,15 +70,26 @@ static mote_status check_matrix(const tensor_info *t, size_t n, mote_error *err)
     return MOTE_OK;
 }
 
+static mote_status check_gate(const heads_one *o, size_t n_embd, size_t i, mote_error *err) {
+    float by;
+    if (o->offset) FAIL(err, MOTE_E_UNSUPPORTED, "head %zu has a gate, which only an exit needs", i);
+    TRY(check_vector(o->gate, n_embd + 2, err));
+    memcpy(&by, o->gate->data + (n_embd + 1) * sizeof by, sizeof by);
+    if (!(by > 0)) FAIL(err, MOTE_E_RANGE, "tensor '%.*s': its factor of what the exit says is %g; expected more than 0", STR_ARG(o->gate->name), (double)by);
+    return MOTE_OK;
+}
+
 static mote_status read_one(heads *h, size_t i, size_t n_embd, mote_error *err) {
     heads_one *o = &h->one[i];
     o->norm = part(h->file, i, "norm.weight");
     o->weight = part(h->file, i, "weight");
     o->bias = part(h->file, i, "bias");
+    o->gate = part(h->file, i, "gate");
     if (!o->norm || !o->weight) FAIL(err, MOTE_E_FORMAT, "head %zu lacks 'head.%zu.%sweight'", i, i, o->norm ? "" : "norm.");
     TRY(check_vector(o->norm, n_embd, err));
     TRY(check_matrix(o->weight, n_embd, err));
-    return o->bias ? check_vector(o->bias, n_embd, err) : MOTE_OK;
+    if (o->bias) TRY(check_vector(o->bias, n_embd, err));
+    return o->gate ? check_gate(o, n_embd, i, err) : MOTE_OK;
 }
 
 /* ---- the lists ---- */
@@ -133,7 +147,7 @@ static mote_status read_lists(heads *h, size_t n_layer, mote_error *err) {
 
 static mote_status check_all_known(const heads *h, mote_error *err) {
     size_t known = 0;
-    for (size_t i = 0; i < h->n; i++) known += 2 + (h->one[i].bias != NULL);
+    for (size_t i = 0; i < h->n; i++) known += 2 + (h->one[i].bias != NULL) + (h->one[i].gate != NULL);
     if (known != model_file_n_tensors(h->file))
         FAIL(err, MOTE_E_UNSUPPORTED, "the heads file has %zu tensors, of which %zu are of its %zu heads", model_file_n_tensors(h->file), known, h->n);
     return MOTE_OK;

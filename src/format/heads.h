@@ -3,11 +3,14 @@
  * and tell a later one. docs/formats/heads.md is the format.
  *
  * A head: h = norm(x) with the head's weight (the model's kind of norm and eps) on the residual stream x after `layer`
- * layers; z = h + silu(W h + b); logits = the model's own output matrix (its scale, bias, cap) times z. With W = 0 and
- * the model's final norm, a head at the last layer is the model's own.
+ * layers; z = h + W h + b; logits = the model's own output matrix (its scale, bias, cap) times z. With W = 0 and
+ * the model's final norm, a head at the last layer is the model's own. What an inner layer lacks is mostly a linear map, which
+ * needs no training by gradients: least squares give it.
+ * How sure an exit is: with p the probability of its likeliest token, logit p' = gate · (z, 1, logit p): p' is the chance that the model's
+ * likeliest token is the same. Without a gate p' = p.
  *
- * Sources: Cai et al. 2024 (Medusa, §2.1: a residual block with SiLU under the model's output matrix), Elhoushi et al. 2024
- * (LayerSkip: exits share that matrix), Schuster et al. 2022 (CALM). */
+ * Sources: Belrose et al. 2023 (tuned lens: affine maps to the last layer's stream), Cai et al. 2024 (Medusa, §2.1: heads that tell later
+ * tokens, under the model's output matrix), Elhoushi et al. 2024 (LayerSkip: exits share that matrix), Schuster et al. 2022 (CALM). */
 #ifndef MOTE_FORMAT_HEADS_H
 #define MOTE_FORMAT_HEADS_H
 
@@ -21,6 +24,8 @@
 #define HEADS_KEY_N_EMBD "mote.heads.n_embd"     /* u32 of the base, as the next two */
 #define HEADS_KEY_N_LAYER "mote.heads.n_layer"
 #define HEADS_KEY_N_VOCAB "mote.heads.n_vocab"
+#define HEADS_KEY_FORM "mote.heads.form"         /* string: what a head computes */
+#define HEADS_FORM "affine"                      /* the only one */
 #define HEADS_KEY_ACCURACY "mote.heads.accuracy" /* f32 [n], optional: share of held-out tokens that were told right */
 
 /* What the heads were trained for, or are to be used with. */
@@ -35,6 +40,7 @@ typedef struct heads_one {
     const tensor_info *norm;   /* [n_embd] f32, all finite */
     const tensor_info *weight; /* [n_embd, n_embd], any format; row r is the r-th output */
     const tensor_info *bias;   /* [n_embd] f32, or NULL */
+    const tensor_info *gate;   /* [n_embd + 2] f32, of exits alone, or NULL; the last is above 0 */
 } heads_one;
 
 typedef struct heads {

@@ -6,17 +6,18 @@
 
 typedef struct part {
     const float *x;
-    size_t rows; /* 0: n_embd */
+    size_t rows, cols;
     quant_type type;
     const char *suffix;
 } part;
-enum { PARTS = 3 };
+enum { PARTS = 4 };
 
 /* The tensors of head k in the order of the file; x NULL: it has none such. */
-static void parts_of(const heads_value *v, quant_type type, part out[PARTS]) {
-    out[0] = (part){v->norm, 1, QUANT_F32, "norm.weight"};
-    out[1] = (part){v->w, 0, type, "weight"};
-    out[2] = (part){v->b, 1, QUANT_F32, "bias"};
+static void parts_of(const heads_value *v, size_t d, quant_type type, part out[PARTS]) {
+    out[0] = (part){v->norm, 1, d, QUANT_F32, "norm.weight"};
+    out[1] = (part){v->w, d, d, type, "weight"};
+    out[2] = (part){v->b, 1, d, QUANT_F32, "bias"};
+    out[3] = (part){v->gate, 1, d + 2, QUANT_F32, "gate"};
 }
 
 static void name_of(char name[64], size_t k, const char *suffix) { (void)snprintf(name, 64, "head.%zu.%s", k, suffix); }
@@ -41,29 +42,29 @@ static mote_status put_arrays(gguf_writer *w, const heads_value *v, size_t n, mo
 static mote_status put_head(gguf_writer *w, const heads_base *base, const heads_value *v, size_t k, quant_type type, mote_error *err) {
     part parts[PARTS];
     char name[64];
-    uint64_t d = base->n_embd;
-    parts_of(v, type, parts);
+    parts_of(v, base->n_embd, type, parts);
     for (size_t i = 0; i < PARTS; i++) {
-        bool matrix = parts[i].rows == 0;
-        if (!parts[i].x) continue;
-        name_of(name, k, parts[i].suffix);
-        for (size_t j = 0; j < d * (matrix ? d : 1); j++)
-            if (!isfinite(parts[i].x[j])) FAIL(err, MOTE_E_OUTPUT, "%s: a number that is not finite, at %zu: it is not written", name, j);
-        TRY(gguf_put_tensor(w, str_of(name), parts[i].type, matrix ? 2 : 1, (const uint64_t[]){d, matrix ? d : 1, 1, 1}, err));
+        const part *p = &parts[i];
+        if (!p->x) continue;
+        name_of(name, k, p->suffix);
+        for (size_t j = 0; j < p->rows * p->cols; j++)
+            if (!isfinite(p->x[j])) FAIL(err, MOTE_E_OUTPUT, "%s: a number that is not finite, at %zu: it is not written", name, j);
+        TRY(gguf_put_tensor(w, str_of(name), p->type, p->rows > 1 ? 2 : 1, (const uint64_t[]){p->cols, p->rows, 1, 1}, err));
     }
     return MOTE_OK;
 }
 
 static mote_status write_head(gguf_writer *w, const heads_base *base, const heads_value *v, quant_type type, unsigned char *row, mote_error *err) {
     part parts[PARTS];
-    size_t d = base->n_embd, bytes;
-    parts_of(v, type, parts);
+    size_t bytes;
+    parts_of(v, base->n_embd, type, parts);
     for (size_t i = 0; i < PARTS; i++) {
-        const quant_format *f = quant_get((int)parts[i].type);
-        if (!parts[i].x) continue;
-        TRY(quant_row_bytes(f, d, &bytes, err));
-        for (size_t r = 0; r < (parts[i].rows ? parts[i].rows : d); r++) {
-            f->encode(row, parts[i].x + r * d, d, NULL);
+        const part *p = &parts[i];
+        const quant_format *f = quant_get((int)p->type);
+        if (!p->x) continue;
+        TRY(quant_row_bytes(f, p->cols, &bytes, err));
+        for (size_t r = 0; r < p->rows; r++) {
+            f->encode(row, p->x + r * p->cols, p->cols, NULL);
             TRY(gguf_write_data(w, row, bytes, err));
         }
     }
@@ -88,9 +89,10 @@ mote_status heads_write(const char *path, const heads_base *base, const heads_va
     mote_status s = MOTE_OK;
     TRY(check(base, v, n, type, err));
     TRY(gguf_writer_open(&w, path, 0, err));
-    if (!(row = mem_calloc(base->n_embd, sizeof(double)))) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
+    if (!(row = mem_calloc(base->n_embd + 2, sizeof(double)))) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     TRYG(s, gguf_put_str(w, "general.architecture", base->arch, err));
     TRYG(s, gguf_put_str(w, "general.type", STR("heads"), err));
+    TRYG(s, gguf_put_str(w, HEADS_KEY_FORM, STR(HEADS_FORM), err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_EMBD, (uint32_t)base->n_embd, err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_LAYER, (uint32_t)base->n_layer, err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_VOCAB, (uint32_t)base->n_vocab, err));

@@ -9,6 +9,7 @@ typedef struct heads_value {
     const float *norm; /* [n_embd] */
     const float *w;    /* [n_embd, n_embd] */
     const float *b;    /* [n_embd], or NULL: none */
+    const float *gate; /* [n_embd + 2] of an exit, or NULL: none */
     float accuracy;    /* share of held-out places where the head's likeliest token is the model's own; negative: not measured */
 } heads_value;
 

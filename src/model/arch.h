@@ -127,6 +127,7 @@ typedef struct extra_head {
     float accuracy;
     const float *norm; /* [n_embd] */
     slot mat;          /* W [n_embd, n_embd] and its bias */
+    const float *gate; /* [n_embd + 2], or NULL */
 } extra_head;
 
 /* ---- architectures ---- */

@@ -14,6 +14,7 @@
 #include <math.h>
 
 enum { AT_ONCE = 8 }; /* rows whose logits are looked at together */
+#define HOPELESS 0.9999f /* a gate that asks more than that of the likeliest token has said no: no logits are made */
 
 /* What waits of a sequence. */
 typedef struct waiting {
@@ -39,7 +40,8 @@ typedef struct exiting {
     /* at an exit */
     int32_t *cand;         /* places of rows that may leave … */
     size_t n_cand;
-    float *sure;           /* … and how sure their heads are */
+    float *needs, *sure;   /* … the probability that their likeliest token must have, and has */
+    bool hopeless;         /* none can have it */
     int32_t *likely;       /* those of cand that the few logits do not hold back */
     size_t n_likely;
     float *logits;         /* [AT_ONCE, n_vocab] */
@@ -63,6 +65,7 @@ static void lay_out(const state *s, void *part, bump *b) {
     x->x = bump_f32(b, s->rows * d);
     x->carry = bump_f32(b, s->rows * m->hp.n_carry);
     x->segs = bump_bytes(b, MIN(n, n_seq) * sizeof(model_seg));
+    x->needs = bump_f32(b, n);
     x->sure = bump_f32(b, n);
     x->logits = bump_f32(b, MIN((size_t)AT_ONCE, n) * (m->hp.n_vocab + d)); /* and gathered rows */
     x->count = bump_bytes(b, m->n_exits * sizeof *x->count);
@@ -269,12 +272,11 @@ static void look(fwd *f, const float *z, const int32_t *at, size_t n, size_t few
 
 static void ask_several(fwd *f, const float *z) {
     exiting *x = f->s->exits;
-    const float enough = f->s->opts.exit_threshold;
     if (f->m->n_few < f->m->hp.n_vocab) look(f, z, NULL, x->n_cand, f->m->n_few);
     if (f->t.ith == 0) {
         x->n_likely = 0;
         for (size_t i = 0; i < x->n_cand; i++)
-            if (f->m->n_few == f->m->hp.n_vocab || x->sure[i] >= enough) x->likely[x->n_likely++] = (int32_t)i;
+            if (f->m->n_few == f->m->hp.n_vocab || x->sure[i] >= x->needs[i]) x->likely[x->n_likely++] = (int32_t)i;
     }
     team_barrier(&f->t);
     look(f, z, x->likely, x->n_likely, 0);
@@ -283,7 +285,7 @@ static void ask_several(fwd *f, const float *z) {
 /* The only wanted row: its logits go where the caller wants them. */
 static void ask_one(fwd *f, const float *z) {
     exiting *x = f->s->exits;
-    const float enough = f->s->opts.exit_threshold;
+    const float enough = x->needs[0];
     const size_t few = f->m->n_few;
     float sure = enough;
     if (few < f->m->hp.n_vocab) {
@@ -296,6 +298,17 @@ static void ask_one(fwd *f, const float *z) {
     x->answered = sure >= enough;
 }
 
+static void find_needs(fwd *f, size_t e, const float *z) {
+    exiting *x = f->s->exits;
+    const extra_head *exit = &f->m->exits[e];
+    x->hopeless = true;
+    for (size_t i = 0; i < x->n_cand; i++) {
+        float needs = extra_needs(f->m, exit, z + i * f->m->hp.n_embd, f->s->opts.exit_threshold);
+        x->needs[i] = exit->gate && needs > HOPELESS ? INFINITY : needs;
+        x->hopeless &= x->needs[i] > 1;
+    }
+}
+
 /* Which rows exit e is sure of. */
 static void ask(fwd *f, size_t e) {
     state *s = f->s;
@@ -304,12 +317,16 @@ static void ask(fwd *f, size_t e) {
     if (f->t.ith == 0) find_candidates(x);
     team_barrier(&f->t);
     if (x->n_cand == 0) return;
-    float *z = bump_f32(&f->mem, x->n_cand * d);
+    size_t n = x->n_cand;
+    float *z = bump_f32(&f->mem, n * d);
     extra_rows(f, &f->m->exits[e], f->x, x->cand, x->n_cand, z);
-    if (f->b->n_want == 1) ask_one(f, z);
+    if (f->t.ith == 0) find_needs(f, e, z);
+    team_barrier(&f->t);
+    if (x->hopeless) n = 0;
+    else if (f->b->n_want == 1) ask_one(f, z);
     else ask_several(f, z);
-    for (size_t i = 0; f->t.ith == 0 && i < x->n_cand; i++) {
-        if (x->sure[i] < s->opts.exit_threshold) continue;
+    for (size_t i = 0; f->t.ith == 0 && i < n; i++) {
+        if (x->sure[i] < x->needs[i]) continue;
         const size_t row = (size_t)x->row[x->cand[i]];
         x->by[row] = (int32_t)e;
         memcpy(x->z + row * d, z + i * d, d * sizeof *z);

@@ -43,6 +43,10 @@ static mote_status load_head(model *m, const heads_one *o, mote_error *err) {
     TRY(load_vector(m, o->norm, &by, err));
     e->norm = by;
     if (o->bias) TRY(load_vector(m, o->bias, &e->mat.bias, err));
+    if (o->gate) {
+        TRY(load_vector(m, o->gate, &by, err));
+        e->gate = by;
+    }
     if (o->offset) m->n_ahead++;
     else m->n_exits++;
     return MOTE_OK;
@@ -115,9 +119,16 @@ void extra_rows(fwd *f, const extra_head *e, const float *x, const int32_t *at, 
     op_linear(&f->t, &in, n, &out, 1);
     team_enter(&f->t, PROF_HEAD);
     fwd_share(f, n * d, &from, &to);
-    for (size_t i = from; i < to; i++) z[i] += act_apply(ACT_SILU, u[i]);
+    for (size_t i = from; i < to; i++) z[i] += u[i];
     team_barrier(&f->t);
     bump_reset(&f->mem, mark);
+}
+
+float extra_needs(const model *m, const extra_head *e, const float *z, float threshold) {
+    const size_t d = m->hp.n_embd;
+    if (!e->gate || threshold <= 0 || threshold >= 1) return threshold;
+    const float wants = logf(threshold / (1 - threshold)), has = m->kern->dot(e->gate, z, d) + e->gate[d];
+    return 1 / (1 + expf((has - wants) / e->gate[d + 1]));
 }
 
 float extra_sure(const float *y, size_t n, size_t *best) {

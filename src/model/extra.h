@@ -13,6 +13,8 @@ void extra_rows(fwd *f, const extra_head *e, const float *x, const int32_t *at, 
 /* The probability of the likeliest among the 16 likeliest of y; *best (or NULL): its index. Equal for any y with the same 16
  * greatest. */
 float extra_sure(const float *y, size_t n, size_t *best);
+/* The probability that the likeliest token of z must have among its 16 likeliest (extra_sure), for the exit to be as sure as `threshold`. */
+float extra_needs(const model *m, const extra_head *e, const float *z, float threshold);
 /* logits.c: the first `few` (0: all) logits of n rows of z, [n, few]. Barrier. */
 void fwd_logits(fwd *f, const float *z, size_t n, size_t few, float *logits);
 /* logits.c: with n_want 1: what the batch wants of the logits of z, and how sure they are. Barrier. */

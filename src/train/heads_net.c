@@ -43,17 +43,19 @@ static void take(var *v, float **room, size_t rows, size_t cols, const float *be
     *room += padded(rows * cols);
 }
 
-static void begin_head(head_set *h, one_head *o, const param *final, bool bias, float **room) {
+static void begin_head(head_set *h, one_head *o, const param *final, float **room) {
     static const char *const suffixes[] = {"norm.weight", "weight", "bias"};
     size_t d = net_model(h->n)->hp.n_embd, k = (size_t)(o - h->heads);
     for (size_t i = 0; i < 3; i++) (void)snprintf(o->names[i], sizeof o->names[i], "head.%zu.%s", k, suffixes[i]);
     take(&o->norm, room, 1, d, final ? final->v.x : NULL);
     for (size_t i = 0; !final && i < d; i++) o->norm.x[i] = 1;
     take(&o->w, room, d, d, NULL);
-    if (bias) take(&o->b, room, 1, d, NULL);
+    take(&o->b, room, 1, d, NULL);
+    o->gate = *room;
+    *room += padded(d + 2);
 }
 
-mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, bool bias, mote_error *err) {
+mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, mote_error *err) {
     const hparams *hp = &net_model(base)->hp;
     const param *final = net_find(base, "output_norm.weight");
     size_t d = hp->n_embd;
@@ -62,16 +64,17 @@ mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n
     if (medusa > HEADS_AHEAD_MAX || h->n_heads > HEADS_MAX)
         FAIL(err, MOTE_E_LIMIT, "%zu exits and %zu Medusa heads: at most %u heads, %u of them Medusa's", n_layers, medusa, HEADS_MAX, HEADS_AHEAD_MAX);
     if (!hp->causal) FAIL(err, MOTE_E_UNSUPPORTED, "a model that sees the whole text at once says no next token: it has no use for heads");
-    h->values = mem_alloc_aligned(h->n_heads * (padded(d * d) + 2 * padded(d)) * sizeof(float));
+    size_t room_bytes = h->n_heads * (padded(d * d) + 2 * padded(d) + padded(d + 2)) * sizeof(float);
+    h->values = mem_alloc_aligned(room_bytes);
     if (!h->values) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu heads", h->n_heads);
-    memset(h->values, 0, h->n_heads * (padded(d * d) + 2 * padded(d)) * sizeof(float));
+    memset(h->values, 0, room_bytes);
     float *room = h->values;
     for (size_t k = 0; k < h->n_heads; k++) {
         one_head *o = &h->heads[k];
         o->layer = k < n_layers ? layers[k] : hp->n_layer;
         o->offset = k < n_layers ? 0 : k - n_layers + 1;
         o->text = k < n_layers ? 0 : text;
-        begin_head(h, o, final, bias, &room);
+        begin_head(h, o, final, &room);
     }
     return MOTE_OK;
 }
@@ -87,7 +90,6 @@ size_t head_set_params(head_set *h, train_param *dst, size_t cap) {
         one_head *o = &h->heads[k];
         var *v[3] = {&o->norm, &o->w, &o->b};
         for (size_t i = 0; i < 3; i++) {
-            if (!v[i]->x) continue;
             if (n < cap) dst[n] = (train_param){.name = str_of(o->names[i]), .v = v[i], .decay = i == 1, .muon = i == 1};
             n++;
         }
@@ -101,8 +103,8 @@ static var *head_rows(head_set *h, tape *t, one_head *o, const var *stream) {
     var *x = tape_const(t, stream->rows, stream->cols, stream->x);
     var *in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
     var *y = ad_linear(t, in, &o->w);
-    if (o->b.x) y = ad_add_row(t, y, &o->b);
-    return ad_add(t, in, ad_act(t, ACT_SILU, y));
+    y = ad_add_row(t, y, &o->b);
+    return ad_add(t, in, y);
 }
 
 static var *all_heads(head_set *h, tape *t, const data_batch *b, double sum_weight, var *own, var *const *streams) {
@@ -136,7 +138,7 @@ mote_status head_set_write(const head_set *h, const char *path, quant_type type,
     TRY(kv_get_str(model_get_file(m), "general.architecture", &base.arch, STR(""), err));
     for (size_t k = 0; k < h->n_heads; k++) {
         const one_head *o = &h->heads[k];
-        v[k] = (heads_value){o->layer, o->offset, o->norm.x, o->w.x, o->b.x, held ? (float)held[k].agree : -1};
+        v[k] = (heads_value){o->layer, o->offset, o->norm.x, o->w.x, o->b.x, o->gated ? o->gate : NULL, held ? (float)held[k].agree : -1};
     }
     return heads_write(path, &base, v, h->n_heads, type, err);
 }

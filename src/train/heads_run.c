@@ -1,9 +1,9 @@
 /* heads_run.c: a run of `mote heads`, from its options to its file. See heads_run.h. */
 #include "train/heads_run.h"
 
+#include "base/clock.h"
 #include "train/distil.h"
 #include "train/runlog.h"
-#include "train/settings.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 
 #define LR 1e-3         /* Cai et al. 2024, §3.1 */
-#define TOKENS 3e5
+#define FIT_TOKENS 6e4
+#define FIT_MOST 0.8       /* of the data: the gates learn from others */
 #define HELD_TOKENS 4096
 enum { N_CTX = 256, BATCH = 4, LOOKS = 5, BYTES_A_TOKEN = 4 };
 
@@ -33,6 +34,9 @@ typedef struct job {
     train_data of;
     distil_rows rows;       /* that the model made up */
     distil_source *made;
+    train_source source;
+    size_t fit_tokens;
+    bool trains;            /* by gradients, too */
     trainer_opts to;
     train_param params[3 * HEADS_MAX];
     size_t n_params;
@@ -79,7 +83,7 @@ static mote_status open_base(job *j, mote_error *err) {
     TRY(model_open(&j->m, o->model, &(model_opts){.cpu_mask = j->mc.cpu_mask, .log = &j->log}, j->mc.pool, err));
     TRY(head_set_exits(layers, &n, exits ? exits : "", j->m->hp.n_layer, err));
     TRY(net_open(&j->n, j->m, j->mc.pool, &(net_opts){.frozen = true, .checkpoint = true, .packed = true}, err));
-    TRY(head_set_open(&j->set, j->n, layers, n, medusa, (float)o->text, o->bias, err));
+    TRY(head_set_open(&j->set, j->n, layers, n, medusa, (float)o->text, err));
     if (j->m->hp.n_embd % quant_get((int)j->type)->block != 0)
         FAIL(err, MOTE_E_USAGE, "%s has blocks of %u numbers, which do not divide the heads' width of %zu; take another type", quant_get((int)j->type)->name,
              quant_get((int)j->type)->block, j->m->hp.n_embd);
@@ -196,7 +200,7 @@ static mote_status make_identity(job *j, mote_error *err) {
     buf which;
     buf_init(&which, 4096);
     for (size_t k = 0; k < j->set.n_heads; k++) buf_printf(&which, "%s%zu+%zu", k ? "," : "", j->set.heads[k].layer, j->set.heads[k].offset);
-    json_t *own = json_pack("{s:s, s:s%, s:f, s:b, s:f, s:I, s:I, s:s}", "model", o->model, "heads", which.p ? which.p : "", which.n, "text", o->text, "bias", o->bias,
+    json_t *own = json_pack("{s:s, s:s%, s:f, s:f, s:f, s:I, s:I, s:s}", "model", o->model, "heads", which.p ? which.p : "", which.n, "text", o->text, "fit", o->fit,
                             "generate", o->generate, "batch", (json_int_t)j->amount.batch, "ctx", (json_int_t)j->amount.n_ctx, "data", data_digest(j->learn));
     buf_free(&which);
     j->identity = settings_identity(&j->to, &o->train);
@@ -225,7 +229,9 @@ static mote_status plan(job *j, mote_error *err) {
     if (!j->o->n_data) return MOTE_OK;
     TRY(open_data(j, j->amount.n_ctx, err));
     double tokens = j->o->generate > 0 ? j->o->generate : (double)data_get_stats(j->learn, SIZE_MAX).bytes / BYTES_A_TOKEN;
-    if (!s.steps && !(s.tokens > 0) && !(s.epochs > 0)) s.tokens = fmin(TOKENS, tokens);
+    j->trains = s.steps || s.tokens > 0 || s.epochs > 0;
+    j->fit_tokens = (size_t)fmin(j->o->fit > 0 ? j->o->fit : FIT_TOKENS, fmax(FIT_MOST * tokens, 1));
+    if (!j->trains && j->o->fit < 0) FAIL(err, MOTE_E_USAGE, "the heads are neither fitted nor trained: untrained ones need no data");
     TRY(settings_amount(&j->amount, &s, known, tokens, err));
     TRY(settings_trainer(&j->to, &s, &j->mc, j->amount.steps, LR, 0, err));
     if (!s.eval_every) j->to.eval_every = MAX(j->amount.steps / LOOKS, (uint64_t)1);
@@ -256,21 +262,33 @@ static mote_status open_made(job *j, train_source *rows, mote_error *err) {
     return MOTE_OK;
 }
 
+static mote_status open_rows(job *j, mote_error *err) {
+    if (j->trains || j->o->generate > 0) TRY(make_dir(j, err));
+    j->of = (train_data){.d = j->learn, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch};
+    j->source = trainer_data_source(&j->of);
+    return j->o->generate > 0 ? open_made(j, &j->source, err) : MOTE_OK;
+}
+
 static mote_status open_trainer(job *j, mote_error *err) {
-    TRY(make_dir(j, err));
     if (*j->dir) j->to.dir = j->dir;
     TRY(make_identity(j, err));
-    j->of = (train_data){.d = j->learn, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch};
-    train_source rows = trainer_data_source(&j->of);
-    if (j->o->generate > 0) TRY(open_made(j, &rows, err));
     train_hooks hooks = {.ctx = j, .progress = on_progress, .eval = j->held ? on_eval : NULL, .stop = on_stop};
-    return trainer_open(&j->t, &j->to, j->params, j->n_params, &rows, on_loss, j, &hooks, err);
+    return trainer_open(&j->t, &j->to, j->params, j->n_params, &j->source, on_loss, j, &hooks, err);
+}
+
+static heads_fit_opts fit_opts(job *j) {
+    return (heads_fit_opts){.model = j->o->model, .rows = &j->source, .n_ctx = j->amount.n_ctx, .rows_per_part = j->amount.micro_batch,
+                            .n_tokens = j->fit_tokens, .mc = &j->mc, .stop = on_stop, .ctx = j, .log = &j->log};
 }
 
 static mote_status finish(job *j, mote_error *err) {
     struct stat st;
     if (!first(j)) return MOTE_OK;
     if (j->to.ema > 0 && j->t) trainer_swap_ema(j->t);
+    if (!j->o->untrained) {
+        const heads_fit_opts fit = fit_opts(j);
+        TRY(head_set_gate(&j->set, &fit, err));
+    }
     TRY(head_set_write(&j->set, j->o->out, j->type, j->looked ? j->seen : NULL, err));
     if (stat(j->o->out, &st) == 0) j->r->bytes = (uint64_t)st.st_size;
     j->r->finished = true;
@@ -288,15 +306,13 @@ static mote_status finish(job *j, mote_error *err) {
     return s;
 }
 
+/* By gradients, from the checkpoint on where there is one, which holds what was fitted. */
 static mote_status train(job *j, mote_error *err) {
-    TRY(open_trainer(j, err));
-    TRY(look(j, trainer_tape(j->t), err));
-    note_figures(j, true);
+    double held;
     TRY(trainer_resume(j->t, &j->r->resumed_at, err));
     if (j->r->resumed_at && first(j)) log_line(&j->log, LOG_INFO, "going on from step %" PRIu64 " (%s)", j->r->resumed_at, j->dir);
     if (*j->dir && first(j)) TRY(runlog_open(&j->runlog, j->dir, j->r->resumed_at, err));
     bool was_done = j->r->resumed_at >= j->amount.steps;
-    double held;
     mote_status s = trainer_run(j->t, err);
     j->r->steps = trainer_at(j->t);
     if (s != MOTE_OK && !(s == MOTE_E_IO && trainer_at(j->t) == j->amount.steps)) return s;
@@ -308,15 +324,34 @@ static mote_status train(job *j, mote_error *err) {
     return s != MOTE_OK ? s : done;
 }
 
-/* Heads as they begin. */
-static mote_status write_untrained(job *j, mote_error *err) {
+static mote_status fit(job *j, tape *t, mote_error *err) {
+    const heads_fit_opts o = fit_opts(j);
+    const uint64_t begun = clock_ns();
+    TRY(look(j, t, err));
+    note_figures(j, true);
+    if (j->o->untrained || j->o->fit < 0) return MOTE_OK;
+    TRY(head_set_fit(&j->set, &o, err));
+    if (first(j)) log_line(&j->log, LOG_INFO, "fitted on %zu tokens in %.1f s", o.n_tokens, (double)(clock_ns() - begun) * 1e-9);
+    if (j->trains) return MOTE_OK;
+    TRY(look(j, t, err));
+    note_figures(j, false);
+    j->r->tokens = o.n_tokens;
+    j->r->seconds = (double)(clock_ns() - begun) * 1e-9;
+    return MOTE_OK;
+}
+
+static mote_status make(job *j, mote_error *err) {
+    if (!j->o->untrained) TRY(open_rows(j, err));
+    if (j->trains && !j->o->untrained) {
+        TRY(open_trainer(j, err));
+        TRY(fit(j, trainer_tape(j->t), err));
+        return train(j, err);
+    }
     tape *t;
     TRY(tape_open(&t, &(tape_opts){.pool = j->mc.pool, .kern = j->mc.kern, .prec = j->mc.prec}, err));
-    mote_status s = look(j, t, err);
+    mote_status s = fit(j, t, err);
     tape_close(&t);
-    TRY(s);
-    note_figures(j, true);
-    return finish(j, err);
+    return s == MOTE_OK ? finish(j, err) : s;
 }
 
 static void close_all(job *j) {
@@ -347,7 +382,7 @@ mote_status heads_run(const mote_train_heads_opts *o, mote_train_heads_report *r
     mote_status s = check(j, err);
     if (s == MOTE_OK) s = open_base(j, err);
     if (s == MOTE_OK) s = plan(j, err);
-    if (s == MOTE_OK) s = o->untrained ? write_untrained(j, err) : train(j, err);
+    if (s == MOTE_OK) s = make(j, err);
     if (s != MOTE_OK) ranks_leave(j->mc.ranks);
     close_all(j);
     return s;

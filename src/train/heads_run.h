@@ -1,19 +1,22 @@
 /* heads_run.h: the inside of mote_train_heads. heads_run.c opens, runs and writes; heads_net.c is the heads themselves.
  *
- * The base is frozen: one pass over it gives the streams that all heads look at, and nothing flows back into it. */
+ * The base is frozen: one pass over it gives the streams that all heads look at, and nothing flows back into it. Heads are fitted in closed
+ * form (heads_fit.c), and then trained by gradients for as many steps as are wanted. */
 #ifndef MOTE_TRAIN_HEADS_RUN_H
 #define MOTE_TRAIN_HEADS_RUN_H
 
 #include "format/heads_write.h"
 #include "mote/train_heads.h"
 #include "train/op_heads.h"
-#include "train/trainer.h"
+#include "train/settings.h"
 
 /* One head that learns; see format/heads.h for what it computes. */
 typedef struct one_head {
     size_t layer, offset;
     float text;               /* share of the text's own token in what it learns */
-    var norm, w, b;           /* b: x NULL when there is none */
+    var norm, w, b;
+    float *gate;              /* [n_embd + 2] of an exit: how sure it may be (format/heads.h) */
+    bool gated;               /* it has been fitted */
     char names[3][40];
 } one_head;
 
@@ -28,12 +31,30 @@ typedef struct head_set {
 /* "10,20", "auto" (a third and two thirds of n_layer) or "" into layers, ascending; E_USAGE, E_RANGE name what is wrong. */
 mote_status head_set_exits(size_t *layers, size_t *n, const char *text, size_t n_layer, mote_error *err);
 /* Heads behind `layers`, then `medusa` ones that look 1, 2, … further. They begin as the base's own head. */
-mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, bool bias, mote_error *err);
+mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, mote_error *err);
 void head_set_close(head_set *h);
 size_t head_set_params(head_set *h, train_param *dst, size_t cap);
 /* The loss of all heads on a batch; h->seen says the rest. learn false: measured alone. NULL: out of memory. */
 var *head_set_loss(head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn);
 mote_status head_set_write(const head_set *h, const char *path, quant_type type, const heads_seen *held, mote_error *err);
+
+/* ---- heads_fit.c: on streams that the engine makes, at the speed of reading ---- */
+typedef struct heads_fit_opts {
+    const char *model;           /* path of the base */
+    const train_source *rows;    /* its cursor is put back */
+    size_t n_ctx, rows_per_part; /* of the rows */
+    size_t n_tokens;             /* to fit on; a gate is fitted on GATE_SHARE of as many more, behind them */
+    const train_machine *mc;
+    bool (*stop)(void *ctx);     /* true: E_CANCELLED; or NULL */
+    void *ctx;
+    const log_sink *log;
+} heads_fit_opts;
+/* W and b of every head, by least squares with a small ridge: an exit's z goes nearest to the row that the model's own output matrix multiplies, a
+ * Medusa head's to the one that it multiplies so many tokens later. Source: Belrose et al. 2023, §2 (affine translators; theirs are learned). */
+mote_status head_set_fit(head_set *h, const heads_fit_opts *o, mote_error *err);
+/* The gates of the exits, by logistic regression, on other tokens: the chance that the exit's likeliest token is the model's, from z and from the
+ * probability that the exit gives it. Source: Schuster et al. 2022 (CALM), §3.2 (a classifier on the state), and Platt 1999. */
+mote_status head_set_gate(head_set *h, const heads_fit_opts *o, mote_error *err);
 
 mote_status heads_run(const mote_train_heads_opts *o, mote_train_heads_report *r, mote_error *err);
 

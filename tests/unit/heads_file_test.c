@@ -40,7 +40,7 @@ static void what_is_written_is_read(void **unused) {
 enum { D = 32 };
 typedef struct lie {
     const char *says;
-    const char *type, *arch; /* NULL: right */
+    const char *type, *arch, *form; /* NULL: right */
     uint32_t n_embd, n_layer, n_vocab; /* 0: right */
     int32_t layer[3], offset[3];
     size_t n, n_offsets;  /* 0: 2 */
@@ -49,6 +49,8 @@ typedef struct lie {
     quant_type norm_type;
     float value;          /* first of the norm; 0: 1 */
     bool no_weight, more, floats;
+    uint64_t gate;        /* numbers of head 1's; 0: none */
+    float gate_value;     /* the last of them; 0: 1 */
 } lie;
 
 static void put_list(gguf_writer *w, const char *key, const void *v, kv_type type, size_t n) {
@@ -65,6 +67,7 @@ static void write_lie(const lie *l) {
     OK(gguf_writer_open(&w, in_folder("lie.gguf"), 0, &e_));
     OK(gguf_put_str(w, "general.type", str_of(l->type ? l->type : "heads"), &e_));
     OK(gguf_put_str(w, "general.architecture", str_of(l->arch ? l->arch : "llama"), &e_));
+    OK(gguf_put_str(w, HEADS_KEY_FORM, str_of(l->form ? l->form : HEADS_FORM), &e_));
     if (l->n_embd != 1) OK(gguf_put_u32(w, HEADS_KEY_N_EMBD, l->n_embd ? l->n_embd : D, &e_));
     OK(gguf_put_u32(w, HEADS_KEY_N_LAYER, l->n_layer ? l->n_layer : 3, &e_));
     OK(gguf_put_u32(w, HEADS_KEY_N_VOCAB, l->n_vocab ? l->n_vocab : 40, &e_));
@@ -82,8 +85,11 @@ static void write_lie(const lie *l) {
     }
     if (l->more) OK(gguf_put_tensor(w, STR("head.9.weight"), QUANT_F32, 1, (const uint64_t[]){D, 1, 1, 1}, &e_));
     if (l->more) n_data += D * 4;
+    if (l->gate) OK(gguf_put_tensor(w, STR("head.1.gate"), QUANT_F32, 1, (const uint64_t[]){l->gate, 1, 1, 1}, &e_));
+    n_data += l->gate * 4;
     for (size_t i = 0; i < COUNT_OF(x); i++) x[i] = 1;
     if (l->value != 0) x[0] = l->value;
+    if (l->gate_value != 0) x[n_data / 4 - 1] = l->gate_value;
     OK(gguf_writer_begin(w, &e_));
     OK(gguf_write_data(w, x, n_data, &e_));
     OK(gguf_writer_commit(w, &e_));
@@ -95,6 +101,7 @@ static void wrong_files_are_refused(void **unused) {
     const lie lies[] = {
         {.says = "general.type is 'adapter'", .type = "adapter", .layer = {1, 2}},
         {.says = "made for architecture 'gemma', the model's is 'llama'", .arch = "gemma", .layer = {1, 2}},
+        {.says = "heads of the form 'silu'", .form = "silu", .layer = {1, 2}},
         {.says = "width 64, this one has 32", .n_embd = 64, .layer = {1, 2}},
         {.says = "lacks 'mote.heads.n_embd'", .n_embd = 1, .layer = {1, 2}},
         {.says = "layers 4, this one has 3", .n_layer = 4, .layer = {1, 2}},
@@ -116,6 +123,10 @@ static void wrong_files_are_refused(void **unused) {
         {.says = "not finite, at 0", .layer = {1, 2}, .value = NAN},
         {.says = "head 0 lacks 'head.0.weight'", .layer = {1, 2}, .no_weight = true},
         {.says = "5 tensors, of which 4 are of its 2 heads", .layer = {1, 2}, .more = true},
+        {.says = "'head.1.gate' is not 34 numbers of type F32", .layer = {1, 2}, .gate = 32},
+        {.says = "'head.1.gate': its factor of what the exit says is -1", .layer = {1, 2}, .gate = 34, .gate_value = -1},
+        {.says = "'head.1.gate' holds a number that is not finite, at 33", .layer = {1, 2}, .gate = 34, .gate_value = NAN},
+        {.says = "head 1 has a gate, which only an exit needs", .layer = {1, 3}, .offset = {0, 1}, .gate = 34},
     };
     const heads_base base = {.arch = STR("llama"), .n_layer = 3, .n_embd = D, .n_vocab = 40};
     for (size_t i = 0; i < COUNT_OF(lies); i++) {
