@@ -31,8 +31,8 @@ typedef struct mote_session_opts {
     size_t n_keep;            /* tokens at the start that a shift keeps; SIZE_MAX: the last prompt; at most
                                  half of n_ctx */
     float exit_threshold;     /* 0 to 1, with early exits (mote_model_opts.heads): a token that is computed for its logits leaves
-                                 at the first exit that is so sure of what follows (the probability of the likeliest among the 16
-                                 likeliest), which is faster and changes results; tokens of a prompt but its last go through all
+                                 at the first exit that is so sure of what follows (how often its likeliest token is the model's; of a
+                                 heads file without gates, that token's probability among the 16 likeliest), which is faster and changes results; tokens of a prompt but its last go through all
                                  layers. Above 1 (default 2): none leaves */
 } mote_session_opts;
 MOTE_API void mote_session_opts_fill(mote_session_opts *o, size_t size);

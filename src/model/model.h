@@ -87,8 +87,8 @@ typedef struct state_opts {
      * exit_threshold: then its logits are the exit's. Its way through the layers behind is made later, with the next token of its
      * sequence that goes on (exits.c): the caches, and so all other tokens, are those of the model without exits. Tokens whose
      * logits nobody wants (a prompt's) go through all layers.
-     * How sure: the probability of the likeliest among the 16 likeliest tokens, and the same among the first eighth of the
-     * vocabulary, where that is too small the rest is not looked at. 0: they leave at the first exit; above 1: never. */
+     * How sure: the probability of the likeliest among the 16 likeliest tokens, or what the exit's gate makes of it (format/heads.h), and the
+     * same among the first eighth of the vocabulary, where that is too small the rest is not looked at. 0: they leave at the first exit; above 1: never. */
     bool exits;
     float exit_threshold;
 } state_opts;

@@ -4,30 +4,24 @@
 #include "train/squares.h"
 
 #include <math.h>
-#include <stdio.h>
 
 #define GATE_SHARE 0.25 /* of the tokens that the heads are fitted on */
 #define RIDGE 1e-3      /* of each input's own mean square */
 #define GATE_RIDGE 3000 /* of each input's own variance: so many tokens' worth */
 #define SURE_LEAST 1e-6f
 #define SLOPE_LEAST 0.05f
-enum { SEQS = 16, AT_ONCE = 32 /* rows whose logits are made together */ };
+enum { AT_ONCE = 32 /* rows whose logits are made together */ };
 
-/* A pass: rows of sequences, their streams behind the layers that heads look at, and what the model makes of them. */
 typedef struct fitting {
     head_set *h;
     const heads_fit_opts *o;
+    heads_engine *e;
+    const hparams *hp;
     const kern_table *kern;
     pool *pool;
-    model *m;
-    state *s;
     gemm *g;
-    size_t d, n_batch;
-    float **streams;         /* [n_layer + 1] of the pass: [n_batch, d], or NULL: nobody looks there */
-    float *hidden;           /* [n_batch, d] */
-    int32_t *want;           /* [n_batch] 0, 1, … */
-    float *values;           /* of streams and hidden */
-    /* rows of a head that count */
+    size_t d;
+    /* rows of a head that count, of a pass */
     uint32_t *at, *goal;     /* [n_batch] the row it looks at, and the row that it tells */
     float *by;               /* [n_batch] roots of the weights */
     size_t n_rows;
@@ -42,64 +36,30 @@ typedef struct fitting {
 } fitting;
 
 /* ---- passes ---- */
-static void keep(void *ctx, size_t il, const float *x, size_t n) {
-    fitting *f = ctx;
-    if (f->streams[il]) memcpy(f->streams[il], x, n * f->d * sizeof *x);
-}
-
-static mote_status make_room(fitting *f, mote_error *err) {
-    const size_t d = f->d, n = f->n_batch, n_layer = f->m->hp.n_layer;
-    size_t looked = 0, size;
-    f->streams = MEM_NEW_N(float *, n_layer + 1);
-    f->want = MEM_NEW_N(int32_t, n);
+static mote_status open_fitting(fitting *f, head_set *h, const heads_fit_opts *o, mote_error *err) {
+    const size_t n = h->engine->n_batch, d = h->engine->d;
+    size_t size;
+    *f = (fitting){.h = h, .o = o, .e = h->engine, .hp = &net_model(h->n)->hp, .kern = o->mc->kern, .pool = o->mc->pool, .d = d};
+    TRY(gemm_open(&f->g, f->pool, f->kern, err));
     f->at = MEM_NEW_N(uint32_t, n);
     f->goal = MEM_NEW_N(uint32_t, n);
     f->by = MEM_NEW_N(float, n);
     f->best = MEM_NEW_N(size_t, n);
-    bool *here = MEM_NEW_N(bool, n_layer + 1);
-    for (size_t k = 0; here && k < f->h->n_heads; k++) {
-        looked += !here[f->h->heads[k].layer];
-        here[f->h->heads[k].layer] = true;
-    }
-    if (ckd_mul_size(&size, n, (looked + 3) * d + 1)) f->values = MEM_NEW_N(float, size);
-    bool good = f->streams && f->want && f->at && f->goal && f->by && f->best && here && f->values;
-    float *room = f->values;
-    for (size_t il = 0; good && il <= n_layer; il++)
-        if (here[il]) f->streams[il] = room, room += n * d;
-    mem_free(here);
-    if (!good) FAIL(err, MOTE_E_MEMORY, "out of memory to fit %zu heads", f->h->n_heads);
-    f->hidden = room;
-    f->x = room + n * d;
-    f->y = f->x + n * (d + 1);
-    for (size_t i = 0; i < n; i++) f->want[i] = (int32_t)i;
-    return MOTE_OK;
-}
-
-static mote_status open_fitting(fitting *f, head_set *h, const heads_fit_opts *o, mote_error *err) {
-    *f = (fitting){.h = h, .o = o, .kern = o->mc->kern, .pool = o->mc->pool, .n_batch = o->n_ctx * o->rows_per_part};
-    /* a model of its own: what a net of the same one reads is not touched */
-    TRY(model_open(&f->m, o->model, &(model_opts){.cpu_mask = o->mc->cpu_mask}, f->pool, err));
-    f->d = f->m->hp.n_embd;
-    const state_opts so = {.n_ctx = o->n_ctx, .n_seq = SEQS, .n_batch = f->n_batch, .k_type = QUANT_F16, .v_type = QUANT_F16};
-    TRY(state_open(&f->s, f->m, &so, f->pool, err));
-    TRY(gemm_open(&f->g, f->pool, f->kern, err));
-    TRY(make_room(f, err));
-    state_set_stream(f->s, keep, f);
+    if (ckd_mul_size(&size, n, d + 1)) f->x = MEM_NEW_N(float, size);
+    f->y = MEM_NEW_N(float, n * d);
+    if (!f->at || !f->goal || !f->by || !f->best || !f->x || !f->y) FAIL(err, MOTE_E_MEMORY, "out of memory to fit %zu heads", h->n_heads);
     return MOTE_OK;
 }
 
 static void close_fitting(fitting *f) {
     for (size_t k = 0; k < HEADS_MAX; k++) squares_close(&f->sums[k]);
     gemm_close(&f->g);
-    state_close(&f->s);
-    model_close(&f->m);
-    mem_free(f->streams);
-    mem_free(f->want);
     mem_free(f->at);
     mem_free(f->goal);
     mem_free(f->by);
     mem_free(f->best);
-    mem_free(f->values);
+    mem_free(f->x);
+    mem_free(f->y);
     mem_free(f->logits);
     mem_free(f->features);
     mem_free(f->offset);
@@ -107,21 +67,6 @@ static void close_fitting(fitting *f) {
 }
 
 typedef mote_status pass_fn(fitting *f, const data_batch *b, size_t first, size_t last, mote_error *err);
-
-/* Sequences [first, last) of b, which fill a pass. */
-static mote_status run_pass(fitting *f, const data_batch *b, size_t first, size_t last, pass_fn *fn, mote_error *err) {
-    model_seg segs[SEQS];
-    const uint32_t *start = b->seqs.start;
-    const size_t n = start[last] - start[first];
-    for (size_t q = first; q < last; q++) {
-        state_seq_clear(f->s, q - first);
-        segs[q - first] = (model_seg){q - first, 0, start[q + 1] - start[q]};
-    }
-    const model_batch pass = {.ids = b->ids + start[first], .n = n, .segs = segs, .n_segs = last - first, .want = f->want, .n_want = n, .hidden = f->hidden};
-    TRY(model_forward(f->s, &pass, err));
-    if (f->o->stop && f->o->stop(f->o->ctx)) FAIL(err, MOTE_E_CANCELLED, "stopped");
-    return fn(f, b, first, last, err);
-}
 
 /* fn for passes over n tokens of the rows, behind the first `skipped`. */
 static mote_status visit(fitting *f, size_t skipped, size_t n, pass_fn *fn, mote_error *err) {
@@ -138,8 +83,9 @@ static mote_status visit(fitting *f, size_t skipped, size_t n, pass_fn *fn, mote
             seen += s == MOTE_OK ? b.seqs.n : 0;
             if (seen <= skipped) continue;
             for (size_t first = 0, last; s == MOTE_OK && first < b.seqs.n_seq; first = last) {
-                last = MIN(first + SEQS, b.seqs.n_seq);
-                s = run_pass(f, &b, first, last, fn, err);
+                s = heads_engine_pass(f->e, &b, first, &last, err);
+                if (s == MOTE_OK && f->o->stop && f->o->stop(f->o->ctx)) s = ERR(err, MOTE_E_CANCELLED, "stopped");
+                if (s == MOTE_OK) s = fn(f, &b, first, last, err);
             }
         }
     }
@@ -169,7 +115,7 @@ typedef struct row_job {
 } row_job;
 
 static void normed(const fitting *f, const one_head *o, float *y, const float *x) {
-    const hparams *hp = &f->m->hp;
+    const hparams *hp = f->hp;
     if (hp->norm == NORM_LAYER) f->kern->layer_norm(y, x, o->norm.x, NULL, hp->eps, f->d);
     else f->kern->rms_norm(y, x, o->norm.x, NULL, hp->eps, f->d);
 }
@@ -183,9 +129,9 @@ static void fit_rows(void *arg, int ith, int nth) {
     pool_share(f->n_rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
         float *x = f->x + r * (d + 1), *y = f->y + r * d;
-        normed(f, j->o, x, f->streams[j->o->layer] + f->at[r] * d);
+        normed(f, j->o, x, f->e->streams[j->o->layer] + f->at[r] * d);
         x[d] = 1;
-        const float *goal = f->hidden + f->goal[r] * d;
+        const float *goal = f->e->hidden + f->goal[r] * d;
         for (size_t i = 0; i < d; i++) y[i] = f->by[r] * (goal[i] - x[i]);
         for (size_t i = 0; i <= d; i++) x[i] *= f->by[r];
     }
@@ -245,15 +191,15 @@ static void gather_rows(void *arg, int ith, int nth) {
     size_t from, to;
     pool_share(f->n_rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        if (j->o) normed(f, j->o, f->x + r * d, f->streams[j->o->layer] + f->at[r] * d);
-        else memcpy(f->x + r * d, f->hidden + f->at[r] * d, d * sizeof(float));
+        if (j->o) normed(f, j->o, f->x + r * d, f->e->streams[j->o->layer] + f->at[r] * d);
+        else memcpy(f->x + r * d, f->e->hidden + f->at[r] * d, d * sizeof(float));
     }
 }
 
 static void look_rows(void *arg, int ith, int nth) {
     const sure_job *j = arg;
     fitting *f = j->f;
-    const size_t d = f->d, n_vocab = f->m->hp.n_vocab;
+    const size_t d = f->d, n_vocab = f->hp->n_vocab;
     size_t from, to;
     pool_share(j->n, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
@@ -275,7 +221,7 @@ static void look_rows(void *arg, int ith, int nth) {
 static void look_at(fitting *f, const float *z, sure_job *j) {
     for (j->from = 0; j->from < f->n_rows; j->from += AT_ONCE) {
         j->n = MIN(f->n_rows - j->from, (size_t)AT_ONCE);
-        model_logits(f->s, z + j->from * f->d, j->n, f->logits);
+        model_logits(f->e->s, z + j->from * f->d, j->n, f->logits);
         pool_run(f->pool, look_rows, j);
     }
 }
@@ -345,7 +291,7 @@ mote_status head_set_gate(head_set *h, const heads_fit_opts *o, mote_error *err)
         if (ckd_mul_size(&size, n_exits * f.gate_cap, f.d + 2)) f.features = MEM_NEW_N(float, size);
         f.offset = MEM_NEW_N(float, n_exits * f.gate_cap);
         f.same = MEM_NEW_N(bool, n_exits * f.gate_cap);
-        f.logits = MEM_NEW_N(float, AT_ONCE * f.m->hp.n_vocab);
+        f.logits = MEM_NEW_N(float, AT_ONCE * f.hp->n_vocab);
         damp = MEM_NEW_N(double, f.d + 2);
         if (!f.features || !f.offset || !f.same || !f.logits || !damp) s = ERR(err, MOTE_E_MEMORY, "out of memory for the gates of %zu exits", n_exits);
     }

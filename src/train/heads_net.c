@@ -80,6 +80,7 @@ mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n
 }
 
 void head_set_close(head_set *h) {
+    heads_engine_close(&h->engine);
     mem_free_aligned(h->values);
     h->values = NULL;
 }
@@ -98,36 +99,59 @@ size_t head_set_params(head_set *h, train_param *dst, size_t cap) {
 }
 
 /* ---- the loss ---- */
-static var *head_rows(head_set *h, tape *t, one_head *o, const var *stream) {
-    const hparams *hp = &net_model(h->n)->hp;
-    var *x = tape_const(t, stream->rows, stream->cols, stream->x);
-    var *in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
-    var *y = ad_linear(t, in, &o->w);
-    y = ad_add_row(t, y, &o->b);
-    return ad_add(t, in, y);
+mote_status head_set_engine(head_set *h, const char *path, const train_machine *mc, size_t n_ctx, size_t n_rows, mote_error *err) {
+    size_t layers[HEADS_MAX];
+    for (size_t k = 0; k < h->n_heads; k++) layers[k] = h->heads[k].layer;
+    return heads_engine_open(&h->engine, path, mc->pool, mc->cpu_mask, n_ctx, n_ctx * n_rows, layers, h->n_heads, err);
 }
 
-static var *all_heads(head_set *h, tape *t, const data_batch *b, double sum_weight, var *own, var *const *streams) {
+static var *head_rows(head_set *h, tape *t, one_head *o, const float *stream, size_t n) {
+    const hparams *hp = &net_model(h->n)->hp;
+    var *x = tape_const(t, n, hp->n_embd, stream);
+    var *in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
+    return ad_add(t, in, ad_add_row(t, ad_linear(t, in, &o->w), &o->b));
+}
+
+/* What the engine makes of a batch, in memory of the tape: streams by head, and the model's own rows. NULL in *own: out of memory. */
+static mote_status read_batch(head_set *h, tape *t, const data_batch *b, float **streams, float **own, mote_error *err) {
+    const size_t d = h->engine->d, size = b->seqs.n * d;
+    const float *from[HEADS_MAX + 1];
+    float *to[HEADS_MAX + 1];
+    for (size_t k = 0; k <= h->n_heads; k++) {
+        from[k] = k < h->n_heads ? h->engine->streams[h->heads[k].layer] : h->engine->hidden;
+        to[k] = NULL;
+        for (size_t i = 0; i < k && !to[k]; i++)
+            if (from[i] == from[k]) to[k] = to[i]; /* Medusa heads look at the same */
+        if (!to[k]) to[k] = tape_mem(t, (size + 1) * sizeof(float));
+        if (!to[k]) return MOTE_OK;
+        if (k < h->n_heads) streams[k] = to[k];
+    }
+    for (size_t first = 0, last; first < b->seqs.n_seq; first = last) {
+        TRY(heads_engine_pass(h->engine, b, first, &last, err));
+        const size_t at = b->seqs.start[first], n = b->seqs.start[last] - at;
+        for (size_t k = 0; k <= h->n_heads; k++) memcpy(to[k] + at * d, from[k], n * d * sizeof(float));
+    }
+    *own = to[h->n_heads];
+    return MOTE_OK;
+}
+
+mote_status head_set_loss(var **out, head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn, mote_error *err) {
     heads_rows rows[HEADS_MAX];
+    float *streams[HEADS_MAX], *own = NULL;
     ad_head head = net_head(h->n);
+    *out = NULL;
+    TRY(read_batch(h, t, b, streams, &own, err));
+    if (!own) return tape_status(t, err);
+    if (!learn) tape_pause(t);
     for (size_t k = 0; k < h->n_heads; k++) {
         one_head *o = &h->heads[k];
         float by = (float)pow(MEDUSA_FADES, (double)o->offset);
-        rows[k] = (heads_rows){head_rows(h, t, o, streams[o->layer]), o->offset, by, o->text, &h->seen[k]};
+        rows[k] = (heads_rows){head_rows(h, t, o, streams[k], b->seqs.n), o->offset, by, o->text, &h->seen[k]};
     }
-    return ad_heads(t, own, &head, rows, h->n_heads, &b->seqs, &(ad_targets){.target = b->target, .weights = b->weights, .sum_weight = sum_weight});
-}
-
-var *head_set_loss(head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn) {
-    net_inside in = {.layers = tape_mem(t, (net_model(h->n)->hp.n_layer + 1) * sizeof(var *))};
-    if (!in.layers) return NULL;
-    /* the tape records, so that layers are segments and their insides are given back; no gradient ever gets there */
-    var *own = net_hidden(h->n, t, b->ids, &b->seqs, &in);
-    if (!own) return NULL;
-    if (!learn) tape_pause(t);
-    var *loss = all_heads(h, t, b, sum_weight, own, in.layers);
+    const ad_targets targets = {.target = b->target, .weights = b->weights, .sum_weight = sum_weight};
+    *out = ad_heads(t, tape_const(t, b->seqs.n, h->engine->d, own), &head, rows, h->n_heads, &b->seqs, &targets, learn ? h->few : 0);
     if (!learn) tape_resume(t);
-    return loss;
+    return tape_status(t, err);
 }
 
 /* ---- the file ---- */

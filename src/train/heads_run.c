@@ -13,9 +13,17 @@
 
 #define LR 1e-3         /* Cai et al. 2024, §3.1 */
 #define FIT_TOKENS 6e4
+#define FEW 2048           /* of the vocabulary: tokens that are drawn beside those that matter, for gradients */
 #define FIT_MOST 0.8       /* of the data: the gates learn from others */
 #define HELD_TOKENS 4096
 enum { N_CTX = 256, BATCH = 4, LOOKS = 5, BYTES_A_TOKEN = 4 };
+
+/* Of many data little is read: one step in so many, so that it comes from more texts. */
+typedef struct thinned {
+    train_source of;
+    size_t apart;
+} thinned;
+enum { APART_MOST = 32 };
 
 typedef struct job {
     const mote_train_heads_opts *o;
@@ -35,6 +43,7 @@ typedef struct job {
     distil_rows rows;       /* that the model made up */
     distil_source *made;
     train_source source;
+    thinned thin;
     size_t fit_tokens;
     bool trains;            /* by gradients, too */
     trainer_opts to;
@@ -121,8 +130,8 @@ static mote_status look(job *j, tape *t, mote_error *err) {
         TRY(data_item(j->held, i * all / n, &b, err));
         if (!(b.sum_weight > 0)) continue;
         tape_reset(t);
-        (void)head_set_loss(&j->set, t, &b, b.sum_weight, false);
-        TRY(tape_status(t, err));
+        var *loss;
+        TRY(head_set_loss(&loss, &j->set, t, &b, b.sum_weight, false, err));
         for (size_t k = 0; k < j->set.n_heads; k++) {
             const heads_seen *s = &j->set.seen[k];
             sums[k] = (heads_seen){sums[k].divergence + s->weight * s->divergence, sums[k].ce + s->weight * s->ce, sums[k].agree + s->weight * s->agree,
@@ -181,8 +190,9 @@ static bool on_stop(void *ctx) {
 
 static var *on_loss(void *ctx, tape *t, const data_batch *b, double sum_weight, mote_error *err) {
     job *j = ctx;
-    (void)err;
-    return head_set_loss(&j->set, t, b, sum_weight, true);
+    var *loss;
+    (void)head_set_loss(&loss, &j->set, t, b, sum_weight, true, err);
+    return loss;
 }
 
 /* ---- the run ---- */
@@ -213,11 +223,11 @@ static mote_status make_identity(job *j, mote_error *err) {
     return MOTE_OK;
 }
 
-/* What a token costs: the base forward, and for each head, forward and back, its own matrix and the vocabulary's. */
+/* What a token costs: the base and its vocabulary forward, and for each head, forward and back, its own matrix and what is drawn of the vocabulary. */
 static double flops_of(const job *j) {
     const hparams *h = &j->m->hp;
-    double head = (double)h->n_embd * (double)h->n_vocab, own = (double)h->n_embd * (double)h->n_embd;
-    return settings_flops(j->n, j->amount.n_ctx) / 3 + (double)j->set.n_heads * (4 * head + 4 * own);
+    double wide = (double)h->n_embd, some = fmin((double)h->n_vocab, 2 * (double)FEW);
+    return settings_flops(j->n, j->amount.n_ctx) / 3 + 2 * wide * (double)h->n_vocab + (double)j->set.n_heads * 6 * wide * (some + wide);
 }
 
 static mote_status plan(job *j, mote_error *err) {
@@ -227,6 +237,8 @@ static mote_status plan(job *j, mote_error *err) {
     if (!s.batch) s.batch = BATCH;
     TRY(settings_amount(&j->amount, &s, known, 1, err)); /* the rows' length */
     if (!j->o->n_data) return MOTE_OK;
+    TRY(head_set_engine(&j->set, j->o->model, &j->mc, j->amount.n_ctx, j->amount.micro_batch, err));
+    j->set.few = FEW;
     TRY(open_data(j, j->amount.n_ctx, err));
     double tokens = j->o->generate > 0 ? j->o->generate : (double)data_get_stats(j->learn, SIZE_MAX).bytes / BYTES_A_TOKEN;
     j->trains = s.steps || s.tokens > 0 || s.epochs > 0;
@@ -262,11 +274,28 @@ static mote_status open_made(job *j, train_source *rows, mote_error *err) {
     return MOTE_OK;
 }
 
+static mote_status thinned_step(void *ctx, double progress, int rank, int world, train_step_rows *out, mote_error *err) {
+    const thinned *t = ctx;
+    for (size_t i = 0; i < t->apart; i++) TRY(t->of.step(t->of.ctx, progress, rank, world, out, err));
+    return MOTE_OK;
+}
+static mote_status thinned_part(void *ctx, size_t i, data_batch *out, mote_error *err) {
+    const thinned *t = ctx;
+    return t->of.part(t->of.ctx, i, out, err);
+}
+static json_t *thinned_cursor(void *ctx) { return ((const thinned *)ctx)->of.cursor(((const thinned *)ctx)->of.ctx); }
+static mote_status thinned_seek(void *ctx, const json_t *cursor, mote_error *err) { return ((const thinned *)ctx)->of.seek(((const thinned *)ctx)->of.ctx, cursor, err); }
+
 static mote_status open_rows(job *j, mote_error *err) {
     if (j->trains || j->o->generate > 0) TRY(make_dir(j, err));
     j->of = (train_data){.d = j->learn, .rows_per_step = j->amount.batch, .rows_per_part = j->amount.micro_batch};
     j->source = trainer_data_source(&j->of);
-    return j->o->generate > 0 ? open_made(j, &j->source, err) : MOTE_OK;
+    if (j->o->generate > 0) return open_made(j, &j->source, err);
+    const double there = (double)data_get_stats(j->learn, SIZE_MAX).bytes / BYTES_A_TOKEN;
+    const double read = (j->trains ? (double)(j->amount.steps * j->amount.batch * j->amount.n_ctx) : 0) + 2 * (double)j->fit_tokens;
+    j->thin = (thinned){j->source, MIN(MAX((size_t)(there / read), (size_t)1), (size_t)APART_MOST)};
+    j->source = (train_source){&j->thin, thinned_step, thinned_part, thinned_cursor, thinned_seek};
+    return MOTE_OK;
 }
 
 static mote_status open_trainer(job *j, mote_error *err) {
@@ -277,8 +306,7 @@ static mote_status open_trainer(job *j, mote_error *err) {
 }
 
 static heads_fit_opts fit_opts(job *j) {
-    return (heads_fit_opts){.model = j->o->model, .rows = &j->source, .n_ctx = j->amount.n_ctx, .rows_per_part = j->amount.micro_batch,
-                            .n_tokens = j->fit_tokens, .mc = &j->mc, .stop = on_stop, .ctx = j, .log = &j->log};
+    return (heads_fit_opts){.rows = &j->source, .n_tokens = j->fit_tokens, .mc = &j->mc, .stop = on_stop, .ctx = j, .log = &j->log};
 }
 
 static mote_status finish(job *j, mote_error *err) {

@@ -7,6 +7,7 @@
 
 #include "format/heads_write.h"
 #include "mote/train_heads.h"
+#include "train/heads_engine.h"
 #include "train/op_heads.h"
 #include "train/settings.h"
 
@@ -24,6 +25,8 @@ typedef struct head_set {
     net *n;                   /* the base */
     one_head heads[HEADS_MAX];
     size_t n_heads;
+    heads_engine *engine;     /* of the base, for passes as long as its rows; owned */
+    size_t few;               /* tokens of the vocabulary that a loss draws (op_heads.h); 0: all are looked at */
     float *values;
     heads_seen seen[HEADS_MAX]; /* of the last loss */
 } head_set;
@@ -34,15 +37,15 @@ mote_status head_set_exits(size_t *layers, size_t *n, const char *text, size_t n
 mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, mote_error *err);
 void head_set_close(head_set *h);
 size_t head_set_params(head_set *h, train_param *dst, size_t cap);
-/* The loss of all heads on a batch; h->seen says the rest. learn false: measured alone. NULL: out of memory. */
-var *head_set_loss(head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn);
+/* From here on there are streams to learn from: of the base in `path`, for batches of at most n_rows rows of n_ctx tokens. */
+mote_status head_set_engine(head_set *h, const char *path, const train_machine *mc, size_t n_ctx, size_t n_rows, mote_error *err);
+/* The loss of all heads on a batch; h->seen says the rest. learn false: measured alone, over all of the vocabulary. */
+mote_status head_set_loss(var **out, head_set *h, tape *t, const data_batch *b, double sum_weight, bool learn, mote_error *err);
 mote_status head_set_write(const head_set *h, const char *path, quant_type type, const heads_seen *held, mote_error *err);
 
 /* ---- heads_fit.c: on streams that the engine makes, at the speed of reading ---- */
 typedef struct heads_fit_opts {
-    const char *model;           /* path of the base */
     const train_source *rows;    /* its cursor is put back */
-    size_t n_ctx, rows_per_part; /* of the rows */
     size_t n_tokens;             /* to fit on; a gate is fitted on GATE_SHARE of as many more, behind them */
     const train_machine *mc;
     bool (*stop)(void *ctx);     /* true: E_CANCELLED; or NULL */

@@ -2,7 +2,9 @@
  *
  * With z the logits of a row, q = softmax(z), p the model's distribution and y the text's token:
  *   KL = Σ p log p - Σ p z + log Σ exp z;   dKL/dz = q - p;   ce = log Σ exp z - z_y;   dce/dz = q - onehot(y)
- * through a cap: (1 - (z/cap)²). Gradients of the hidden rows are made on the way forward, kept, and scaled going back; logits
+ * through a cap: (1 - (z/cap)²). With `few`, both softmaxes run over a part of the vocabulary, chosen for each chunk: what matters (for each row the
+ * likeliest by the model, and the targets), and of the rest every so-manieth, each of which stands for all those that it was drawn from: its
+ * logits are raised by the logarithm of their number (Horvitz & Thompson 1952; Bengio & Senécal 2003). Gradients of the hidden rows are made on the way forward, kept, and scaled going back; logits
  * are forgotten chunk by chunk. */
 #include "train/op_heads.h"
 
@@ -12,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CHUNK_BYTES = 48 << 20, CHUNK_ROWS = 256, CHUNK_ROWS_LEAST = 8 };
+enum { TOPS = 16, CHUNK_BYTES = 48 << 20, CHUNK_ROWS = 256, CHUNK_ROWS_LEAST = 8 };
 
 /* The model's own view of a row: p in place of its logits, and … */
 typedef struct own_row {
@@ -32,6 +34,7 @@ typedef struct comparing {
     const ad_head *head;
     const ad_targets *rows;
     size_t vocab, cols;
+    size_t few;               /* tokens that are drawn; 0: all are looked at */
     uint32_t *at, *first_of;  /* [n_rows] the rows that count; the first row of each one's sequence */
     size_t n_rows;
     double sum_weight;
@@ -41,6 +44,14 @@ typedef struct comparing {
     own_row *seen;            /* [chunk] */
     row_loss *losses;         /* [chunk] */
     float *work;              /* [threads, vocab] */
+    /* the part of the vocabulary that the chunk looks at: all of it, or … */
+    size_t n;
+    const float *w, *b;       /* [n, cols], [n] or NULL */
+    float *some_w, *some_b, *raised; /* [n_most, cols], [n_most], [n_most] */
+    size_t n_most;
+    uint32_t *ids, *place;    /* [n_most] which; [vocab] where a token is among them */
+    bool *matters;            /* [vocab] */
+    int32_t *tops;            /* [chunk, TOPS] */
     /* the head under way */
     const heads_rows *now;
     float *gz;                /* [n, cols] its gradient, or NULL */
@@ -57,20 +68,21 @@ static float weight_of(const comparing *c, size_t row) { return c->rows->weights
 
 /* z = cap(scale (h wᵀ + b)) */
 static void finish_logits(const comparing *c, float *z) {
-    if (c->head->b) c->kern->axpy(z, c->head->b->x, 1, c->vocab);
-    if (c->head->scale != 1) c->kern->scale(z, z, c->head->scale, c->vocab);
-    for (size_t i = 0; c->head->softcap > 0 && i < c->vocab; i++) z[i] = c->head->softcap * tanhf(z[i] / c->head->softcap);
+    if (c->b) c->kern->axpy(z, c->b, 1, c->n);
+    if (c->head->scale != 1) c->kern->scale(z, z, c->head->scale, c->n);
+    for (size_t i = 0; c->head->softcap > 0 && i < c->n; i++) z[i] = c->head->softcap * tanhf(z[i] / c->head->softcap);
 }
 
 static void own_part(void *ctx, size_t from, size_t to, int ith) {
     comparing *c = ctx;
     const kern_table *k = c->kern;
-    size_t n = c->vocab;
+    size_t n = c->n;
     float *work = c->work + (size_t)ith * n;
     for (size_t i = from; i < to; i++) {
         float *p = c->p + i * n;
         size_t best = 0;
         finish_logits(c, p);
+        if (c->few) k->axpy(p, c->raised, 1, n);
         float top = k->max(p, n);
         while (best + 1 < n && p[best] != top) best++; /* with NaN in it: the last, and the loss is NaN */
         memcpy(work, p, n * sizeof *p);
@@ -103,7 +115,7 @@ static void gather_part(void *ctx, size_t from, size_t to, int ith) {
 static void head_part(void *ctx, size_t from, size_t to, int ith) {
     comparing *c = ctx;
     const kern_table *k = c->kern;
-    size_t n = c->vocab, row;
+    size_t n = c->n, row;
     float cap = c->head->softcap, *work = c->work + (size_t)ith * n;
     for (size_t i = from; i < to; i++) {
         float *z = c->z + i * n, *p = c->p + i * n;
@@ -111,10 +123,11 @@ static void head_part(void *ctx, size_t from, size_t to, int ith) {
             memset(z, 0, n * sizeof *z);
             continue;
         }
-        size_t at = c->at[c->from + i], y = (size_t)c->rows->target[at];
+        size_t at = c->at[c->from + i], y = c->few ? c->place[c->rows->target[at]] : (size_t)c->rows->target[at];
         float g = (float)((double)(weight_of(c, at) * c->now->by) / c->sum_weight) * c->head->scale;
         finish_logits(c, z);
         if (cap > 0) memcpy(work, z, n * sizeof *z);
+        if (c->few) k->axpy(z, c->raised, 1, n);
         float top = k->max(z, n), goal = z[y], mean = k->dot(p, z, n);
         bool agree = z[c->seen[i].best] >= top;
         float sum = k->exp_sum(z, top, n), log_z = top + logf(sum);
@@ -129,8 +142,73 @@ static void head_part(void *ctx, size_t from, size_t to, int ith) {
 
 static void multiply(comparing *c, float *z) {
     tape_for(c->t, c->count, 8, gather_part, c);
-    tape_gemm(c->t, &(gemm_args){.m = c->count, .n = c->vocab, .k = c->cols, .a = c->h, .lda = c->cols, .b = c->head->w->x, .ldb = c->cols, .tb = true,
-                                 .c = z, .ldc = c->vocab});
+    tape_gemm(c->t, &(gemm_args){.m = c->count, .n = c->n, .k = c->cols, .a = c->h, .lda = c->cols, .b = c->w, .ldb = c->cols, .tb = true,
+                                 .c = z, .ldc = c->n});
+}
+
+/* ---- a part of the vocabulary ---- */
+static void look_at_all(comparing *c) {
+    c->n = c->vocab;
+    c->w = c->head->w->x;
+    c->b = c->head->b ? c->head->b->x : NULL;
+}
+
+static void tops_part(void *ctx, size_t from, size_t to, int ith) {
+    const comparing *c = ctx;
+    (void)ith;
+    for (size_t i = from; i < to; i++) {
+        const float *p = c->p + i * c->vocab;
+        int32_t *top = c->tops + i * TOPS;
+        size_t n = 0;
+        for (size_t k = 0; k < c->vocab; k++) {
+            if (n == TOPS && !(p[k] > p[top[TOPS - 1]])) continue;
+            size_t j = n < TOPS ? n++ : TOPS - 1;
+            for (; j > 0 && p[k] > p[top[j - 1]]; j--) top[j] = top[j - 1];
+            top[j] = (int32_t)k;
+        }
+        for (; n < TOPS; n++) top[n] = 0;
+    }
+}
+
+static void gather_matrix(void *ctx, size_t from, size_t to, int ith) {
+    comparing *c = ctx;
+    (void)ith;
+    for (size_t i = from; i < to; i++) {
+        memcpy(c->some_w + i * c->cols, c->head->w->x + c->ids[i] * c->cols, c->cols * sizeof *c->some_w);
+        if (c->head->b) c->some_b[i] = c->head->b->x[c->ids[i]];
+    }
+}
+
+/* Chooses, by the model's logits in p; the same rows choose the same. */
+static void look_at_few(comparing *c) {
+    const double apart = (double)c->vocab / (double)c->few;
+    rng r;
+    uint64_t seed = 0;
+    memset(c->matters, 0, c->vocab * sizeof *c->matters);
+    tape_for(c->t, c->count, 1, tops_part, c);
+    for (size_t i = 0; i < c->count; i++) {
+        const int32_t goal = c->rows->target[c->at[c->from + i]];
+        seed = seed * 31 + (uint64_t)goal;
+        c->matters[goal] = true;
+        for (size_t k = 0; k < TOPS; k++) c->matters[c->tops[i * TOPS + k]] = true;
+    }
+    rng_seed(&r, seed, c->from);
+    double next = apart * rng_double(&r);
+    c->n = 0;
+    for (size_t k = 0; k < c->vocab; k++) {
+        const bool drawn = (double)k >= next;
+        if (drawn) next += apart;
+        if (!drawn && !c->matters[k]) continue;
+        c->raised[c->n] = c->matters[k] ? 0 : logf((float)apart);
+        c->place[k] = (uint32_t)c->n;
+        c->ids[c->n++] = (uint32_t)k;
+    }
+    assert(c->n <= c->n_most);
+    tape_for(c->t, c->n, 64, gather_matrix, c);
+    for (size_t i = 0; i < c->count; i++) /* ascending: nothing is overwritten before it is read */
+        for (size_t k = 0; k < c->n; k++) c->p[i * c->n + k] = c->p[i * c->vocab + c->ids[k]];
+    c->w = c->some_w;
+    c->b = c->head->b ? c->some_b : NULL;
 }
 
 static double add_up(comparing *c, heads_seen *sum) {
@@ -149,7 +227,9 @@ static double add_up(comparing *c, heads_seen *sum) {
 static double run_chunk(comparing *c, const heads_rows *heads, size_t n_heads, float *const *gz, heads_seen *sums) {
     double loss = 0;
     c->now = NULL;
+    look_at_all(c);
     multiply(c, c->p);
+    if (c->few) look_at_few(c);
     tape_for(c->t, c->count, 1, own_part, c);
     for (size_t h = 0; h < n_heads; h++) {
         c->now = &heads[h];
@@ -158,7 +238,7 @@ static double run_chunk(comparing *c, const heads_rows *heads, size_t n_heads, f
         tape_for(c->t, c->count, 1, head_part, c);
         loss += add_up(c, &sums[h]);
         if (!c->gz) continue;
-        tape_gemm(c->t, &(gemm_args){.m = c->count, .n = c->cols, .k = c->vocab, .a = c->z, .lda = c->vocab, .b = c->head->w->x, .ldb = c->cols,
+        tape_gemm(c->t, &(gemm_args){.m = c->count, .n = c->cols, .k = c->n, .a = c->z, .lda = c->n, .b = c->w, .ldb = c->cols,
                                      .c = c->gh, .ldc = c->cols});
         for (size_t i = 0, row; i < c->count; i++)
             if (row_behind(c, i, &row)) memcpy(c->gz + row * c->cols, c->gh + i * c->cols, c->cols * sizeof(float));
@@ -192,6 +272,19 @@ static bool choose_rows(comparing *c, const ad_seqs *s) {
     return true;
 }
 
+static bool few_room(comparing *c) {
+    tape *t = c->t;
+    c->n_most = MIN(c->vocab, c->chunk * (TOPS + 1) + c->few + 1);
+    c->some_w = tape_mem(t, c->n_most * c->cols * sizeof(float));
+    c->some_b = tape_mem(t, c->n_most * sizeof(float));
+    c->raised = tape_mem(t, c->n_most * sizeof(float));
+    c->ids = tape_mem(t, c->n_most * sizeof *c->ids);
+    c->place = tape_mem(t, c->vocab * sizeof *c->place);
+    c->matters = tape_mem(t, c->vocab * sizeof *c->matters);
+    c->tops = tape_mem(t, c->chunk * TOPS * sizeof *c->tops);
+    return c->some_w && c->some_b && c->raised && c->ids && c->place && c->matters && c->tops;
+}
+
 static bool chunk_room(comparing *c) {
     tape *t = c->t;
     c->chunk = MIN(MAX(CHUNK_BYTES / (c->vocab * sizeof(float)), (size_t)CHUNK_ROWS_LEAST), (size_t)CHUNK_ROWS);
@@ -203,6 +296,7 @@ static bool chunk_room(comparing *c) {
     c->seen = tape_mem(t, c->chunk * sizeof *c->seen);
     c->losses = tape_mem(t, c->chunk * sizeof *c->losses);
     c->work = tape_mem(t, (size_t)tape_threads(t) * c->vocab * sizeof(float));
+    if (c->few && !few_room(c)) return false;
     return c->h && c->gh && c->p && c->z && c->seen && c->losses && c->work;
 }
 
@@ -228,7 +322,8 @@ static heads_note *prepare(tape *t, var *out, const heads_rows *heads, size_t n,
     return kept;
 }
 
-var *ad_heads(tape *t, var *own, const ad_head *head, const heads_rows *heads, size_t n_heads, const ad_seqs *s, const ad_targets *rows) {
+var *ad_heads(tape *t, var *own, const ad_head *head, const heads_rows *heads, size_t n_heads, const ad_seqs *s, const ad_targets *rows,
+              size_t few) {
     bool wants = false;
     heads_seen *sums;
     heads_note note;
@@ -239,7 +334,8 @@ var *ad_heads(tape *t, var *own, const ad_head *head, const heads_rows *heads, s
         assert(heads[h].z->rows == own->rows && heads[h].z->cols == own->cols);
         wants |= heads[h].z->wants;
     }
-    comparing c = {.t = t, .kern = tape_kern(t), .own = own, .head = head, .rows = rows, .vocab = head->w->rows, .cols = own->cols};
+    comparing c = {.t = t, .kern = tape_kern(t), .own = own, .head = head, .rows = rows, .vocab = head->w->rows, .cols = own->cols,
+                   .few = few < head->w->rows ? few : 0};
     var *out = tape_var(t, 1, 1, wants);
     heads_note *kept = prepare(t, out, heads, n_heads, &note, &sums);
     if (!out || !sums || !choose_rows(&c, s)) return NULL;

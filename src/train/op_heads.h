@@ -25,7 +25,8 @@ typedef struct heads_rows {
  * p: softmax of head times own (the model's final rows, [n, cols], constant); q^k: of head times z_k. rows j with target < 0 or weight 0 do not
  * count, nor do those whose row j - ahead lies before their sequence. Gradients go to the z alone; the head is constant. Logits of some
  * rows are made at a time, the model's once for all heads.
+ * few > 0: the sums run over part of the vocabulary, `few` tokens that are drawn beside those that matter (op_heads.c); *seen is of that part.
  * Source: Hinton et al. 2015 (KL); Cai et al. 2024 (Medusa), eq. 1 (weights 0.8^k are the caller's). */
-var *ad_heads(tape *t, var *own, const ad_head *head, const heads_rows *heads, size_t n_heads, const ad_seqs *s, const ad_targets *rows);
+var *ad_heads(tape *t, var *own, const ad_head *head, const heads_rows *heads, size_t n_heads, const ad_seqs *s, const ad_targets *rows, size_t few);
 
 #endif
