@@ -9,8 +9,20 @@
 #define RIDGE 1e-3      /* of each input's own mean square */
 #define GATE_RIDGE 3000 /* of each input's own variance: so many tokens' worth */
 #define SURE_LEAST 1e-6f
+#define LEAVES 0.8f     /* rows that are so sure choose the scale */
+#define LEAVE_LEAST 50  /* … if they are so many */
 #define SLOPE_LEAST 0.05f
 enum { AT_ONCE = 32 /* rows whose logits are made together */ };
+
+/* z times which an exit is least far from the model, of the rows that leave: least squares give means, which are too careful where the model is sure. */
+static const float scales[] = {0.8f, 1, 1.25f, 1.5f, 1.8f, 2.2f};
+enum { SCALES = sizeof scales / sizeof *scales, SCALE_1 = 1 };
+
+/* The model's own view of a row. */
+typedef struct own_row {
+    float p_log_p;
+    size_t best;
+} own_row;
 
 typedef struct fitting {
     head_set *h;
@@ -28,10 +40,11 @@ typedef struct fitting {
     float *x, *y;            /* [n_batch, d + 1], [n_batch, d] */
     squares *sums[HEADS_MAX];
     /* gates */
-    float *logits;           /* [AT_ONCE, n_vocab] */
-    size_t *best;            /* [n_batch] the model's likeliest token */
+    float *p, *logits, *work; /* [AT_ONCE, n_vocab] the model's distributions; an exit's logits; of either */
+    own_row own[AT_ONCE];
     size_t n_exits, n_gate, gate_cap;
-    float *features, *offset; /* [n_exits, gate_cap, d + 2], [n_exits, gate_cap] */
+    float *features;         /* [n_exits, gate_cap, d + 2] z, 1, log odds of the likeliest token */
+    float *odds, *divergence; /* [n_exits, gate_cap, SCALES] those odds and the divergence from the model, of z times each of the scales */
     bool *same;              /* [n_exits, gate_cap] */
 } fitting;
 
@@ -44,10 +57,9 @@ static mote_status open_fitting(fitting *f, head_set *h, const heads_fit_opts *o
     f->at = MEM_NEW_N(uint32_t, n);
     f->goal = MEM_NEW_N(uint32_t, n);
     f->by = MEM_NEW_N(float, n);
-    f->best = MEM_NEW_N(size_t, n);
     if (ckd_mul_size(&size, n, d + 1)) f->x = MEM_NEW_N(float, size);
     f->y = MEM_NEW_N(float, n * d);
-    if (!f->at || !f->goal || !f->by || !f->best || !f->x || !f->y) FAIL(err, MOTE_E_MEMORY, "out of memory to fit %zu heads", h->n_heads);
+    if (!f->at || !f->goal || !f->by || !f->x || !f->y) FAIL(err, MOTE_E_MEMORY, "out of memory to fit %zu heads", h->n_heads);
     return MOTE_OK;
 }
 
@@ -57,12 +69,14 @@ static void close_fitting(fitting *f) {
     mem_free(f->at);
     mem_free(f->goal);
     mem_free(f->by);
-    mem_free(f->best);
     mem_free(f->x);
     mem_free(f->y);
+    mem_free(f->p);
     mem_free(f->logits);
+    mem_free(f->work);
     mem_free(f->features);
-    mem_free(f->offset);
+    mem_free(f->odds);
+    mem_free(f->divergence);
     mem_free(f->same);
 }
 
@@ -176,76 +190,81 @@ mote_status head_set_fit(head_set *h, const heads_fit_opts *o, mote_error *err) 
 }
 
 /* ---- gates ---- */
-typedef struct sure_job {
+typedef struct gate_job {
     fitting *f;
-    size_t from, n;  /* rows of the pass whose logits are there */
-    float *features; /* of the exit, behind what it has already; NULL: the model's own rows */
-    float *offset;
-    bool *same;
-} sure_job;
+    const one_head *o;
+    size_t from, n; /* rows of the pass */
+    size_t to;      /* where the first is noted */
+} gate_job;
 
-static void gather_rows(void *arg, int ith, int nth) {
-    const row_job *j = arg;
-    fitting *f = j->f;
+/* z of an exit in y. */
+static void exit_rows(fitting *f, const one_head *o, size_t from, size_t n) {
     const size_t d = f->d;
-    size_t from, to;
-    pool_share(f->n_rows, 1, ith, nth, &from, &to);
-    for (size_t r = from; r < to; r++) {
-        if (j->o) normed(f, j->o, f->x + r * d, f->e->streams[j->o->layer] + f->at[r] * d);
-        else memcpy(f->x + r * d, f->e->hidden + f->at[r] * d, d * sizeof(float));
+    for (size_t r = 0; r < n; r++) normed(f, o, f->x + r * d, f->e->streams[o->layer] + f->at[from + r] * d);
+    gemm_run(f->g, GEMM_F32, &(gemm_args){.m = n, .n = d, .k = d, .a = f->x, .b = o->w.x, .c = f->y, .lda = d, .ldb = d, .ldc = d, .tb = true});
+    for (size_t r = 0; r < n; r++) {
+        f->kern->axpy(f->y + r * d, f->x + r * d, 1, d);
+        f->kern->axpy(f->y + r * d, o->b.x, 1, d);
     }
 }
 
-static void look_rows(void *arg, int ith, int nth) {
-    const sure_job *j = arg;
+static void own_part(void *arg, int ith, int nth) {
+    const gate_job *j = arg;
     fitting *f = j->f;
-    const size_t d = f->d, n_vocab = f->hp->n_vocab;
+    const size_t n = f->hp->n_vocab;
     size_t from, to;
     pool_share(j->n, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        size_t best = 0, row = j->from + r;
-        float sure = extra_sure(f->logits + r * n_vocab, n_vocab, &best);
-        if (!j->features) {
-            f->best[row] = best;
-            continue;
-        }
-        sure = fminf(fmaxf(sure, SURE_LEAST), 1 - SURE_LEAST);
-        float *x = j->features + row * (d + 2);
-        memcpy(x, f->y + row * d, d * sizeof *x);
-        x[d] = 1;
-        x[d + 1] = j->offset[row] = logf(sure / (1 - sure));
-        j->same[row] = best == f->best[row];
+        float *p = f->p + r * n, *logits = f->work + r * n;
+        size_t best = 0;
+        (void)extra_sure(p, n, &best);
+        memcpy(logits, p, n * sizeof *p);
+        float top = p[best], sum = f->kern->exp_sum(p, top, n);
+        f->kern->scale(p, p, 1 / sum, n);
+        f->own[r] = (own_row){f->kern->dot(p, logits, n) - top - logf(sum), best};
     }
 }
 
-static void look_at(fitting *f, const float *z, sure_job *j) {
-    for (j->from = 0; j->from < f->n_rows; j->from += AT_ONCE) {
-        j->n = MIN(f->n_rows - j->from, (size_t)AT_ONCE);
-        model_logits(f->e->s, z + j->from * f->d, j->n, f->logits);
-        pool_run(f->pool, look_rows, j);
+static void exit_part(void *arg, int ith, int nth) {
+    const gate_job *j = arg;
+    fitting *f = j->f;
+    const size_t d = f->d, n = f->hp->n_vocab;
+    size_t from, to;
+    pool_share(j->n, 1, ith, nth, &from, &to);
+    for (size_t r = from; r < to; r++) {
+        float *logits = f->logits + r * n, *work = f->work + r * n;
+        const size_t row = j->to + r;
+        const float mean = f->kern->dot(f->p + r * n, logits, n);
+        size_t best = 0;
+        for (size_t i = 0; i < SCALES; i++) {
+            f->kern->scale(work, logits, scales[i], n);
+            float sure = fminf(fmaxf(extra_sure(work, n, &best), SURE_LEAST), 1 - SURE_LEAST), top = work[best];
+            f->odds[row * SCALES + i] = logf(sure / (1 - sure));
+            f->divergence[row * SCALES + i] = f->own[r].p_log_p - scales[i] * mean + top + logf(f->kern->exp_sum(work, top, n));
+        }
+        memcpy(f->features + row * (d + 2), f->y + r * d, d * sizeof *f->y);
+        f->same[row] = best == f->own[r].best;
     }
 }
 
 static mote_status gate_pass(fitting *f, const data_batch *b, size_t first, size_t last, mote_error *err) {
     static const one_head next = {0};
-    const size_t d = f->d, cap = f->gate_cap;
     (void)err;
     choose_rows(f, &next, b, first, last);
-    f->n_rows = MIN(f->n_rows, cap - f->n_gate);
-    pool_run(f->pool, gather_rows, &(row_job){f, NULL});
-    look_at(f, f->x, &(sure_job){.f = f});
-    for (size_t k = 0; k < f->n_exits; k++) {
-        const one_head *o = &f->h->heads[k];
-        const size_t to = k * cap + f->n_gate;
-        pool_run(f->pool, gather_rows, &(row_job){f, o});
-        gemm_run(f->g, GEMM_F32, &(gemm_args){.m = f->n_rows, .n = d, .k = d, .a = f->x, .b = o->w.x, .c = f->y, .lda = d, .ldb = d, .ldc = d, .tb = true});
-        for (size_t r = 0; r < f->n_rows; r++) {
-            f->kern->axpy(f->y + r * d, f->x + r * d, 1, d);
-            f->kern->axpy(f->y + r * d, o->b.x, 1, d);
+    f->n_rows = MIN(f->n_rows, f->gate_cap - f->n_gate);
+    for (size_t from = 0, n; from < f->n_rows; from += n) {
+        n = MIN(f->n_rows - from, (size_t)AT_ONCE);
+        for (size_t r = 0; r < n; r++) memcpy(f->x + r * f->d, f->e->hidden + f->at[from + r] * f->d, f->d * sizeof *f->x);
+        model_logits(f->e->s, f->x, n, f->p);
+        pool_run(f->pool, own_part, &(gate_job){f, NULL, from, n, 0});
+        for (size_t k = 0; k < f->n_exits; k++) {
+            const one_head *o = &f->h->heads[k];
+            exit_rows(f, o, from, n);
+            model_logits(f->e->s, f->y, n, f->logits);
+            pool_run(f->pool, exit_part, &(gate_job){f, o, from, n, k * f->gate_cap + f->n_gate});
         }
-        look_at(f, f->y, &(sure_job){.f = f, .features = f->features + to * (d + 2), .offset = f->offset + to, .same = f->same + to});
+        f->n_gate += n;
     }
-    f->n_gate += f->n_rows;
     return MOTE_OK;
 }
 
@@ -263,24 +282,61 @@ static void gate_damp(double *damp, const float *x, size_t rows, size_t n) {
     }
 }
 
-static mote_status fit_gate(fitting *f, size_t k, double *damp, mote_error *err) {
-    const size_t n = f->d + 2, rows = f->n_gate;
-    const float *x = f->features + k * f->gate_cap * n;
+/* The gate of exit k for z as it is in the features, and the odds at scale i. */
+static mote_status fit_at(fitting *f, size_t k, size_t i, float *offset, double *damp, mote_error *err) {
+    const size_t n = f->d + 2, rows = f->n_gate, first = k * f->gate_cap;
+    float *x = f->features + first * n;
     one_head *o = &f->h->heads[k];
-    size_t same = 0;
+    for (size_t r = 0; r < rows; r++) {
+        x[r * n + n - 2] = 1;
+        x[r * n + n - 1] = offset[r] = f->odds[(first + r) * SCALES + i];
+    }
     gate_damp(damp, x, rows, n);
-    TRY(logistic_fit(o->gate, x, f->offset + k * f->gate_cap, f->same + k * f->gate_cap, rows, n, damp, f->g, f->pool, err));
+    TRY(logistic_fit(o->gate, x, offset, f->same + first, rows, n, damp, f->g, f->pool, err));
     o->gate[n - 1] = fmaxf(1 + o->gate[n - 1], SLOPE_LEAST);
     o->gated = true;
-    for (size_t r = 0; r < rows; r++) same += f->same[k * f->gate_cap + r];
-    log_line(f->o->log, LOG_DEBUG, "exit behind layer %zu: the model's likeliest token in %.1f %% of %zu places that its gate learns from", o->layer,
-             100 * (double)same / (double)rows, rows);
+    return MOTE_OK;
+}
+
+/* The scale of the rows that would leave. */
+static size_t best_scale(const fitting *f, size_t k, size_t *leave) {
+    const size_t n = f->d + 2, first = k * f->gate_cap;
+    const float *gate = f->h->heads[k].gate, enough = logf(LEAVES / (1 - LEAVES));
+    double sums[SCALES] = {0};
+    size_t best = SCALE_1;
+    *leave = 0;
+    for (size_t r = 0; r < f->n_gate; r++) {
+        if (f->kern->dot(gate, f->features + (first + r) * n, n) < enough) continue;
+        ++*leave;
+        for (size_t i = 0; i < SCALES; i++) sums[i] += (double)f->divergence[(first + r) * SCALES + i];
+    }
+    for (size_t i = 0; *leave >= LEAVE_LEAST && i < SCALES; i++)
+        if (sums[i] < sums[best]) best = i;
+    return f->hp->final_softcap > 0 ? SCALE_1 : best; /* behind a cap logits do not go with z */
+}
+
+static mote_status fit_gate(fitting *f, size_t k, float *offset, double *damp, mote_error *err) {
+    const size_t n = f->d + 2, rows = f->n_gate, first = k * f->gate_cap;
+    one_head *o = &f->h->heads[k];
+    size_t same = 0, leave;
+    TRY(fit_at(f, k, SCALE_1, offset, damp, err));
+    const size_t at = best_scale(f, k, &leave);
+    for (size_t r = 0; r < rows; r++) {
+        f->kern->scale(f->features + (first + r) * n, f->features + (first + r) * n, scales[at], n - 2);
+        same += f->same[first + r];
+    }
+    f->kern->scale(o->norm.x, o->norm.x, scales[at], f->d);
+    f->kern->scale(o->b.x, o->b.x, scales[at], f->d);
+    if (at != SCALE_1) TRY(fit_at(f, k, at, offset, damp, err));
+    log_line(f->o->log, LOG_INFO, "exit behind layer %zu: on %zu tokens the model's likeliest %.1f %%; %.1f %% are sure by %g, and lie times %g nearest to the model", o->layer,
+             rows, 100 * (double)same / (double)rows, 100 * (double)leave / (double)rows, (double)LEAVES, (double)scales[at]);
     return MOTE_OK;
 }
 
 mote_status head_set_gate(head_set *h, const heads_fit_opts *o, mote_error *err) {
     fitting f;
     double *damp = NULL;
+    float *offset = NULL;
     size_t n_exits = 0, size;
     while (n_exits < h->n_heads && h->heads[n_exits].offset == 0) n_exits++;
     if (n_exits == 0) return MOTE_OK;
@@ -288,17 +344,24 @@ mote_status head_set_gate(head_set *h, const heads_fit_opts *o, mote_error *err)
     if (s == MOTE_OK) {
         f.n_exits = n_exits;
         f.gate_cap = (size_t)(GATE_SHARE * (double)o->n_tokens) + 1;
-        if (ckd_mul_size(&size, n_exits * f.gate_cap, f.d + 2)) f.features = MEM_NEW_N(float, size);
-        f.offset = MEM_NEW_N(float, n_exits * f.gate_cap);
-        f.same = MEM_NEW_N(bool, n_exits * f.gate_cap);
-        f.logits = MEM_NEW_N(float, AT_ONCE * f.hp->n_vocab);
+        const size_t rows = n_exits * f.gate_cap, logits = AT_ONCE * f.hp->n_vocab;
+        if (ckd_mul_size(&size, rows, f.d + 2)) f.features = MEM_NEW_N(float, size);
+        f.odds = MEM_NEW_N(float, rows * SCALES);
+        f.divergence = MEM_NEW_N(float, rows * SCALES);
+        f.same = MEM_NEW_N(bool, rows);
+        f.p = MEM_NEW_N(float, logits);
+        f.logits = MEM_NEW_N(float, logits);
+        f.work = MEM_NEW_N(float, logits);
         damp = MEM_NEW_N(double, f.d + 2);
-        if (!f.features || !f.offset || !f.same || !f.logits || !damp) s = ERR(err, MOTE_E_MEMORY, "out of memory for the gates of %zu exits", n_exits);
+        offset = MEM_NEW_N(float, f.gate_cap);
+        if (!f.features || !f.odds || !f.divergence || !f.same || !f.p || !f.logits || !f.work || !damp || !offset)
+            s = ERR(err, MOTE_E_MEMORY, "out of memory for the gates of %zu exits", n_exits);
     }
-    if (s == MOTE_OK) s = visit(&f, o->n_tokens, f.gate_cap, gate_pass, err);
+    if (s == MOTE_OK) s = visit(&f, o->n_seen, f.gate_cap, gate_pass, err);
     if (s == MOTE_OK && f.n_gate == 0) s = ERR(err, MOTE_E_FORMAT, "the data hold nothing to fit gates on");
-    for (size_t k = 0; s == MOTE_OK && k < n_exits; k++) s = fit_gate(&f, k, damp, err);
+    for (size_t k = 0; s == MOTE_OK && k < n_exits; k++) s = fit_gate(&f, k, offset, damp, err);
     mem_free(damp);
+    mem_free(offset);
     close_fitting(&f);
     return s;
 }

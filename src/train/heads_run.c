@@ -306,7 +306,8 @@ static mote_status open_trainer(job *j, mote_error *err) {
 }
 
 static heads_fit_opts fit_opts(job *j) {
-    return (heads_fit_opts){.rows = &j->source, .n_tokens = j->fit_tokens, .mc = &j->mc, .stop = on_stop, .ctx = j, .log = &j->log};
+    const size_t trained = j->trains ? j->amount.steps * j->amount.batch * j->amount.n_ctx : 0;
+    return (heads_fit_opts){.rows = &j->source, .n_tokens = j->fit_tokens, .n_seen = MAX(j->fit_tokens, trained), .mc = &j->mc, .stop = on_stop, .ctx = j, .log = &j->log};
 }
 
 static mote_status finish(job *j, mote_error *err) {

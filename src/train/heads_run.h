@@ -46,7 +46,7 @@ mote_status head_set_write(const head_set *h, const char *path, quant_type type,
 /* ---- heads_fit.c: on streams that the engine makes, at the speed of reading ---- */
 typedef struct heads_fit_opts {
     const train_source *rows;    /* its cursor is put back */
-    size_t n_tokens;             /* to fit on; a gate is fitted on GATE_SHARE of as many more, behind them */
+    size_t n_tokens, n_seen;     /* to fit on; a gate is fitted on a quarter of as many others, behind the first n_seen */
     const train_machine *mc;
     bool (*stop)(void *ctx);     /* true: E_CANCELLED; or NULL */
     void *ctx;
@@ -55,7 +55,7 @@ typedef struct heads_fit_opts {
 /* W and b of every head, by least squares with a small ridge: an exit's z goes nearest to the row that the model's own output matrix multiplies, a
  * Medusa head's to the one that it multiplies so many tokens later. Source: Belrose et al. 2023, §2 (affine translators; theirs are learned). */
 mote_status head_set_fit(head_set *h, const heads_fit_opts *o, mote_error *err);
-/* The gates of the exits, by logistic regression, on other tokens: the chance that the exit's likeliest token is the model's, from z and from the
+/* The gates of the exits, and how large their z are to be for those that leave, on other tokens. The gate, by logistic regression: the chance that the exit's likeliest token is the model's, from z and from the
  * probability that the exit gives it. Source: Schuster et al. 2022 (CALM), §3.2 (a classifier on the state), and Platt 1999. */
 mote_status head_set_gate(head_set *h, const heads_fit_opts *o, mote_error *err);
 
