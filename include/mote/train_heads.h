@@ -23,7 +23,7 @@ typedef struct mote_train_heads_opts {
     size_t n_data;
     double fit;                /* tokens that the heads are fitted on in closed form [6e4, or the data once]; below 0: they begin as the model's own head */
     double held_out;           /* share of the data's items that is kept to look at [0.01]; below 0: none */
-    const char *exits;         /* early exits behind so many layers, "10,20"; "auto": a third and two thirds of the way; "": none [auto, without medusa] */
+    const char *exits;         /* early exits behind so many layers, "10,20"; "auto": five sixths and nine tenths of the way; "": none [auto, without medusa] */
     size_t medusa;             /* heads that look 1, 2, … tokens further ahead than the model's own [3, without exits] */
     double text;               /* share of the text's own token in what Medusa heads learn, the rest being what the model says there [0]; 1: the text alone */
     bool untrained;            /* write the heads as they begin: the model's final norm and its own head on each stream (logit lens) */

@@ -24,7 +24,7 @@ const cli_option heads_options[] = {
     OPT_LIST(S, data, "data", "f", "FILE", "text, or JSONL of texts or chats; repeatable. The nearer to what the model will say, the better the heads"),
     OPT_STR(S, output, "output", "o", "OUT.gguf", "the heads file"),
     OPT_STR(S, type, "output-type", NULL, "TYPE", "number format of the heads' matrices: f16, q8_0, f32, … (default f16)"),
-    OPT_STR(S, exits, "exits", NULL, "L,L|auto", "early exits behind so many layers; auto: a third and two thirds of the way (default auto, without --medusa)"),
+    OPT_STR(S, exits, "exits", NULL, "L,L|auto", "early exits behind so many layers; auto: five sixths and nine tenths of the way (default auto, without --medusa)"),
     OPT_INT(S, medusa, "medusa", NULL, "N", 0, 16, "heads that look 1 … N tokens further ahead than the model's own (default 3, without --exits)"),
     OPT_NUM(S, fit, "fit", NULL, "N", -1, 1e9, "tokens that the heads are fitted on by least squares (0: 60 thousand, or the data once; below 0: none)"),
     OPT_NUM(S, text, "text-share", NULL, "X", 0, 1, "how much Medusa heads learn the text's own tokens, the rest being what the model says there (default 0)"),

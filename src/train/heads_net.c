@@ -10,9 +10,10 @@ mote_status head_set_exits(size_t *layers, size_t *n, const char *text, size_t n
     *n = 0;
     if (strcmp(text, "auto") == 0) {
         if (n_layer < 2) FAIL(err, MOTE_E_USAGE, "a model of %zu layers has no place for an early exit", n_layer);
-        size_t third = MAX(n_layer / 3, (size_t)1), two = MAX(2 * n_layer / 3, (size_t)1);
-        layers[(*n)++] = third;
-        if (two != third) layers[(*n)++] = two;
+        size_t late = MAX(9 * n_layer / 10, (size_t)1), early = MAX(5 * n_layer / 6, (size_t)1);
+        if (early == late) early--;
+        if (early) layers[(*n)++] = early;
+        layers[(*n)++] = late;
         return MOTE_OK;
     }
     while (*text) {

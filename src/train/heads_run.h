@@ -31,7 +31,7 @@ typedef struct head_set {
     heads_seen seen[HEADS_MAX]; /* of the last loss */
 } head_set;
 
-/* "10,20", "auto" (a third and two thirds of n_layer) or "" into layers, ascending; E_USAGE, E_RANGE name what is wrong. */
+/* "10,20", "auto" (five sixths and nine tenths of n_layer) or "" into layers, ascending; E_USAGE, E_RANGE name what is wrong. */
 mote_status head_set_exits(size_t *layers, size_t *n, const char *text, size_t n_layer, mote_error *err);
 /* Heads behind `layers`, then `medusa` ones that look 1, 2, … further. They begin as the base's own head. */
 mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n_layers, size_t medusa, float text, mote_error *err);
