@@ -29,6 +29,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shlex
 import statistics
 import subprocess
@@ -305,7 +306,7 @@ def main():
     for c in chosen:
         print(f"== {c['technique']} {c['variant']}: {c['about']}", flush=True)
         if o.keep:
-            folder = pathlib.Path(o.keep) / f"{c['technique']}-{c['variant']}".replace(" ", "-").replace("/", "-")
+            folder = pathlib.Path(o.keep) / re.sub(r"[^A-Za-z0-9.]+", "-", f"{c['technique']} {c['variant']}").strip("-")
             folder.mkdir(parents=True, exist_ok=True)
             do(c, folder)
         else:
