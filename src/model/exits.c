@@ -354,9 +354,10 @@ void exits_before_layer(fwd *f, size_t il) {
 /* ---- those that wait go through the rest ---- */
 
 static void settle_pass(void *arg, int ith, int nth) {
+    static const model_batch none = {0};
     state *s = arg;
-    fwd f = fwd_of(s, &s->exits->live, ith, nth);
-    f.n = 0; /* the batch may have some already: the first thread's */
+    fwd f = fwd_of(s, &none, ith, nth);
+    f.b = &s->exits->live; /* which the first thread may be filling already: what is in it counts behind exits_before_layer's barriers */
     if (s->prof) f.t.prof = prof_begin(s->prof, ith, PROF_DECODE);
     for (size_t il = 0; il < s->m->hp.n_layer; il++) {
         exits_before_layer(&f, il);
