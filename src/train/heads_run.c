@@ -338,7 +338,6 @@ static mote_status finish(job *j, mote_error *err) {
 /* By gradients, from the checkpoint on where there is one, which holds what was fitted. */
 static mote_status train(job *j, mote_error *err) {
     double held;
-    TRY(trainer_resume(j->t, &j->r->resumed_at, err));
     if (j->r->resumed_at && first(j)) log_line(&j->log, LOG_INFO, "going on from step %" PRIu64 " (%s)", j->r->resumed_at, j->dir);
     if (*j->dir && first(j)) TRY(runlog_open(&j->runlog, j->dir, j->r->resumed_at, err));
     bool was_done = j->r->resumed_at >= j->amount.steps;
@@ -356,8 +355,6 @@ static mote_status train(job *j, mote_error *err) {
 static mote_status fit(job *j, tape *t, mote_error *err) {
     const heads_fit_opts o = fit_opts(j);
     const uint64_t begun = clock_ns();
-    TRY(look(j, t, err));
-    note_figures(j, true);
     if (j->o->untrained || j->o->fit < 0) return MOTE_OK;
     TRY(head_set_fit(&j->set, &o, err));
     if (first(j)) log_line(&j->log, LOG_INFO, "fitted on %zu tokens in %.1f s", o.n_tokens, (double)(clock_ns() - begun) * 1e-9);
@@ -369,16 +366,26 @@ static mote_status fit(job *j, tape *t, mote_error *err) {
     return MOTE_OK;
 }
 
+/* What the heads are before anything is done to them. */
+static mote_status look_before(job *j, tape *t, mote_error *err) {
+    TRY(look(j, t, err));
+    note_figures(j, true);
+    return MOTE_OK;
+}
+
 static mote_status make(job *j, mote_error *err) {
     if (!j->o->untrained) TRY(open_rows(j, err));
     if (j->trains && !j->o->untrained) {
         TRY(open_trainer(j, err));
-        TRY(fit(j, trainer_tape(j->t), err));
+        TRY(look_before(j, trainer_tape(j->t), err));
+        TRY(trainer_resume(j->t, &j->r->resumed_at, err));
+        if (j->r->resumed_at == 0) TRY(fit(j, trainer_tape(j->t), err));
         return train(j, err);
     }
     tape *t;
     TRY(tape_open(&t, &(tape_opts){.pool = j->mc.pool, .kern = j->mc.kern, .prec = j->mc.prec}, err));
-    mote_status s = fit(j, t, err);
+    mote_status s = look_before(j, t, err);
+    if (s == MOTE_OK) s = fit(j, t, err);
     tape_close(&t);
     return s == MOTE_OK ? finish(j, err) : s;
 }
