@@ -5,7 +5,7 @@
  * epoch, place and tokens so far, and the item that is being cut. */
 #include "train/data_int.h"
 
-#define VERSION 1
+#define VERSION 2
 #define ROW_TOKENS_LEAST 2
 
 static const char *const kinds[] = {"auto", "text", "jsonl", "chat", "pairs"};
@@ -27,11 +27,11 @@ static mote_status take_options(data *d, const data_opts *o, mote_error *err) {
     d->o.sources = NULL;
     if (!d->o.n_ctx) d->o.n_ctx = 512;
     if (!d->o.max_line_bytes) d->o.max_line_bytes = (size_t)16 << 20;
-    if (!d->o.part_bytes) d->o.part_bytes = (size_t)32 << 10;
     if (!d->o.max_items) d->o.max_items = INT32_MAX;
     if (d->o.end_id <= 0) d->o.end_id = o->vocab ? find_end(o->vocab) : TOK_NONE;
     if (d->o.n_ctx < ROW_TOKENS_LEAST || d->o.n_ctx > (size_t)1 << 24)
         FAIL(err, MOTE_E_RANGE, "rows of %zu tokens; expected %d to 16777216", d->o.n_ctx, ROW_TOKENS_LEAST);
+    if (!d->o.part_bytes) d->o.part_bytes = data_in_order(d) ? DATA_BLOCK_BYTES : MIN(MAX(8 * d->o.n_ctx, (size_t)2 << 10), DATA_BLOCK_BYTES);
     d->o.part_bytes = MIN(MAX(d->o.part_bytes, 16), (size_t)1 << 28);
     d->o.max_line_bytes = MIN(d->o.max_line_bytes, (size_t)1 << 30);
     d->o.max_items = MIN(d->o.max_items, INT32_MAX);

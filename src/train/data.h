@@ -55,7 +55,8 @@ typedef struct data_opts {
     data_split split;      /* with held_out > 0: which side */
     double held_out;       /* share of items, chosen by the hash of their bytes: equal items fall on the same side */
     size_t max_line_bytes; /* of a JSONL file [16 MiB] */
-    size_t part_bytes;     /* a longer document is cut into parts of about so many bytes [32 KiB] */
+    size_t part_bytes;     /* a longer text is cut into parts of about so many bytes [two rows or so, 8 n_ctx, within 2 to 32 KiB: a step then
+                              holds many documents; 32 KiB in the files' order and without a vocabulary, where JSON lines stay whole, too] */
     size_t max_items;      /* [2^31 - 1] */
     bool strict;           /* a bad line is an error */
     bool loss_on_all;      /* chats: on every token */

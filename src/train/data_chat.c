@@ -224,6 +224,15 @@ static mote_status line_open(struct line *l, const data *d, const data_ref *r, m
     FAIL(err, MOTE_E_MEMORY, "%s: out of memory for a conversation", data_place(place, f, r->offset));
 }
 
+/* The part of the line's text that the item is. */
+static str line_text(const data *d, const data_ref *r, const struct line *l) {
+    str rest = json_get_str(l->tree, "text");
+    size_t most = data_line_part(d, rest.n);
+    str part = rest;
+    for (size_t i = 0; most && i <= r->part; i++) part = data_cut(&rest, most);
+    return part;
+}
+
 static mote_status put_id(tok_ids *ids, int32_t id, mote_error *err) {
     TRY(mem_grow(&ids->p, &ids->cap, ids->n + 1, sizeof *ids->p, SIZE_MAX / sizeof *ids->p, err));
     ids->p[ids->n++] = id;
@@ -258,7 +267,7 @@ mote_status data_tokenize(const data *d, size_t item, data_tokens *out, mote_err
     TRY(line_open(&l, d, r, err));
     mote_status st;
     if (!l.chosen) {
-        st = tokenize_text(d, r, json_get_str(l.tree, "text"), out, err);
+        st = tokenize_text(d, r, line_text(d, r, &l), out, err);
     } else {
         st = tokenize_messages(d, l.chosen, 0, out, err);
         if (st == MOTE_OK && l.rejected) st = tokenize_messages(d, l.rejected, 1, out, err);
@@ -289,7 +298,7 @@ mote_status data_item_text(data *d, size_t item, buf *out, mote_error *err) {
     TRY(line_open(&l, d, r, err));
     mote_status st = MOTE_OK;
     if (!l.chosen) {
-        buf_put_str(out, json_get_str(l.tree, "text"));
+        buf_put_str(out, line_text(d, r, &l));
     } else if (!d->o.tmpl) {
         put_contents(l.chosen, out);
     } else {

@@ -2,10 +2,9 @@
  * that training does not stumble on line 3,000,001. */
 #include "train/data_int.h"
 
-
 #define SEPARATOR STR("<|endoftext|>")
 #define FILES_MAX 4096
-#define ITEM_BYTES_MAX ((size_t)1 << 30)
+#define LINE_PARTS 64 /* which may come out half as long: their numbers fit a byte */
 
 uint64_t data_hash(const void *p, size_t n) {
     const unsigned char *c = p;
@@ -36,14 +35,15 @@ static mote_status bad(const data *d, data_file *f, size_t *count, uint64_t offs
     return MOTE_OK;
 }
 
-static mote_status add(data *d, data_file *f, uint64_t offset, size_t n, int flags, mote_error *err) {
+static mote_status add(data *d, data_file *f, uint64_t offset, size_t n, int flags, size_t part, mote_error *err) {
     TRY(mem_grow(&d->items, &d->cap_items, d->n_items + 1, sizeof *d->items, d->o.max_items, err));
-    if (d->o.held_out > 0) {
-        double at = (double)(data_hash(f->map.p + offset, n) >> 11) * 0x1p-53;
-        if (at < d->o.held_out) flags |= ITEM_HELD;
-    }
-    d->items[d->n_items++] = (data_ref){offset, (uint32_t)n, (uint16_t)(f - d->files), (uint8_t)flags};
+    d->items[d->n_items++] = (data_ref){offset, (uint32_t)n, (uint16_t)(f - d->files), (uint8_t)flags, (uint8_t)part};
     return MOTE_OK;
+}
+
+/* The flags of all parts of a block: chance decides by its bytes whether it is held out. */
+static int side_of(const data *d, str block) {
+    return d->o.held_out > 0 && (double)(data_hash(block.p, block.n) >> 11) * 0x1p-53 < d->o.held_out ? ITEM_HELD : 0;
 }
 
 /* ---- text ---- */
@@ -67,22 +67,37 @@ static size_t cut_at(str s, size_t most) {
     return whole ? whole : most;
 }
 
+str data_cut(str *rest, size_t most) {
+    size_t n = rest->n > most + most / 2 ? cut_at(*rest, most) : rest->n;
+    str part = str_sub(*rest, 0, n);
+    *rest = str_sub(*rest, n, rest->n - n);
+    return part;
+}
+
+size_t data_line_part(const data *d, size_t n) {
+    return data_in_order(d) || n <= d->o.part_bytes ? 0 : MAX(d->o.part_bytes, n / LINE_PARTS + 1);
+}
+
+/* Blocks that are held out as a whole, and in them the parts. */
 static mote_status add_document(data *d, data_file *f, size_t from, size_t end, mote_error *err) {
     str all = bytes_of(f), rest = str_sub(all, from, end - from);
     if (blank(rest)) return MOTE_OK;
-    bool first = true;
+    int first = ITEM_FIRST;
     while (rest.n) {
-        size_t n = rest.n > d->o.part_bytes + d->o.part_bytes / 2 ? cut_at(rest, d->o.part_bytes) : rest.n;
-        str part = str_sub(rest, 0, n);
-        uint64_t offset = (uint64_t)(rest.p - all.p);
-        rest = str_sub(rest, n, rest.n - n);
-        if (blank(part)) continue;
-        if (!utf8_valid(part.p, part.n)) {
-            TRY(bad(d, f, &f->stats.not_utf8, offset, "not valid UTF-8", err));
-            continue;
+        str block = data_cut(&rest, MAX(d->o.part_bytes, DATA_BLOCK_BYTES));
+        int side = side_of(d, block) | ITEM_BLOCK;
+        while (block.n) {
+            str part = data_cut(&block, d->o.part_bytes);
+            uint64_t offset = (uint64_t)(part.p - all.p);
+            if (blank(part)) continue;
+            if (!utf8_valid(part.p, part.n)) {
+                TRY(bad(d, f, &f->stats.not_utf8, offset, "not valid UTF-8", err));
+                continue;
+            }
+            TRY(add(d, f, offset, part.n, first | side | (rest.n + block.n ? 0 : ITEM_LAST), 0, err));
+            first = 0;
+            side &= ~ITEM_BLOCK;
         }
-        TRY(add(d, f, offset, n, (first ? ITEM_FIRST : 0) | (rest.n ? 0 : ITEM_LAST), err));
-        first = false;
     }
     return MOTE_OK;
 }
@@ -105,6 +120,18 @@ static mote_status index_text(data *d, data_file *f, mote_error *err) {
 
 /* ---- JSON lines ---- */
 
+/* A line, or the parts of its text. */
+static mote_status add_line(data *d, data_file *f, uint64_t offset, str line, str text, mote_error *err) {
+    int side = side_of(d, line) | ITEM_BLOCK;
+    size_t most = data_line_part(d, text.n), part = 0;
+    if (!most) return add(d, f, offset, line.n, ITEM_FIRST | ITEM_LAST | side, 0, err);
+    for (int first = ITEM_FIRST; text.n; first = 0, side &= ~ITEM_BLOCK) {
+        (void)data_cut(&text, most);
+        TRY(add(d, f, offset, line.n, first | side | (text.n ? 0 : ITEM_LAST), part++, err));
+    }
+    return MOTE_OK;
+}
+
 static mote_status check_line(data *d, data_file *f, uint64_t offset, str line, mote_error *err) {
     if (line.n > d->o.max_line_bytes) {
         char why[96];
@@ -123,20 +150,21 @@ static mote_status check_line(data *d, data_file *f, uint64_t offset, str line, 
     }
     const char *lacks = NULL;
     json_t *chosen = NULL, *rejected = NULL;
+    str text = {0};
     if (f->kind == DATA_PAIRS) {
         if (!data_pair(j, &chosen, &rejected)) lacks = "no chosen and rejected answers";
     } else {
-        str text = json_get_str(j, "text");
+        text = json_get_str(j, "text");
         chosen = data_messages(j);
         if (!chosen && (!text.p || blank(text))) lacks = "neither \"text\" nor a conversation with an answer";
     }
-    bool talks = chosen != NULL;
+    if (chosen && d->o.vocab && !d->o.tmpl) st = ERR(err, MOTE_E_USAGE, "%s: conversations need a model with a chat template", f->path);
+    else if (lacks) st = bad(d, f, &f->stats.lacking, offset, lacks, err);
+    else st = add_line(d, f, offset, line, chosen ? (str){0} : text, err);
     json_decref(chosen);
     json_decref(rejected);
     json_decref(j);
-    if (talks && d->o.vocab && !d->o.tmpl) FAIL(err, MOTE_E_USAGE, "%s: conversations need a model with a chat template", f->path);
-    return lacks ? bad(d, f, &f->stats.lacking, offset, lacks, err)
-                 : add(d, f, offset, line.n, ITEM_FIRST | ITEM_LAST, err);
+    return st;
 }
 
 static mote_status index_lines(data *d, data_file *f, mote_error *err) {
@@ -181,13 +209,17 @@ static mote_status index_file(data *d, data_file *f, mote_error *err) {
     return f->kind == DATA_TEXT ? index_text(d, f, err) : index_lines(d, f, err);
 }
 
-/* When chance has held out nothing, the last item is: who asks for a held-out part gets one. */
+/* When chance has held out nothing, the last block is: who asks for a held-out part gets one. */
 static void keep_side(data *d) {
-    size_t held = 0;
-    for (size_t i = 0; i < d->n_items; i++) held += (d->items[i].flags & ITEM_HELD) != 0;
-    if (d->o.held_out > 0 && d->n_items > 1) {
-        if (held == 0) d->items[d->n_items - 1].flags |= ITEM_HELD, held = 1;
-        if (held == d->n_items) d->items[0].flags &= (uint8_t)~ITEM_HELD;
+    size_t held = 0, last = 0;
+    for (size_t i = 0; i < d->n_items; i++) {
+        held += (d->items[i].flags & ITEM_HELD) != 0;
+        if (d->items[i].flags & ITEM_BLOCK) last = i;
+    }
+    if (d->o.held_out > 0 && last > 0) {
+        for (size_t i = last; i < d->n_items && held == 0; i++) d->items[i].flags |= ITEM_HELD;
+        bool all = held == d->n_items;
+        for (size_t i = 0; all && (i == 0 || !(d->items[i].flags & ITEM_BLOCK)); i++) d->items[i].flags &= (uint8_t)~ITEM_HELD;
     }
     size_t n = 0;
     for (size_t i = 0; i < d->n_items; i++) {

@@ -6,13 +6,15 @@
 
 #include <sys/stat.h>
 
-enum { ITEM_FIRST = 1, ITEM_LAST = 2, ITEM_HELD = 4 }; /* the first, the last part of its document; held out */
+/* The first, the last part of its document; held out; the first part of a block: a line, or so much of a text that parts of it are held out together. */
+enum { ITEM_FIRST = 1, ITEM_LAST = 2, ITEM_HELD = 4, ITEM_BLOCK = 8 };
 
 typedef struct data_ref { /* where an item lies */
     uint64_t offset;
     uint32_t n; /* bytes */
     uint16_t file;
     uint8_t flags;
+    uint8_t part; /* of a JSON line's text, which is cut (data_cut) anew each time */
 } data_ref;
 
 typedef struct data_file {
@@ -39,6 +41,8 @@ typedef struct data_tokens {
     bool continues; /* it may be cut and go on in the next row */
 } data_tokens;
 void data_tokens_free(data_tokens *t);
+
+#define DATA_BLOCK_BYTES ((size_t)32 << 10) /* of a text, held out together */
 
 struct data {
     data_opts o; /* sources: NULL */
@@ -69,8 +73,15 @@ struct data {
     uint32_t one_start[3], one_item[2];
 };
 
+/* Texts stay as long as they are: neighbours are drawn one after the other, or nothing is drawn at all. */
+static inline bool data_in_order(const data *d) { return d->o.order == DATA_AS_IS || !d->o.vocab; }
+
 /* data_index.c: fills d->items from the files, and closes what it opened only in data_close. */
 mote_status data_index(data *d, mote_error *err);
+/* Takes the next part of at most one and a half times `most` bytes from the front of a text. */
+str data_cut(str *rest, size_t most);
+/* The bytes that a JSON line's text of n bytes is cut into, so that a part's number fits; 0: it is not cut. */
+size_t data_line_part(const data *d, size_t n);
 /* A hash of bytes that stays the same for ever: FNV-1a, stirred. */
 uint64_t data_hash(const void *p, size_t n);
 
