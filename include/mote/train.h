@@ -36,6 +36,7 @@ typedef struct mote_train_settings {
     double eps;             /* [1e-8] */
     double weight_decay;    /* [by the command]; below 0: none */
     bool decay_all;         /* also norms and biases */
+    bool keep_zeros;        /* what is exactly 0 in a matrix stays 0: sparse models keep their pattern */
     double clip;            /* the gradient's norm is cut to it [1]; below 0: not */
     double ema;             /* of the weights, 0.999 say; the averages are what is written [none] */
     int state_bits;         /* 32, or 8: AdamW's averages in a quarter of the memory [32] */

@@ -9,7 +9,7 @@ typedef struct train_flags {
     int64_t steps, ctx, batch, micro_batch, state_bits, threads, seed, save_every, keep, eval_every;
     double tokens, epochs, max_seconds, lr, warmup, decay, floor, muon_lr, beta1, beta2, eps, weight_decay, clip, ema;
     const char *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask;
-    bool decay_all, recompute, quiet, json;
+    bool decay_all, keep_zeros, recompute, quiet, json;
 } train_flags;
 
 #define TRAIN_OPTIONS(S, F)                                                                                      \
@@ -33,6 +33,7 @@ typedef struct train_flags {
     OPT_NUM(S, F.eps, "eps", NULL, "X", 0, 1, "adamw's epsilon (0: 1e-8)"),                                       \
     OPT_NUM(S, F.weight_decay, "weight-decay", NULL, "X", -1, 10, "decoupled weight decay (0: by the command; below 0: none)"), \
     OPT_FLAG(S, F.decay_all, "decay-all", NULL, "decay norms and biases too"),                                    \
+    OPT_FLAG(S, F.keep_zeros, "keep-zeros", NULL, "zeros in matrices stay zeros: a sparse model keeps its pattern"), \
     OPT_NUM(S, F.clip, "clip", NULL, "X", -1, 1e9, "cut the gradient's norm to X (0: 1; below 0: not)"),          \
     OPT_NUM(S, F.ema, "ema", NULL, "X", 0, 1, "write moving averages of the weights, 0.999 say (0: the weights themselves)"), \
     OPT_INT(S, F.state_bits, "state-bits", NULL, "N", 0, 32, "bits of adamw's averages: 32 or 8"),                \

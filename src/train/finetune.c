@@ -63,6 +63,8 @@ static mote_status open_model(finetune *f, mote_error *err) {
 
 static mote_status open_params(finetune *f, mote_error *err) {
     const mote_finetune_opts *o = f->o;
+    if (f->method != FINETUNE_FULL && o->train.keep_zeros)
+        FAIL(err, MOTE_E_USAGE, "zeros stay zeros where all weights learn (--method full): an adapter changes the sum, whatever the zeros are");
     if (f->method != FINETUNE_FULL) {
         lora_opts lo = {.rank = o->rank, .alpha = o->alpha, .rslora = f->method == FINETUNE_RSLORA, .dora = f->method == FINETUNE_DORA,
                         .targets = o->targets, .seed = o->train.seed ? o->train.seed : 1};

@@ -169,8 +169,24 @@ static void norm_part(void *arg, int ith, int nth) {
     }
 }
 
+static bool keeps_zeros(const optim *o, const optim_slot *s) { return o->o.keep_zeros && s->p.decay && s->rows > 1 && s->cols > 1 && !s->s; }
+
+static void zeros_part(void *arg, int ith, int nth) {
+    const optim *o = arg;
+    for (size_t i = 0; i < o->n; i++) {
+        const optim_slot *s = &o->slots[i];
+        if (!keeps_zeros(o, s) || !s->p.v->g) continue;
+        const float *restrict x = s->p.v->x;
+        float *restrict g = s->p.v->g;
+        size_t from, to;
+        pool_share(s->n, OPTIM_BLOCK, ith, nth, &from, &to);
+        for (size_t k = from; k < to; k++) g[k] = x[k] == 0 ? 0 : g[k];
+    }
+}
+
 /* dx/ds is 1, or x itself for VALUE_MINUS_EXP. */
 void optim_grads_ready(optim *o) {
+    if (o->o.keep_zeros) pool_run(o->pool, zeros_part, o);
     for (size_t i = 0; i < o->n; i++) {
         const optim_slot *s = &o->slots[i];
         float *g = s->p.v->g;
@@ -257,6 +273,7 @@ static void muon_step(optim *o, optim_slot *s, double lr, double rate, float gra
     double shape = o->o.muon_lr > 0 ? sqrt(fmax(1, (double)s->rows / (double)s->cols)) : 0.2 * sqrt((double)MAX(s->rows, s->cols));
     if (o->o.muon_lr > 0) lr = o->o.muon_lr * rate * (double)s->p.lr;
     const float keep = (float)(1 - lr * (s->p.decay ? o->o.decay : 0)), by = (float)(lr * shape);
+    const bool zeros = keeps_zeros(o, s);
     float *x = s->s ? s->s : s->p.v->x, *m = s->m, *u = muon_room(o->muon);
     const float *g = s->p.v->g;
     size_t n = s->rows * s->cols;
@@ -267,7 +284,7 @@ static void muon_step(optim *o, optim_slot *s, double lr, double rate, float gra
             u[i] = gi + mom * (m[i] - gi);
         }
         muon_orthogonal(o->muon, u, s->rows, s->cols);
-        for (size_t i = 0; i < n; i++) x[i] = x[i] * keep - by * u[i];
+        for (size_t i = 0; i < n; i++) x[i] = zeros && x[i] == 0 ? 0 : x[i] * keep - by * u[i];
     }
 }
 

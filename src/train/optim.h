@@ -33,6 +33,7 @@ typedef struct optim_opts {
                             (0.2 sqrt(max(rows, cols)): Liu et al. 2025, "Muon is scalable", eq. 4) */
     gemm_prec prec;      /* of Muon's products; bf16 is enough for what only has to be nearly orthogonal */
     int state_bits;      /* 32 or 8 [32]: AdamW's two averages, in blocks of 256 (Dettmers et al. 2022) */
+    bool keep_zeros;     /* what is exactly 0 in a matrix that decays (weights do, scales of QAT do not) gets no gradient and stays 0 */
 } optim_opts;
 
 typedef struct optim optim;
@@ -42,7 +43,8 @@ struct kern_table;
 mote_status optim_open(optim **out, const optim_opts *o, const train_param *params, size_t n, pool *p, const struct kern_table *k,
                        mote_error *err);
 void optim_close(optim **o);
-/* Turns gradients with regard to x into those with regard to what is trained (value_form): once a step, before what follows. */
+/* Turns gradients with regard to x into those with regard to what is trained (value_form), and drops those of zeros that stay
+ * (keep_zeros): once a step, before what follows. */
 void optim_grads_ready(optim *o);
 /* sqrt(Σ g²) over all parameters, in double, in fixed order; not finite when some gradient is not. */
 double optim_grad_norm(optim *o);

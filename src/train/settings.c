@@ -14,6 +14,7 @@ const setting train_settings_table[] = {
     ROW("warmup_ratio", NUM, warmup), ROW("warmup_steps", NUM, warmup), ROW("decay", NUM, decay), ROW("decay_shape", STR, decay_shape),
     ROW("floor", NUM, floor), ROW("optimizer", STR, optimizer), ROW("muon_lr", NUM, muon_lr), ROW("beta1", NUM, beta1),
     ROW("beta2", NUM, beta2), ROW("eps", NUM, eps), ROW("weight_decay", NUM, weight_decay), ROW("decay_all", BOOL, decay_all),
+    ROW("keep_zeros", BOOL, keep_zeros),
     ROW("clip", NUM, clip), ROW("max_grad_norm", NUM, clip), ROW("ema", NUM, ema), ROW("state_bits", INT, state_bits),
     ROW("precision", STR, precision), ROW("recompute", BOOL, recompute), ROW("gradient_checkpointing", BOOL, recompute),
     ROW("threads", INT, n_threads), ROW("seed", COUNT, seed), ROW("dir", STR, dir), ROW("save_every", COUNT, save_every),
@@ -177,7 +178,8 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
         .clip = unless_negative(s->clip, 1), .ema = s->ema, .guard = (train_guard)on_nan, .save_every = s->save_every, .keep = s->keep, .max_seconds = s->max_seconds,
         .eval_every = s->eval_every ? s->eval_every : MAX(steps / 20, 1)};
     out->optim = (optim_opts){.kind = optimizer ? OPTIM_MUON : OPTIM_ADAMW, .lr = s->lr > 0 ? s->lr : lr, .beta1 = s->beta1, .beta2 = s->beta2,
-        .eps = s->eps, .decay = unless_negative(s->weight_decay, weight_decay), .muon_lr = s->muon_lr, .prec = m->prec, .state_bits = s->state_bits};
+        .eps = s->eps, .decay = unless_negative(s->weight_decay, weight_decay), .muon_lr = s->muon_lr, .prec = m->prec, .state_bits = s->state_bits,
+        .keep_zeros = s->keep_zeros};
     out->schedule = (schedule){.kind = kinds[kind], .steps = steps, .warmup = share_of(s->warmup, 0.02, steps),
         .decay = share_of(s->decay, 0.2, steps), .sqrt_decay = shape == 1, .floor = s->floor};
     return MOTE_OK;
@@ -185,12 +187,13 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
 
 json_t *settings_identity(const trainer_opts *o, const mote_train_settings *s) {
     const optim_opts *p = &o->optim;
-    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:I, s:s, s:b}", "optimizer",
+    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:I, s:s, s:b, s:b}", "optimizer",
                      p->kind == OPTIM_MUON ? "muon" : "adamw", "lr", p->lr, "muon_lr", p->muon_lr, "beta1", p->beta1, "beta2", p->beta2, "eps",
                      p->eps, "weight_decay", p->decay, "state_bits", p->state_bits ? p->state_bits : 32, "schedule", schedule_name(o->schedule.kind),
                      "steps", (json_int_t)o->steps, "warmup_steps", (json_int_t)o->schedule.warmup, "decay_steps", (json_int_t)o->schedule.decay,
                      "sqrt_decay", o->schedule.sqrt_decay, "floor", o->schedule.floor, "clip", o->clip, "ema", o->ema, "seed",
-                     (json_int_t)s->seed, "precision", o->prec == GEMM_BF16 ? "bf16" : "f32", "decay_all", s->decay_all);
+                     (json_int_t)s->seed, "precision", o->prec == GEMM_BF16 ? "bf16" : "f32", "decay_all", s->decay_all, "keep_zeros",
+                     s->keep_zeros);
 }
 
 mote_status settings_amount(train_amount *out, const mote_train_settings *s, size_t model_ctx, double n_tokens, mote_error *err) {

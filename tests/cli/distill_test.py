@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """distill_test.py MOTE: a pruned student taught again by the model it came from, quantization-aware training, slots, kill -9 and going on,
 a file of likeliest tokens, and what is refused."""
+import json
 import os
 import shutil
 import sys
@@ -54,6 +55,22 @@ def rounded(b):
     b.check("PPL" in p.stdout, "and the file runs")
     report("distill", "QAT Q2_0, 40 steps", f"divergence {r['divergence']:.4f}", f"0.6 of {r['divergence_before']:.4f}", b.failed == 0,
            f"{r['divergence_before'] / r['divergence']:.1f}x nearer than rounded", "mote distill --qat")
+
+
+def sparse(b):
+    """Half of the weights stay away while the others learn: Q4_0_24 would lose what came back."""
+    b.run("sparsify", "--sparsity", "2:4", "--calibration", "data.txt", "--calibration-ctx", "64", "--calibration-seqs", "8", "-q", "teacher.gguf", "sparse.gguf", "F32")
+    lost = {}
+    for keep in ([], ["--keep-zeros"]):
+        r = b.json("distill", "--teacher", "teacher.gguf", "-m", "sparse.gguf", *ROWS, "--steps", "30", "--lr", "3e-3", *keep, "--held-out", "0.1", "--dir", "",
+                   "-o", "healed.gguf")
+        b.run("sparsify", "--method", "magnitude", "--sparsity", "2:4", "-q", "--calibration", "data.txt", "--calibration-ctx", "64", "--calibration-seqs", "2",
+              "healed.gguf", "again.gguf", "F32")
+        ppl = [json.loads(b.run("perplexity", "-m", m, "-f", "data.txt", "-c", "64", "--chunks", "4", "--json").stdout)["ppl"] for m in ("healed.gguf", "again.gguf")]
+        lost[len(keep)] = ppl[1] / ppl[0]
+        b.check(r["divergence"] < 0.8 * r["divergence_before"], f"2:4 healed{' with its zeros' if keep else ''}: {r['divergence_before']:.4f} to {r['divergence']:.4f}")
+    b.check(abs(lost[1] - 1) < 1e-6, f"pruned to 2:4 again it is the same model ({lost[1]:.6f}; without --keep-zeros {lost[0]:.3f} times the perplexity)")
+    b.check(lost[0] > 1.001, "which without --keep-zeros it is not")
 
 
 def killed(b, seconds):
@@ -113,6 +130,7 @@ def tests(b):
     teacher(b)
     seconds = taught(b)
     rounded(b)
+    sparse(b)
     killed(b, seconds)
     cached(b)
     other_vocabulary(b)

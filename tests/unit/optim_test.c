@@ -185,6 +185,35 @@ static void muon_steps_along_the_orthogonalized_gradient(void **given) {
     optim_close(&o);
 }
 
+static void zeros_of_matrices_stay_when_they_are_to(void **given) {
+    for (int kind = 0; kind < 4; kind++) { /* AdamW, with 8-bit states, Muon; without */
+        enum { ROWS = 64, COLS = 96, N = ROWS * COLS };
+        float *x = calloc(N, sizeof *x), *g = calloc(N, sizeof *g), bias[COLS] = {0}, g_bias[COLS];
+        for (size_t i = 0; i < N; i++) x[i] = i % 3 ? 0.1f * (float)(i % 7 + 1) : 0;
+        for (size_t i = 0; i < COLS; i++) g_bias[i] = 1;
+        var m = {.rows = ROWS, .cols = COLS, .x = x, .g = g, .wants = true}, v = {.rows = 1, .cols = COLS, .x = bias, .g = g_bias, .wants = true};
+        const train_param p[] = {{.name = STR("m"), .v = &m, .decay = true, .muon = kind == 2}, {.name = STR("b"), .v = &v}};
+        optim *o = opened(*given, &(optim_opts){.kind = kind == 2 ? OPTIM_MUON : OPTIM_ADAMW, .lr = 0.01, .decay = 0.1, .state_bits = kind == 1 ? 8 : 32,
+                                                .keep_zeros = kind < 3}, p, 2);
+        for (uint64_t t = 0; t < 3; t++) {
+            for (size_t i = 0; i < N; i++) g[i] = (float)((i * 37 + t) % 11) - 5.5f;
+            optim_grads_ready(o);
+            optim_step(o, t, 1, 1);
+        }
+        size_t zeros = 0, same = 0;
+        for (size_t i = 0; i < N; i++) {
+            zeros += x[i] == 0;
+            same += i % 3 && x[i] == 0.1f * (float)(i % 7 + 1);
+        }
+        assert_int_equal(zeros, kind < 3 ? N / 3 : 0);
+        assert_int_equal(same, 0);
+        for (size_t i = 0; i < COLS; i++) assert_true(bias[i] < 0); /* vectors learn from 0 */
+        optim_close(&o);
+        free(x);
+        free(g);
+    }
+}
+
 static void wrong_options_are_refused(void **given) {
     struct fixture *f = *given;
     float x = 1;
@@ -223,6 +252,7 @@ int main(void) {
         cmocka_unit_test(states_of_8_bits_reach_the_same_place),
         cmocka_unit_test(codes_of_8_bits_are_close_and_ordered),
         cmocka_unit_test(muon_steps_along_the_orthogonalized_gradient),
+        cmocka_unit_test(zeros_of_matrices_stay_when_they_are_to),
         cmocka_unit_test(wrong_options_are_refused),
         cmocka_unit_test(schedules_rise_and_fall),
     };
