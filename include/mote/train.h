@@ -40,6 +40,7 @@ typedef struct mote_train_settings {
     double clip;            /* the gradient's norm is cut to it [1]; below 0: not */
     double ema;             /* of the weights, 0.999 say; the averages are what is written [none] */
     int state_bits;         /* 32, or 8: AdamW's averages in a quarter of the memory [32] */
+    const char *freeze;     /* regular expression: tensors whose names it matches keep their weights [none] */
     /* on what */
     const char *precision;  /* of matrix products: "f32" or "bf16" ["bf16" where the machine has its instructions, else "f32"] */
     bool recompute;         /* activation checkpointing: layers are computed again on the way back, for less memory */

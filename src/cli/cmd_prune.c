@@ -10,8 +10,8 @@
 #include <string.h>
 
 struct prune_options {
-    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by, *dynamic_by;
-    int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps;
+    const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by, *split_by, *dynamic_by;
+    int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps, split_experts, experts_used, shared_experts;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
     double ratio, dynamic;
     bool repair, json, no_smoke;
@@ -50,6 +50,10 @@ const cli_option prune_options[] = {
     OPT_INT(S, block_size, "block-size", NULL, "N", 0, 1 << 16, "blocks of N keys, a multiple of 64 (default 64)"),
     OPT_INT(S, block_window, "block-window", NULL, "N", 0, 1 << 20, "the last N blocks are always read, and the first (default 1)"),
     OPT_INT(S, block_top, "block-top", NULL, "N", 0, 64, "and N that each query chooses by their mean keys (default 4)"),
+    OPT_INT(S, split_experts, "split-experts", NULL, "N", 0, 1024, "each feed-forward becomes N experts of its own neurons, of which each token uses some"),
+    OPT_INT(S, experts_used, "experts-used", NULL, "N", 0, 1024, "N of them at work for a token (default: three quarters)"),
+    OPT_INT(S, shared_experts, "shared-experts", NULL, "N", 0, 1024, "N of those are always the same: what all tokens need most"),
+    OPT_CHOICE(S, split_by, "split-by", NULL, "together|random", "of neurons that the same tokens need, or of any"),
     OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
     OPT_INT(S, drop_experts, "drop-experts", NULL, "N", 0, 1024, "N of each layer's experts go"),
     OPT_CHOICE(S, experts_by, "experts-by", NULL, "saliency|frequency|random", "which: those that say least, weighed by the router; the least used; any"),
@@ -74,6 +78,7 @@ const cli_example prune_examples[] = {
     {"mote prune --merge-kv 1 -f text.txt in.gguf out.gguf", "to multi-query attention: a KV cache of one head"},
     {"mote prune --linear-count 10 -f text.txt in.gguf out.gguf", "linear attention in the ten layers that miss far keys least"},
     {"mote prune --block-count 15 --block-top 8 -f text.txt in.gguf out.gguf", "fifteen layers read 64 keys here and there"},
+    {"mote prune --split-experts 16 --experts-used 12 -f text.txt in.gguf out.gguf", "sixteen experts of each feed-forward's neurons, twelve at work: fewer weights a token"},
     {"mote prune --drop-experts 2 -f text.txt moe.gguf out.gguf", "without the two experts of each layer that matter least"},
     {"mote prune --share 10-11,14-15 --share-rank 64 -f text.txt in.gguf out.gguf", "two blocks serve four layers, each with an addition of its own"},
     {"mote prune --dynamic 0.4 -f text.txt in.gguf out.gguf", "nothing is taken; each token will do without 40 % of the neurons"},
@@ -139,6 +144,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.block_layers = o.block_layers, q.n_block = (size_t)o.block_count, q.block_size = (size_t)o.block_size;
     q.block_window = (size_t)o.block_window, q.block_top = (size_t)o.block_top;
     q.n_drop_experts = (size_t)o.drop_experts, q.experts_by = o.experts_by;
+    q.split_experts = (size_t)o.split_experts, q.experts_used = (size_t)o.experts_used, q.shared_experts = (size_t)o.shared_experts, q.split_by = o.split_by;
     q.share = o.share, q.share_by = o.share_by, q.share_rank = (size_t)o.share_rank;
     q.dynamic = o.dynamic, q.dynamic_by = o.dynamic_by;
     q.text = text, q.n_tokens = (size_t)o.tokens, q.seed = (uint64_t)o.seed, q.n_threads = (int)o.threads;

@@ -8,7 +8,7 @@
 typedef struct train_flags {
     int64_t steps, ctx, batch, micro_batch, state_bits, threads, seed, save_every, keep, eval_every;
     double tokens, epochs, max_seconds, lr, warmup, decay, floor, muon_lr, beta1, beta2, eps, weight_decay, clip, ema;
-    const char *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask;
+    const char *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask, *freeze;
     bool decay_all, keep_zeros, recompute, quiet, json;
 } train_flags;
 
@@ -38,6 +38,7 @@ typedef struct train_flags {
     OPT_NUM(S, F.ema, "ema", NULL, "X", 0, 1, "write moving averages of the weights, 0.999 say (0: the weights themselves)"), \
     OPT_INT(S, F.state_bits, "state-bits", NULL, "N", 0, 32, "bits of adamw's averages: 32 or 8"),                \
     OPT_CHOICE(S, F.precision, "precision", NULL, "f32|bf16", "of matrix products (default bf16 where the machine has its instructions)"), \
+    OPT_STR(S, F.freeze, "freeze", NULL, "REGEX", "tensors whose names match keep their weights (ffn_gate_inp: routers; token_embd)"), \
     OPT_FLAG(S, F.recompute, "recompute", NULL, "compute layers again on the way back, for less memory"),         \
     OPT_INT(S, F.threads, "threads", "t", "N", 0, 256, "threads (0: one per core)"),                              \
     OPT_STR(S, F.cpu_mask, "cpu-mask", NULL, "RUNG", "highest instruction set to use (also MOTE_CPU_MASK)"),      \

@@ -41,7 +41,7 @@ int train_settings_of(mote_train_settings *out, const train_flags *f) {
         .batch = (size_t)f->batch, .micro_batch = (size_t)f->micro_batch, .lr = f->lr, .schedule = f->schedule, .warmup = f->warmup,
         .decay = f->decay, .decay_shape = f->decay_shape, .floor = f->floor, .optimizer = f->optimizer, .muon_lr = f->muon_lr,
         .beta1 = f->beta1, .beta2 = f->beta2, .eps = f->eps, .weight_decay = f->weight_decay, .decay_all = f->decay_all, .keep_zeros = f->keep_zeros, .clip = f->clip,
-        .ema = f->ema, .state_bits = (int)f->state_bits, .precision = f->precision, .recompute = f->recompute, .n_threads = (int)f->threads,
+        .ema = f->ema, .state_bits = (int)f->state_bits, .precision = f->precision, .recompute = f->recompute, .freeze = f->freeze, .n_threads = (int)f->threads,
         .isa = f->cpu_mask ? f->cpu_mask : mask && *mask ? mask : NULL, .seed = (uint64_t)f->seed, .dir = f->dir,
         .save_every = (uint64_t)f->save_every, .keep = (size_t)f->keep, .eval_every = (uint64_t)f->eval_every, .on_nan = f->on_nan};
     if (!started_by_mpirun()) return CLI_OK;

@@ -112,7 +112,7 @@ static mote_status open_models(job *j, mote_error *err) {
         FAIL(err, MOTE_E_USAGE, "%s is the packed student: it cannot be its own teacher; name one", o->out);
     if (!o->write_cache) {
         TRY(model_open(&j->student, student, &mo, j->machine.pool, err));
-        TRY(net_open(&j->net, j->student, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute}, err));
+        TRY(net_open(&j->net, j->student, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute, .freeze = o->settings.freeze}, err));
         TRY(model_file_open(&j->source, student, MODEL_FILE_VOCAB, err));
         TRY(share_tie_open(&j->tie, student, j->net, err));
         if (j->tie && o->qat.type) FAIL(err, MOTE_E_UNSUPPORTED, "%s: layers share tensors: quantization-aware training needs each one's own (mote convert)", student);

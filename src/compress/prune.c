@@ -181,6 +181,7 @@ static size_t list_steps(const mote_prune_opts *o, step *out, size_t n) {
     if (o->window) out[n++] = (step){"window", prune_window_layers};
     if (o->n_linear || o->linear_layers) out[n++] = (step){"linear", prune_linear};
     if (o->n_block || o->block_layers) out[n++] = (step){"blocks", prune_blocks};
+    if (o->split_experts) out[n++] = (step){"split", prune_split};
     if (o->upcycle) out[n++] = (step){"upcycle", prune_upcycle};
     if (o->n_drop_experts) out[n++] = (step){"experts", prune_experts};
     if (o->share) out[n++] = (step){"share", prune_share};
@@ -241,7 +242,9 @@ mote_status compress_prune(const char *in, const char *out, const mote_prune_opt
     buf_init(&c.text, REPORT_BYTES_MAX);
     if (!c.steps) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     if (!(o->ratio >= 0 && o->ratio < 1)) FAILG(s, err, MOTE_E_RANGE, "a ratio of %g cannot be taken away; 0 to 1 can", o->ratio);
-    if (o->dynamic != 0 && (o->share || o->upcycle)) FAILG(s, err, MOTE_E_UNSUPPORTED, "layers that share tensors, or experts, cannot choose neurons by gates");
+    if (!o->split_experts && (o->experts_used || o->shared_experts || o->split_by))
+        FAILG(s, err, MOTE_E_USAGE, "how many experts are used or shared goes with --split-experts");
+    if (o->dynamic != 0 && (o->share || o->upcycle || o->split_experts)) FAILG(s, err, MOTE_E_UNSUPPORTED, "layers that share tensors, or experts, cannot choose neurons by gates");
     if (!in || !*in || !out || !*out) FAILG(s, err, MOTE_E_USAGE, "pruning needs the path of a model and one for the result");
     TRYG(s, pool_open(&c.pool, o->n_threads, err));
     TRYG(s, run_all(&c, in, out, err));

@@ -1,4 +1,4 @@
-/* prune_swap.c: layers that work in another way from now on: windowed attention, experts in place of a dense feed-forward. */
+/* prune_swap.c: layers that work in another way from now on: windowed attention, copies of a dense feed-forward as experts. */
 #include "compress/pruning.h"
 
 #include <math.h>

@@ -53,8 +53,10 @@ static mote_status open_model(finetune *f, mote_error *err) {
     if (o->template_text) src.text = str_of(o->template_text);
     TRY(chat_template_open(&f->tmpl, &src, err));
     TRY(finetune_open_data(f, err));
+    if (o->train.freeze && f->method != FINETUNE_FULL) FAIL(err, MOTE_E_USAGE, "freeze is for training all weights: adapters have their own targets");
     if (f->dpo && ranks_size(f->mc.ranks) > 1) FAIL(err, MOTE_E_UNSUPPORTED, "preferences are learned by one process");
-    net_opts no = {.frozen = f->method != FINETUNE_FULL, .checkpoint = o->train.recompute, .packed = f->method == FINETUNE_QLORA};
+    net_opts no = {.frozen = f->method != FINETUNE_FULL, .checkpoint = o->train.recompute, .packed = f->method == FINETUNE_QLORA,
+                    .freeze = o->train.freeze};
     TRY(net_open(&f->n, f->m, f->mc.pool, &no, err));
     if (f->method == FINETUNE_FULL && f->replay && !(o->kl < 0)) TRY(net_open(&f->old, f->m, f->mc.pool, &(net_opts){.frozen = true, .packed = true}, err));
     f->flops = settings_flops(f->n, f->amount.n_ctx);

@@ -72,6 +72,7 @@ static mote_status check(job *j, mote_error *err) {
     if (!o->model) FAIL(err, MOTE_E_USAGE, "no model that the heads are for");
     if (!o->out || !*o->out) FAIL(err, MOTE_E_USAGE, "no output: the heads file to write is missing");
     if (!o->n_data && !o->untrained) FAIL(err, MOTE_E_USAGE, "no data: at least one file of text or JSONL is needed");
+    if (o->train.freeze) FAIL(err, MOTE_E_USAGE, "freeze: the model that heads are for keeps all its weights anyway");
     if (!f || !f->encode) FAIL(err, MOTE_E_USAGE, "'%.40s' is no number format that can be written", o->out_type);
     if (!(o->text >= 0 && o->text <= 1)) FAIL(err, MOTE_E_USAGE, "a share of %g of the text's own tokens: expected 0 to 1", o->text);
     if (!(o->generate >= 0 && o->sample_temperature >= 0)) FAIL(err, MOTE_E_USAGE, "%g tokens to make up at temperature %g: expected numbers from 0 on", o->generate, o->sample_temperature);

@@ -171,6 +171,7 @@ mote_status net_open(net **out, const model *m, pool *p, const net_opts *o, mote
     pool_run(p, decode_part, &(struct decoding){n});
     TRYG(s, bind_slots(n, err));
     freeze_constants(n);
+    if (n->o.freeze) TRYG(s, net_freeze(n, n->o.freeze, err));
     *out = n;
     return MOTE_OK;
 out:

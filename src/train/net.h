@@ -33,6 +33,7 @@ typedef struct net_opts {
     size_t n_ctx;     /* context that the model is trained for: chooses between two sets of rotation factors where there are two; 0: the
                          longest sequence of a pass */
     bool packed;      /* with frozen: quantized matrices of layers stay as they are and are decoded where they are used; their v.x is NULL */
+    const char *freeze; /* regular expression: tensors whose names it matches are not trained (E_USAGE: it matches none, or all); NULL: none */
 } net_opts;
 
 /* m outlives the net. E_UNSUPPORTED: a block that cannot be trained, by name. */

@@ -61,4 +61,7 @@ typedef var *net_block_fn(const net_pass *p, size_t il, var *x);
 net_block_fn *net_block(const block_ops *b);
 net_block_fn net_attention, net_ffn, net_experts, net_mamba2, net_shortconv;
 
+/* net_freeze.c: parameters whose names match are trained no more. E_USAGE: none matches, all do, or no expression. */
+mote_status net_freeze(net *n, const char *pattern, mote_error *err);
+
 #endif

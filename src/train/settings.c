@@ -16,7 +16,7 @@ const setting train_settings_table[] = {
     ROW("beta2", NUM, beta2), ROW("eps", NUM, eps), ROW("weight_decay", NUM, weight_decay), ROW("decay_all", BOOL, decay_all),
     ROW("keep_zeros", BOOL, keep_zeros),
     ROW("clip", NUM, clip), ROW("max_grad_norm", NUM, clip), ROW("ema", NUM, ema), ROW("state_bits", INT, state_bits),
-    ROW("precision", STR, precision), ROW("recompute", BOOL, recompute), ROW("gradient_checkpointing", BOOL, recompute),
+    ROW("precision", STR, precision), ROW("recompute", BOOL, recompute), ROW("freeze", STR, freeze), ROW("gradient_checkpointing", BOOL, recompute),
     ROW("threads", INT, n_threads), ROW("seed", COUNT, seed), ROW("dir", STR, dir), ROW("save_every", COUNT, save_every),
     ROW("save_steps", COUNT, save_every), ROW("keep", COUNT, keep), ROW("eval_every", COUNT, eval_every), ROW("eval_steps", COUNT, eval_every),
     ROW("on_nan", STR, on_nan), {0},
@@ -187,13 +187,15 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
 
 json_t *settings_identity(const trainer_opts *o, const mote_train_settings *s) {
     const optim_opts *p = &o->optim;
-    return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:I, s:s, s:b, s:b}", "optimizer",
+    json_t *v = json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:i, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:f, s:I, s:s, s:b, s:b}", "optimizer",
                      p->kind == OPTIM_MUON ? "muon" : "adamw", "lr", p->lr, "muon_lr", p->muon_lr, "beta1", p->beta1, "beta2", p->beta2, "eps",
                      p->eps, "weight_decay", p->decay, "state_bits", p->state_bits ? p->state_bits : 32, "schedule", schedule_name(o->schedule.kind),
                      "steps", (json_int_t)o->steps, "warmup_steps", (json_int_t)o->schedule.warmup, "decay_steps", (json_int_t)o->schedule.decay,
                      "sqrt_decay", o->schedule.sqrt_decay, "floor", o->schedule.floor, "clip", o->clip, "ema", o->ema, "seed",
                      (json_int_t)s->seed, "precision", o->prec == GEMM_BF16 ? "bf16" : "f32", "decay_all", s->decay_all, "keep_zeros",
                      s->keep_zeros);
+    if (v && s->freeze) (void)json_object_set_new(v, "freeze", json_string(s->freeze));
+    return v;
 }
 
 mote_status settings_amount(train_amount *out, const mote_train_settings *s, size_t model_ctx, double n_tokens, mote_error *err) {

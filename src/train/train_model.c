@@ -136,7 +136,7 @@ static mote_status open_base(job *j, mote_error *err) {
     TRY(model_file_open(&j->file, j->base, MODEL_FILE_VOCAB, err));
     TRY(model_open(&j->model, j->base, &(model_opts){.cpu_mask = j->machine.cpu_mask, .log = &j->sink}, j->machine.pool, err));
     TRY(tok_open(&j->vocab, j->file, &j->sink, err));
-    TRY(net_open(&j->net, j->model, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute}, err));
+    TRY(net_open(&j->net, j->model, j->machine.pool, &(net_opts){.checkpoint = o->settings.recompute, .freeze = o->settings.freeze}, err));
     if (data_template(&j->tmpl, j->file, j->vocab, NULL) != MOTE_OK) j->tmpl = NULL; /* only chats need one, and the data say so */
     return MOTE_OK;
 }

@@ -18,6 +18,9 @@ $ mote prune --share 13-14 --share-rank 16 --calib-tokens 512 -f text $MODELS/sm
 $ mote prune --upcycle 3 --drop-experts 1 --calib-tokens 128 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | grep '^experts: 2'; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
 > experts: 2 of 3 are left in each of 30 layers, by saliency
 > True
+$ mote prune --split-experts 16 --experts-used 14 --shared-experts 4 --calib-tokens 1024 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 2>&1 | grep -o 'PPL = [0-9.]*' > peer; mote perplexity -m out.gguf -f text -c 128 --chunks 2 -t 2 | grep -o 'PPL = [0-9.]*' > ours; cat peer ours | python3 -c 'import sys; a, b = [float(l.split()[2]) for l in sys.stdin]; print(abs(a / b - 1) < 0.03)'
+> experts: each feed-forward is now 16 of 96 neurons; 14 work, 4 of them for all tokens
+> True
 # forms of our own: llama.cpp refuses them
 $ mote prune --block-layers 5-7 $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf | head -1; mote run -m out.gguf -p 'Hello' -n 4 --temp 0 | wc -l; $SHARED/peers/run llamacpp llama-perplexity -m out.gguf -f text -c 128 --chunks 2 2>&1 | grep -c 'failed to load model' | sed 's/[1-9][0-9]*/refused/'
 > attention: 3 of 30 layers read blocks of 64 keys, the first, the last 1 and 4 chosen ones: 5, 6, 7
@@ -35,6 +38,9 @@ $ for how in '' --no-dynamic '--dynamic 0.8'; do mote perplexity -m out.gguf -f 
 > True True True
 $ mote perplexity --dynamic 0.3 -m $MODELS/smollm2-135m-instruct.q4_1.gguf -f text -c 128 --chunks 1
 ! mote prune --dynamic
+? 1
+$ mote prune --split-experts 7 $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+! 1536 neurons in 7 experts
 ? 1
 $ mote prune --params 1M -f text $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
 ! the least is

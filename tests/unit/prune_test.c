@@ -1,6 +1,7 @@
 /* prune_test.c: what is taken out, and that nothing else changed. Logits are compared where they must be the same. */
 #include "../tiny_model.h"
 #include "compress/pruning.h"
+#include "train/net.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -11,6 +12,7 @@
 /* cmocka wants these first */
 #include <cmocka.h>
 
+#include "../report.h"
 #include "ok.h"
 
 static char dir[] = "/tmp/mote_prune_XXXXXX", source[64], result[64];
@@ -679,6 +681,157 @@ static void experts_that_say_little_go(void **st) {
     assert_int_equal(pruned(&(mote_prune_opts){.n_drop_experts = 1}, &r, NULL), MOTE_E_UNSUPPORTED);
 }
 
+/* The rows of the source's `up`, in the order of the experts (shared ones first): each neuron of the source is there once. */
+static void each_neuron_is_in_one_expert(size_t shared) {
+    model_file *a, *b;
+    OK(model_file_open(&a, source, 0, &e_));
+    OK(model_file_open(&b, result, 0, &e_));
+    for (size_t il = 0; il < 2; il++) {
+        char dense[64], routed[64], common[64];
+        bool met[128] = {0};
+        (void)snprintf(dense, sizeof dense, "blk.%zu.ffn_up.weight", il);
+        (void)snprintf(routed, sizeof routed, "blk.%zu.ffn_up_exps.weight", il);
+        (void)snprintf(common, sizeof common, "blk.%zu.ffn_up_shexp.weight", il);
+        float *x = floats(a, dense), *y = floats(b, routed), *z = shared ? floats(b, common) : NULL;
+        for (size_t j = 0; j < 128; j++) {
+            const float *row = j < shared ? z + j * 64 : y + (j - shared) * 64;
+            size_t at = 0;
+            while (at < 128 && (met[at] || memcmp(x + at * 64, row, 64 * sizeof *row) != 0)) at++;
+            assert_true(at < 128);
+            met[at] = true;
+        }
+        mem_free_aligned(x);
+        mem_free_aligned(y);
+        mem_free_aligned(z);
+    }
+    model_file_close(&a);
+    model_file_close(&b);
+}
+
+static void neurons_become_experts(void **st) {
+    (void)st;
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.split_experts = 4, .experts_used = 4});
+    assert_true(difference(source, result) < 1e-10); /* all at work: the dense model */
+    each_neuron_is_in_one_expert(0);
+    prune_ok_same(&(mote_prune_opts){.split_experts = 4, .experts_used = 4, .shared_experts = 1, .n_tokens = 1024});
+    assert_true(difference(source, result) < 1e-10);
+    each_neuron_is_in_one_expert(32);
+    model_file *f;
+    OK(model_file_open(&f, result, 0, &e_));
+    assert_true(str_is(model_file_find(f, "general.architecture")->s, "granitemoe"));
+    assert_int_equal(model_file_find_tensor(f, "blk.0.ffn_down_exps.weight")->ne[2], 3);
+    assert_null(model_file_find(f, "llama.block_count"));
+    model_file_close(&f);
+    const mote_prune_opts three = {.split_experts = 4, .experts_used = 3, .n_tokens = 2048}, any = {.split_experts = 4, .experts_used = 3, .split_by = "random", .n_tokens = 2048};
+    const double chance = reported(&any, "held"), held = reported(&three, "held"), best = reported(&three, "held_best");
+    each_neuron_is_in_one_expert(0);
+    if (!(held > chance && chance > 0.75 && held <= best)) fail_msg("the chosen hold %g of the energy, at best %g; of random neurons %g", held, best, chance);
+    if (getenv("MOTE_REPORT")) {
+        char measured[48], bar[48];
+        (void)snprintf(measured, sizeof measured, "%.1f %% of the energy held", 100 * held);
+        (void)snprintf(bar, sizeof bar, "%.1f %% (random neurons)", 100 * chance);
+        report_row("prune", "3 of 4 experts of a feed-forward's neurons", measured, bar, "ok", "-", "mote prune --split-experts");
+    }
+}
+
+/* Neurons that are scattered over the layer, and of which each token needs a quarter that its word decides, are found together, and the router sends
+ * the token there: one expert of four gives nearly what the dense layer gave. */
+static void experts_that_are_hidden_are_found(void **st) {
+    (void)st;
+    model_file *f;
+    model_edit *e;
+    static float gate[128 * 64], up[128 * 64], ones[64];
+    tiny(QUANT_F32);
+    OK(model_file_open(&f, source, 0, &e_));
+    OK(edit_open(&e, f, &e_));
+    float *downs[2], *embd = floats(f, "token_embd.weight"), *attn[2] = {floats(f, "blk.0.attn_output.weight"), floats(f, "blk.1.attn_output.weight")};
+    for (size_t id = 0; id < TINY_VOCAB; id++) /* four kinds of words: dimension 60 + kind says so, and nothing else writes there */
+        for (size_t k = 0; k < 4; k++) embd[id * 64 + 60 + k] = id % 4 == k ? 8.0f : 0;
+    for (size_t i = 0; i < 64; i++) ones[i] = 1;
+    for (size_t j = 0; j < 128; j++)
+        for (size_t i = 0; i < 64; i++) {
+            gate[j * 64 + i] = i >= 60 ? (i - 60 == j % 4 ? 8.0f : -8.0f) : 0; /* neuron j is open for kind j % 4 alone */
+            up[j * 64 + i] = (float)((i * 7 + j * 3) % 11) * 0.02f - 0.1f;
+        }
+    OK(edit_put(e, STR("token_embd.weight"), QUANT_F32, 2, (uint64_t[]){64, TINY_VOCAB}, embd, NULL, &e_));
+    for (size_t il = 0; il < 2; il++) {
+        static char names[2][5][48];
+        static const char *const parts[] = {"ffn_gate", "ffn_up", "ffn_norm", "attn_output", "ffn_down"};
+        for (size_t k = 0; k < 5; k++) (void)snprintf(names[il][k], sizeof names[il][k], "blk.%zu.%s.weight", il, parts[k]);
+        float *down = floats(f, names[il][4]);
+        for (size_t k = 60; k < 64; k++) memset(down + k * 128, 0, 128 * sizeof *down), memset(attn[il] + k * 64, 0, 64 * sizeof **attn);
+        OK(edit_put(e, str_of(names[il][0]), QUANT_F32, 2, (uint64_t[]){64, 128}, gate, NULL, &e_));
+        OK(edit_put(e, str_of(names[il][1]), QUANT_F32, 2, (uint64_t[]){64, 128}, up, NULL, &e_));
+        OK(edit_put(e, str_of(names[il][2]), QUANT_F32, 1, (uint64_t[]){64}, ones, NULL, &e_));
+        OK(edit_put(e, str_of(names[il][3]), QUANT_F32, 2, (uint64_t[]){64, 64}, attn[il], NULL, &e_));
+        OK(edit_put(e, str_of(names[il][4]), QUANT_F32, 2, (uint64_t[]){128, 64}, down, NULL, &e_));
+        downs[il] = down;
+    }
+    OK(edit_write(e, source, &e_)); /* reads what was put */
+    mem_free_aligned(downs[0]);
+    mem_free_aligned(downs[1]);
+    edit_close(&e);
+    model_file_close(&f);
+    mem_free_aligned(embd);
+    mem_free_aligned(attn[0]);
+    mem_free_aligned(attn[1]);
+    prune_ok_same(&(mote_prune_opts){.split_experts = 4, .experts_used = 1, .n_tokens = 2048});
+    const double found = difference(source, result);
+    prune_ok_same(&(mote_prune_opts){.split_experts = 4, .experts_used = 1, .split_by = "random", .n_tokens = 2048});
+    const double chance = difference(source, result);
+    if (!(found < 0.1 && chance > 6 * found)) fail_msg("found: %g, by chance: %g", found, chance);
+}
+
+static void experts_learn_and_routers_can_stay(void **st) {
+    (void)st;
+    model *m = NULL;
+    net *n = NULL;
+    mote_error e;
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.split_experts = 4, .experts_used = 3, .shared_experts = 1, .n_tokens = 512});
+    OK(model_open(&m, result, NULL, threads, &e_));
+    OK(net_open(&n, m, threads, &(net_opts){.freeze = "ffn_gate_inp"}, &e_));
+    assert_false(net_find(n, "blk.0.ffn_gate_inp.weight")->trained);
+    assert_true(net_find(n, "blk.1.ffn_down_exps.weight")->trained && net_find(n, "blk.1.ffn_up_shexp.weight")->trained);
+    net_close(&n);
+    static const char *const wrong[] = {"no_such_tensor", ".", "("};
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        assert_int_equal(net_open(&n, m, threads, &(net_opts){.freeze = wrong[i]}, &e), MOTE_E_USAGE);
+        assert_non_null(strstr(e.message, wrong[i]));
+    }
+    model_close(&m);
+}
+
+static void what_cannot_be_split_is_refused(void **st) {
+    (void)st;
+    const struct {
+        mote_prune_opts o;
+        mote_status code;
+        const char *says;
+    } cases[] = {
+        {{.split_experts = 3}, MOTE_E_RANGE, "128 neurons in 3 experts"},
+        {{.split_experts = 8}, MOTE_E_RANGE, "a multiple of 32"},
+        {{.split_experts = 4, .experts_used = 5}, MOTE_E_RANGE, "5 of 4 experts"},
+        {{.split_experts = 4, .experts_used = 2, .shared_experts = 2}, MOTE_E_RANGE, "at least one must be chosen"},
+        {{.split_experts = 1, .experts_used = 1}, MOTE_E_RANGE, "2 to 1024"},
+        {{.split_experts = 4, .split_by = "luck"}, MOTE_E_USAGE, "luck"},
+        {{.experts_used = 4}, MOTE_E_USAGE, "--split-experts"},
+        {{.split_experts = 4, .upcycle = 2}, MOTE_E_UNSUPPORTED, "has experts already"},
+        {{.split_experts = 4, .dynamic = 0.3}, MOTE_E_UNSUPPORTED, "by gates"},
+        {{.split_experts = 4, .text = "short", .n_text = 5}, MOTE_E_USAGE, "at least 64"},
+    };
+    tiny(QUANT_F32);
+    (void)unlink(result);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        mote_prune_report r = {.size = sizeof r};
+        mote_error e = {0};
+        const mote_status s = pruned(&cases[i].o, &r, &e);
+        if (s != cases[i].code || !strstr(e.message, cases[i].says)) fail_msg("case %zu: %s: %s", i, mote_status_name(s), e.message);
+        assert_int_equal(access(result, F_OK), -1);
+    }
+}
+
 static void few_blocks_of_a_short_text_are_all(void **st) {
     (void)st;
     tiny(QUANT_F32);
@@ -793,6 +946,10 @@ int main(void) {
         cmocka_unit_test(maps_learn_what_the_softmax_gave),
         cmocka_unit_test(equal_experts_are_the_dense_model),
         cmocka_unit_test(experts_that_say_little_go),
+        cmocka_unit_test(neurons_become_experts),
+        cmocka_unit_test(experts_that_are_hidden_are_found),
+        cmocka_unit_test(experts_learn_and_routers_can_stay),
+        cmocka_unit_test(what_cannot_be_split_is_refused),
         cmocka_unit_test(few_blocks_of_a_short_text_are_all),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(weights_that_are_no_numbers_are_named),
