@@ -66,6 +66,7 @@ typedef struct mote_prune_opts {
     /* A dense feed-forward becomes this many experts, all alike, of which two are used:
      * a start for training (Komatsuzaki et al. 2023, sparse upcycling), the same logits until then. */
     size_t upcycle;
+    double upcycle_drop; /* this part of each one's neurons begins at random (Nakamura et al. 2025, Drop-Upcycling): other logits, experts that differ */
     /* A dense feed-forward becomes split_experts of its own neurons (Zhang et al. 2022, MoEfication), of which experts_used are at work for each
      * token (0: three quarters): shared_experts for every token, the others chosen by a router that is fitted to the text. With all at work the
      * same logits. split_by: together (the default: neurons that the same tokens need make one expert), random */

@@ -13,7 +13,7 @@ struct prune_options {
     const char *layers, *depth_by, *width_by, *params, *axes, *merge_by, *vocab_by, *file, *share, *share_by, *window_layers, *linear_layers, *block_layers, *experts_by, *split_by, *dynamic_by;
     int64_t block_count, block_size, block_window, block_top, drop_experts, linear_count, linear_window, linear_features, linear_steps, split_experts, experts_used, shared_experts;
     int64_t share_rank, window, window_count, upcycle, drop_layers, embd, ff, heads, kv_heads, merge_kv, vocab, divisor, tokens, seed, threads;
-    double ratio, dynamic;
+    double ratio, dynamic, upcycle_drop;
     bool repair, json, no_smoke;
 };
 
@@ -55,6 +55,7 @@ const cli_option prune_options[] = {
     OPT_INT(S, shared_experts, "shared-experts", NULL, "N", 0, 1024, "N of those are always the same: what all tokens need most"),
     OPT_CHOICE(S, split_by, "split-by", NULL, "together|random", "of neurons that the same tokens need, or of any"),
     OPT_INT(S, upcycle, "upcycle", NULL, "N", 0, 1024, "each feed-forward becomes N experts, two of them at work: a start for training"),
+    OPT_NUM(S, upcycle_drop, "upcycle-drop", NULL, "X", 0, 1, "upcycle: this part of each expert's neurons begins at random (Drop-Upcycling)"),
     OPT_INT(S, drop_experts, "drop-experts", NULL, "N", 0, 1024, "N of each layer's experts go"),
     OPT_CHOICE(S, experts_by, "experts-by", NULL, "saliency|frequency|random", "which: those that say least, weighed by the router; the least used; any"),
     OPT_STR(S, share, "share", NULL, "LIST", "the layers of each range share their tensors in the file: 10-11,14-16"),
@@ -138,7 +139,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     q.n_embd = (size_t)o.embd, q.n_ff = (size_t)o.ff, q.n_head = (size_t)o.heads, q.n_head_kv = (size_t)o.kv_heads;
     q.width_by = o.width_by, q.repair = o.repair, q.ratio = o.ratio, q.axes = o.axes, q.divisor = (size_t)o.divisor;
     q.n_merge_kv = (size_t)o.merge_kv, q.merge_by = o.merge_by, q.n_vocab = (size_t)o.vocab, q.vocab_by = o.vocab_by;
-    q.window = (size_t)o.window, q.window_layers = o.window_layers, q.n_window = (size_t)o.window_count, q.upcycle = (size_t)o.upcycle;
+    q.window = (size_t)o.window, q.window_layers = o.window_layers, q.n_window = (size_t)o.window_count, q.upcycle = (size_t)o.upcycle, q.upcycle_drop = o.upcycle_drop;
     q.linear_layers = o.linear_layers, q.n_linear = (size_t)o.linear_count, q.linear_window = (size_t)o.linear_window;
     q.linear_features = (size_t)o.linear_features, q.linear_steps = (size_t)o.linear_steps;
     q.block_layers = o.block_layers, q.n_block = (size_t)o.block_count, q.block_size = (size_t)o.block_size;

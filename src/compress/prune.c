@@ -244,6 +244,7 @@ mote_status compress_prune(const char *in, const char *out, const mote_prune_opt
     if (!(o->ratio >= 0 && o->ratio < 1)) FAILG(s, err, MOTE_E_RANGE, "a ratio of %g cannot be taken away; 0 to 1 can", o->ratio);
     if (!o->split_experts && (o->experts_used || o->shared_experts || o->split_by))
         FAILG(s, err, MOTE_E_USAGE, "how many experts are used or shared goes with --split-experts");
+    if (!o->upcycle && o->upcycle_drop != 0) FAILG(s, err, MOTE_E_USAGE, "neurons that begin at random go with --upcycle");
     if (o->dynamic != 0 && (o->share || o->upcycle || o->split_experts)) FAILG(s, err, MOTE_E_UNSUPPORTED, "layers that share tensors, or experts, cannot choose neurons by gates");
     if (!in || !*in || !out || !*out) FAILG(s, err, MOTE_E_USAGE, "pruning needs the path of a model and one for the result");
     TRYG(s, pool_open(&c.pool, o->n_threads, err));

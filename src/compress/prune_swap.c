@@ -1,4 +1,4 @@
-/* prune_swap.c: layers that work in another way from now on: windowed attention, copies of a dense feed-forward as experts. */
+/* prune_swap.c: layers that work in another way from now on: windowed attention, attention to blocks of keys. */
 #include "compress/pruning.h"
 
 #include <math.h>
@@ -115,48 +115,5 @@ mote_status prune_blocks(prune *p, mote_error *err) {
     prune_say(p, "attention: %zu of %zu layers read blocks of %zu keys, the first, the last %zu and %zu chosen ones: %s", count, n, size, seen,
               o->block_top, prune_layer_names(p, marked));
     (void)json_object_set_new(p->json, "block_size", json_integer((json_int_t)size));
-    return MOTE_OK;
-}
-
-/* ---- upcycling ---- */
-/* W of the dense layer, n times, as bytes. */
-static mote_status repeat(prune *p, const slot *from, const char *name, size_t il, size_t n, mote_error *err) {
-    const tensor_info *t = from->info;
-    char full[64];
-    unsigned char *y;
-    TRY(prune_alloc(p, n, t->size, &y, err));
-    for (size_t i = 0; i < n; i++) memcpy(y + i * t->size, t->data, t->size);
-    (void)snprintf(full, sizeof full, "blk.%zu.%s.weight", il, name);
-    TRY(edit_drop(p->edit, t->name, err));
-    return edit_put_bytes(p->edit, str_of(full), t->type, 3, (uint64_t[]){t->ne[0], t->ne[1], n}, y, err);
-}
-
-mote_status prune_upcycle(prune *p, mote_error *err) {
-    const model *m = p->m;
-    size_t n = p->o->upcycle, used = MIN(n, (size_t)2), e = m->hp.n_embd;
-    char key[160];
-    rng r;
-    /* the weights of the chosen sum to 1 there, so that equal experts give what one gave */
-    if (!m->arch->expert_norm || m->hp.n_expert) FAIL(err, MOTE_E_UNSUPPORTED, "'%s' has no experts whose weights sum to 1, or has experts already", m->arch->name);
-    if (n < 2 || n > EXPERTS_MAX) FAIL(err, MOTE_E_RANGE, "%zu experts: 2 to %d are possible", n, EXPERTS_MAX);
-    rng_seed(&r, p->o->seed, 13);
-    for (size_t il = 0; il < m->hp.n_layer; il++) {
-        const layer *l = &m->layers[il];
-        char name[64];
-        float *router;
-        if (l->ffn != &block_ffn || !has(l, R_FFN_GATE) || l->slots[R_FFN_UP].bias || l->slots[R_FFN_DOWN].bias)
-            FAIL(err, MOTE_E_UNSUPPORTED, "layer %zu has no plain gated feed-forward to copy", il);
-        TRY(repeat(p, &l->slots[R_FFN_GATE], "ffn_gate_exps", il, n, err));
-        TRY(repeat(p, &l->slots[R_FFN_UP], "ffn_up_exps", il, n, err));
-        TRY(repeat(p, &l->slots[R_FFN_DOWN], "ffn_down_exps", il, n, err));
-        TRY(prune_alloc(p, n * e, sizeof *router, &router, err)); /* small and random: no expert is preferred, none is like another */
-        for (size_t i = 0; i < n * e; i++) router[i] = 0.04f * (float)(rng_double(&r) - 0.5);
-        (void)snprintf(name, sizeof name, "blk.%zu.ffn_gate_inp.weight", il);
-        TRY(edit_put(p->edit, str_of(name), QUANT_F32, 2, (uint64_t[]){e, n}, router, NULL, err));
-    }
-    TRY(edit_set_u32(p->edit, prune_key(p, "expert_count", key), (uint32_t)n, err));
-    TRY(edit_set_u32(p->edit, prune_key(p, "expert_used_count", key), (uint32_t)used, err));
-    prune_say(p, "experts: each feed-forward is now %zu, of which %zu work", n, used);
-    (void)json_object_set_new(p->json, "experts", json_integer((json_int_t)n));
     return MOTE_OK;
 }

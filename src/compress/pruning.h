@@ -123,7 +123,7 @@ mote_status prune_window_layers(prune *p, mote_error *err); /* prune_swap.c */
 mote_status prune_linear(prune *p, mote_error *err);  /* prune_linear.c */
 mote_status prune_blocks(prune *p, mote_error *err);  /* prune_swap.c */
 mote_status prune_experts(prune *p, mote_error *err); /* prune_experts.c */
-mote_status prune_upcycle(prune *p, mote_error *err); /* prune_swap.c */
+mote_status prune_upcycle(prune *p, mote_error *err); /* prune_upcycle.c */
 mote_status prune_split(prune *p, mote_error *err);   /* prune_split.c */
 /* Marks the k layers that miss keys behind `window` least; with depth_by random, any. */
 mote_status prune_choose_windows(prune *p, size_t window, size_t k, uint32_t *marked, mote_error *err);

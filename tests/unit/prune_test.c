@@ -635,6 +635,43 @@ static void equal_experts_are_the_dense_model(void **st) {
     model_file_close(&f);
 }
 
+/* A quarter of each expert's neurons is new, of the old size, and each one's own; the others are those that were there. */
+static void experts_begin_in_part_anew(void **st) {
+    (void)st;
+    model_file *a, *b;
+    tiny(QUANT_F32);
+    prune_ok_same(&(mote_prune_opts){.upcycle = 3, .upcycle_drop = 0.25});
+    OK(model_file_open(&a, source, 0, &e_));
+    OK(model_file_open(&b, result, 0, &e_));
+    float *up = floats(a, "blk.1.ffn_up.weight"), *ups = floats(b, "blk.1.ffn_up_exps.weight");
+    float *down = floats(a, "blk.1.ffn_down.weight"), *downs = floats(b, "blk.1.ffn_down_exps.weight");
+    bool is_new[3][128];
+    double old_size = 0, new_size = 0;
+    for (size_t e = 0; e < 3; e++) {
+        size_t n = 0;
+        for (size_t j = 0; j < 128; j++) {
+            const float *row = ups + (e * 128 + j) * 64;
+            n += is_new[e][j] = memcmp(row, up + j * 64, 64 * sizeof *row) != 0;
+            for (size_t i = 0; i < 64; i++) {
+                assert_true((downs[(e * 64 + i) * 128 + j] != down[i * 128 + j]) == is_new[e][j]);
+                if (is_new[e][j]) new_size += pow(row[i], 2), old_size += pow(up[j * 64 + i], 2);
+            }
+        }
+        assert_int_equal(n, 32);
+    }
+    assert_memory_not_equal(is_new[0], is_new[1], sizeof is_new[0]);
+    assert_true(fabs(new_size / old_size - 1) < 0.2);
+    mem_free_aligned(up);
+    mem_free_aligned(ups);
+    mem_free_aligned(down);
+    mem_free_aligned(downs);
+    model_file_close(&a);
+    model_file_close(&b);
+    mote_prune_report r = {.size = sizeof r};
+    assert_int_equal(pruned(&(mote_prune_opts){.upcycle = 3, .upcycle_drop = 1.5}, &r, NULL), MOTE_E_RANGE);
+    assert_int_equal(pruned(&(mote_prune_opts){.layers = "1", .upcycle_drop = 0.5}, &r, NULL), MOTE_E_USAGE);
+}
+
 static void experts_that_say_little_go(void **st) {
     (void)st;
     static float none[64 * 1024];
@@ -945,6 +982,7 @@ int main(void) {
         cmocka_unit_test(windows_hide_what_lies_behind),
         cmocka_unit_test(maps_learn_what_the_softmax_gave),
         cmocka_unit_test(equal_experts_are_the_dense_model),
+        cmocka_unit_test(experts_begin_in_part_anew),
         cmocka_unit_test(experts_that_say_little_go),
         cmocka_unit_test(neurons_become_experts),
         cmocka_unit_test(experts_that_are_hidden_are_found),
