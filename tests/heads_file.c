@@ -17,11 +17,14 @@ static mote_status put_keys(gguf_writer *w, const model_file *base, const heads_
     (void)snprintf(key, sizeof key, "%.*s.nextn_predict_layers", STR_ARG(arch));
     TRY(kv_get_u32(base, key, &skipped, 0, err));
     TRY(gguf_put_str(w, "general.type", STR("heads"), err));
-    TRY(gguf_put_str(w, HEADS_KEY_FORM, STR(HEADS_FORM), err));
+    TRY(gguf_put_str(w, HEADS_KEY_FORM, p->offset[p->n - 1] ? STR(HEADS_FORM_CHAIN) : STR(HEADS_FORM), err));
     TRY(gguf_put_str(w, "general.architecture", arch, err));
     TRY(gguf_put_u32(w, HEADS_KEY_N_EMBD, (uint32_t)d, err));
     TRY(gguf_put_u32(w, HEADS_KEY_N_LAYER, n_layer - skipped, err));
     TRY(gguf_put_u32(w, HEADS_KEY_N_VOCAB, (uint32_t)embd->ne[1], err));
+    int32_t likely[1024];
+    for (size_t i = 0; i < MIN(p->n_likely, COUNT_OF(likely)); i++) likely[i] = 3 * (int32_t)i;
+    if (p->n_likely) TRY(put_list(w, HEADS_KEY_TOKENS, likely, MIN(p->n_likely, COUNT_OF(likely)), err));
     TRY(put_list(w, HEADS_KEY_LAYER, p->layer, p->n, err));
     return put_list(w, HEADS_KEY_OFFSET, p->offset, p->n, err);
 }
@@ -35,8 +38,9 @@ static mote_status put_tensors(gguf_writer *w, const heads_plan *p, size_t d, mo
     char name[64];
     for (size_t i = 0; i < p->n; i++) {
         const uint64_t ne[4] = {d, d, 1, 1};
-        TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "norm.weight")), QUANT_F32, 1, ne, err));
+        if (p->offset[i] <= 1) TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "norm.weight")), QUANT_F32, 1, ne, err));
         TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "weight")), p->type, 2, ne, err));
+        if (p->offset[i]) TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "token.weight")), p->type, 2, ne, err));
         if (p->bias) TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "bias")), QUANT_F32, 1, ne, err));
         if (p->gate && p->offset[i] == 0)
             TRY(gguf_put_tensor(w, str_of(name_of(name, sizeof name, i, "gate")), QUANT_F32, 1, (const uint64_t[]){d + 2, 1, 1, 1}, err));
@@ -57,10 +61,12 @@ static mote_status write_data(gguf_writer *w, const model_file *base, const head
     for (size_t i = 0; i < p->n; i++) {
         for (size_t k = 0; k < d; k++) x[k] = 1;
         if (nm) heads_floats(nm, x);
-        TRYG(s, gguf_write_data(w, x, d * sizeof *x, err));
-        for (size_t k = 0; k < d * d; k++) x[k] = p->size * (float)(rng_double(&r) - 0.5);
-        f->encode(bytes, x, d * d, NULL);
-        TRYG(s, gguf_write_data(w, bytes, row_bytes * d, err));
+        if (p->offset[i] <= 1) TRYG(s, gguf_write_data(w, x, d * sizeof *x, err));
+        for (size_t part = 0; part < (p->offset[i] ? 2 : 1); part++) {
+            for (size_t k = 0; k < d * d; k++) x[k] = p->size * (float)(rng_double(&r) - 0.5);
+            f->encode(bytes, x, d * d, NULL);
+            TRYG(s, gguf_write_data(w, bytes, row_bytes * d, err));
+        }
         for (size_t k = 0; k < d; k++) x[k] = p->size * (float)(rng_double(&r) - 0.5);
         if (p->bias) TRYG(s, gguf_write_data(w, x, d * sizeof *x, err));
         for (size_t k = 0; k < d; k++) x[k] = (float)(rng_double(&r) - 0.5);

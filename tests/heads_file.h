@@ -11,6 +11,7 @@ typedef struct heads_plan {
     quant_type type;  /* of the matrices; QUANT_F32 is 0 */
     bool bias;
     bool gate;        /* exits have one: about as sure as not, more or less by what they say */
+    size_t n_likely;  /* tokens that guesses are among, every third; 0: none are named */
     uint64_t seed;
 } heads_plan;
 /* Heads for the model in base_path. */

@@ -204,7 +204,7 @@ static mote_status check_all(bench *b, mote_error *err) {
 /* Heads of no great wisdom: an exit behind the first layer, and three tokens ahead. */
 static mote_status open_with_heads(bench *b, const char *path, mote_error *err) {
     char name[] = "/tmp/mote_heads_XXXXXX";
-    heads_plan p = {.layer = {1, 1, 1, 1}, .offset = {0, 1, 2, 3}, .n = 4, .size = 0.01f, .seed = b->o->seed};
+    heads_plan p = {.layer = {1, 1, 1, 1}, .offset = {0, 1, 2, 3}, .n = 4, .size = 0.01f, .n_likely = 16, .seed = b->o->seed};
     mote_model_opts mo = mote_model_opts_default();
     mote_model *bare = NULL;
     int fd = mkstemp(name);

@@ -24,11 +24,12 @@ typedef struct mote_train_heads_opts {
     double fit;                /* tokens that the heads are fitted on in closed form [6e4, or the data once]; below 0: they begin as the model's own head */
     double held_out;           /* share of the data's items that is kept to look at [0.01]; below 0: none */
     const char *exits;         /* early exits behind so many layers, "10,20"; "auto": five sixths and nine tenths of the way; "": none [auto, without medusa] */
-    size_t medusa;             /* heads that look 1, 2, … tokens further ahead than the model's own [3, without exits] */
+    size_t medusa;             /* heads that guess the 1st, 2nd, … token behind the one that was drawn [3, without exits] */
     double text;               /* share of the text's own token in what Medusa heads learn, the rest being what the model says there [0]; 1: the text alone */
     bool untrained;            /* write the heads as they begin: the model's final norm and its own head on each stream (logit lens) */
     double generate;           /* tokens that the model itself makes up, to learn from in place of the data (which give the beginnings) [0] */
     double sample_temperature; /* of those [1] */
+    size_t likely;             /* Medusa heads guess among so many tokens, the most frequent of the data [4096]; SIZE_MAX: the first eighth of the vocabulary */
 } mote_train_heads_opts;
 MOTE_API void mote_train_heads_opts_fill(mote_train_heads_opts *o, size_t size);
 static inline mote_train_heads_opts mote_train_heads_opts_default(void) {

@@ -13,7 +13,7 @@ struct heads_options {
     train_flags train;
     const char *model, *output, *type, *exits;
     cli_list data;
-    int64_t medusa;
+    int64_t medusa, likely;
     double fit, text, held_out, generate, sample_temperature;
     bool untrained;
 };
@@ -25,7 +25,8 @@ const cli_option heads_options[] = {
     OPT_STR(S, output, "output", "o", "OUT.gguf", "the heads file"),
     OPT_STR(S, type, "output-type", NULL, "TYPE", "number format of the heads' matrices: f16, q8_0, f32, … (default f16)"),
     OPT_STR(S, exits, "exits", NULL, "L,L|auto", "early exits behind so many layers; auto: five sixths and nine tenths of the way (default auto, without --medusa)"),
-    OPT_INT(S, medusa, "medusa", NULL, "N", 0, 16, "heads that look 1 … N tokens further ahead than the model's own (default 3, without --exits)"),
+    OPT_INT(S, medusa, "medusa", NULL, "N", 0, 16, "heads that guess the 1st … Nth token behind the one that was drawn (default 3, without --exits)"),
+    OPT_INT(S, likely, "likely", NULL, "N", -1, 1 << 24, "Medusa heads guess among so many tokens, the most frequent of the data (0: 4096; -1: the first eighth of the vocabulary)"),
     OPT_NUM(S, fit, "fit", NULL, "N", -1, 1e9, "tokens that the heads are fitted on by least squares (0: 60 thousand, or the data once; below 0: none)"),
     OPT_NUM(S, text, "text-share", NULL, "X", 0, 1, "how much Medusa heads learn the text's own tokens, the rest being what the model says there (default 0)"),
     OPT_FLAG(S, untrained, "untrained", NULL, "write the heads as they begin: the model's own head on each stream"),
@@ -93,6 +94,7 @@ int cmd_heads(const cli_command *self, int argc, char **argv) {
         train_view view;
         h.model = path, h.out = o.output, h.out_type = o.type, h.data = o.data.v, h.n_data = o.data.n;
         h.exits = o.exits, h.medusa = (size_t)o.medusa, h.fit = o.fit, h.text = o.text, h.untrained = o.untrained;
+        h.likely = o.likely < 0 ? SIZE_MAX : (size_t)o.likely;
         h.generate = o.generate, h.sample_temperature = o.sample_temperature, h.held_out = o.held_out;
         h.on = train_view_start(&view, &o.train);
         mote_status s = mote_train_heads(&h, &r, &err);

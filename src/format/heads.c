@@ -35,8 +35,8 @@ static mote_status check_base(const model_file *f, const heads_base *base, mote_
     if (base->arch.n && !str_eq(arch, base->arch))
         FAIL(err, MOTE_E_MISMATCH, "the heads were made for architecture '%.*s', the model's is '%.*s'", STR_ARG(arch), STR_ARG(base->arch));
     TRY(kv_get_str(f, HEADS_KEY_FORM, &form, STR(""), err));
-    if (!str_is(form, HEADS_FORM))
-        FAIL(err, MOTE_E_UNSUPPORTED, "heads of the form '%.*s': '" HEADS_FORM "' is the one that is known; make them anew", STR_ARG(form));
+    if (!str_is(form, HEADS_FORM) && !str_is(form, HEADS_FORM_CHAIN))
+        FAIL(err, MOTE_E_UNSUPPORTED, "heads of the form '%.*s': '" HEADS_FORM "' and '" HEADS_FORM_CHAIN "' are known; make them anew", STR_ARG(form));
     TRY(same_size(f, HEADS_KEY_N_EMBD, "width", base->n_embd, err));
     TRY(same_size(f, HEADS_KEY_N_LAYER, "layers", base->n_layer, err));
     return same_size(f, HEADS_KEY_N_VOCAB, "vocabulary", base->n_vocab, err);
@@ -81,13 +81,17 @@ static mote_status check_gate(const heads_one *o, size_t n_embd, size_t i, mote_
 
 static mote_status read_one(heads *h, size_t i, size_t n_embd, mote_error *err) {
     heads_one *o = &h->one[i];
-    o->norm = part(h->file, i, "norm.weight");
+    const bool reads_stream = o->offset <= 1;
+    if (reads_stream) o->norm = part(h->file, i, "norm.weight");
     o->weight = part(h->file, i, "weight");
+    if (o->offset) o->token = part(h->file, i, "token.weight");
     o->bias = part(h->file, i, "bias");
     o->gate = part(h->file, i, "gate");
-    if (!o->norm || !o->weight) FAIL(err, MOTE_E_FORMAT, "head %zu lacks 'head.%zu.%sweight'", i, i, o->norm ? "" : "norm.");
-    TRY(check_vector(o->norm, n_embd, err));
+    const char *missing = reads_stream && !o->norm ? "norm." : !o->weight ? "" : o->offset && !o->token ? "token." : NULL;
+    if (missing) FAIL(err, MOTE_E_FORMAT, "head %zu lacks 'head.%zu.%sweight'", i, i, missing);
+    if (o->norm) TRY(check_vector(o->norm, n_embd, err));
     TRY(check_matrix(o->weight, n_embd, err));
+    if (o->token) TRY(check_matrix(o->token, n_embd, err));
     if (o->bias) TRY(check_vector(o->bias, n_embd, err));
     return o->gate ? check_gate(o, n_embd, i, err) : MOTE_OK;
 }
@@ -145,20 +149,48 @@ static mote_status read_lists(heads *h, size_t n_layer, mote_error *err) {
     return check_order(h, n_layer, err);
 }
 
+/* Medusa heads of before they saw the drawn token had the form of exits. */
+static mote_status check_form(const heads *h, mote_error *err) {
+    str form;
+    TRY(kv_get_str(h->file, HEADS_KEY_FORM, &form, STR(""), err));
+    for (size_t i = 0; i < h->n; i++)
+        if (h->one[i].offset && !str_is(form, HEADS_FORM_CHAIN))
+            FAIL(err, MOTE_E_UNSUPPORTED, "head %zu: Medusa heads of the form '%.*s' do not see the token that was drawn; make them anew ('" HEADS_FORM_CHAIN "')", i,
+                 STR_ARG(form));
+    return MOTE_OK;
+}
+
+static mote_status read_tokens(heads *h, size_t n_vocab, mote_error *err) {
+    int64_t last = -1, id;
+    if (!model_file_find(h->file, HEADS_KEY_TOKENS)) return MOTE_OK;
+    TRY(find_list(h->file, HEADS_KEY_TOKENS, 0, &h->tokens, err));
+    if (h->tokens->count == 0) FAIL(err, MOTE_E_FORMAT, "'%s' is empty", HEADS_KEY_TOKENS);
+    for (size_t i = 0; i < h->tokens->count; i++, last = id)
+        if (!kv_at_int(h->tokens, i, &id) || id <= last || (uint64_t)id >= n_vocab)
+            FAIL(err, MOTE_E_FORMAT, "'%s' is no ascending list of tokens below %zu, at %zu", HEADS_KEY_TOKENS, n_vocab, i);
+    return MOTE_OK;
+}
+
 static mote_status check_all_known(const heads *h, mote_error *err) {
     size_t known = 0;
-    for (size_t i = 0; i < h->n; i++) known += 2 + (h->one[i].bias != NULL) + (h->one[i].gate != NULL);
+    for (size_t i = 0; i < h->n; i++) {
+        const heads_one *o = &h->one[i];
+        known += (o->norm != NULL) + 1u + (o->token != NULL) + (o->bias != NULL) + (o->gate != NULL);
+    }
     if (known != model_file_n_tensors(h->file))
         FAIL(err, MOTE_E_UNSUPPORTED, "the heads file has %zu tensors, of which %zu are of its %zu heads", model_file_n_tensors(h->file), known, h->n);
     return MOTE_OK;
 }
 
 static mote_status read_all(heads *h, const heads_base *base, mote_error *err) {
-    uint32_t n_layer, n_embd;
+    uint32_t n_layer, n_embd, n_vocab;
     TRY(check_base(h->file, base, err));
     TRY(kv_get_u32(h->file, HEADS_KEY_N_LAYER, &n_layer, 0, err));
     TRY(kv_get_u32(h->file, HEADS_KEY_N_EMBD, &n_embd, 0, err));
+    TRY(kv_get_u32(h->file, HEADS_KEY_N_VOCAB, &n_vocab, 0, err));
     TRY(read_lists(h, n_layer, err));
+    TRY(check_form(h, err));
+    TRY(read_tokens(h, n_vocab, err));
     for (size_t i = 0; i < h->n; i++) TRY(read_one(h, i, n_embd, err));
     return check_all_known(h, err);
 }

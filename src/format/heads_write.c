@@ -10,14 +10,15 @@ typedef struct part {
     quant_type type;
     const char *suffix;
 } part;
-enum { PARTS = 4 };
+enum { PARTS = 5 };
 
 /* The tensors of head k in the order of the file; x NULL: it has none such. */
 static void parts_of(const heads_value *v, size_t d, quant_type type, part out[PARTS]) {
     out[0] = (part){v->norm, 1, d, QUANT_F32, "norm.weight"};
     out[1] = (part){v->w, d, d, type, "weight"};
-    out[2] = (part){v->b, 1, d, QUANT_F32, "bias"};
-    out[3] = (part){v->gate, 1, d + 2, QUANT_F32, "gate"};
+    out[2] = (part){v->v, d, d, type, "token.weight"};
+    out[3] = (part){v->b, 1, d, QUANT_F32, "bias"};
+    out[4] = (part){v->gate, 1, d + 2, QUANT_F32, "gate"};
 }
 
 static void name_of(char name[64], size_t k, const char *suffix) { (void)snprintf(name, 64, "head.%zu.%s", k, suffix); }
@@ -78,12 +79,14 @@ static mote_status check(const heads_base *base, const heads_value *v, size_t n,
     if (base->n_embd % f->block != 0)
         FAIL(err, MOTE_E_USAGE, "%s has blocks of %u numbers, which do not divide the heads' width of %zu; take another type", f->name, f->block, base->n_embd);
     for (size_t k = 0; k < n; k++)
-        if (v[k].layer < 1 || v[k].layer > base->n_layer || v[k].offset > HEADS_AHEAD_MAX || (v[k].layer == base->n_layer) != (v[k].offset > 0))
+        if (v[k].layer < 1 || v[k].layer > base->n_layer || v[k].offset > HEADS_AHEAD_MAX || (v[k].layer == base->n_layer) != (v[k].offset > 0) ||
+            (v[k].v != NULL) != (v[k].offset > 0) || (v[k].norm != NULL) != (v[k].offset <= 1))
             FAIL(err, MOTE_E_RANGE, "head %zu, behind layer %zu with offset %zu, of a model of %zu layers: no such head", k, v[k].layer, v[k].offset, base->n_layer);
     return MOTE_OK;
 }
 
-mote_status heads_write(const char *path, const heads_base *base, const heads_value *v, size_t n, quant_type type, mote_error *err) {
+mote_status heads_write(const char *path, const heads_base *base, const heads_value *v, size_t n, const int32_t *tokens, size_t n_tokens, quant_type type,
+                        mote_error *err) {
     gguf_writer *w = NULL;
     unsigned char *row = NULL;
     mote_status s = MOTE_OK;
@@ -92,11 +95,12 @@ mote_status heads_write(const char *path, const heads_base *base, const heads_va
     if (!(row = mem_calloc(base->n_embd + 2, sizeof(double)))) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     TRYG(s, gguf_put_str(w, "general.architecture", base->arch, err));
     TRYG(s, gguf_put_str(w, "general.type", STR("heads"), err));
-    TRYG(s, gguf_put_str(w, HEADS_KEY_FORM, STR(HEADS_FORM), err));
+    TRYG(s, gguf_put_str(w, HEADS_KEY_FORM, v[n - 1].offset ? STR(HEADS_FORM_CHAIN) : STR(HEADS_FORM), err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_EMBD, (uint32_t)base->n_embd, err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_LAYER, (uint32_t)base->n_layer, err));
     TRYG(s, gguf_put_u32(w, HEADS_KEY_N_VOCAB, (uint32_t)base->n_vocab, err));
     TRYG(s, put_arrays(w, v, n, err));
+    if (n_tokens) TRYG(s, put_array(w, HEADS_KEY_TOKENS, KV_I32, tokens, n_tokens, err));
     for (size_t k = 0; k < n; k++) TRYG(s, put_head(w, base, &v[k], k, type, err));
     TRYG(s, gguf_writer_begin(w, err));
     for (size_t k = 0; k < n; k++) TRYG(s, write_head(w, base, &v[k], type, row, err));

@@ -125,8 +125,9 @@ typedef struct layer {
 typedef struct extra_head {
     size_t layer, offset;
     float accuracy;
-    const float *norm; /* [n_embd] */
+    const float *norm; /* [n_embd]; NULL: it reads what the Medusa head before it has made */
     slot mat;          /* W [n_embd, n_embd] and its bias */
+    slot token;        /* V [n_embd, n_embd] of a Medusa head */
     const float *gate; /* [n_embd + 2], or NULL */
 } extra_head;
 
@@ -177,7 +178,10 @@ struct model {
     struct heads *heads_file; /* whose matrices the extra heads multiply with until they are packed; owned */
     extra_head *exits, *ahead;
     size_t n_exits, n_ahead;
-    size_t n_few;            /* rows of the output matrix that guesses look at */
+    size_t n_few;            /* so many leading rows of the output matrix are asked first */
+    size_t n_likely;         /* tokens that guesses are among: … */
+    const int32_t *likely;   /* … these, ascending; NULL: the first */
+    slot likely_head;        /* with `likely`: their rows of the output matrix */
     size_t n_kv;             /* layers with a KV cache */
     size_t state_bytes;      /* recurrent state of one sequence */
     model_info info;

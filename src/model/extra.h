@@ -10,6 +10,8 @@ struct guessing;
 /* ---- extra.c ---- */
 /* z[n, n_embd]: what the output matrix multiplies for rows x[at[i]] (at NULL: x[i]) of the residual stream. Barrier. */
 void extra_rows(fwd *f, const extra_head *e, const float *x, const int32_t *at, size_t n, float *z);
+/* z[n_embd]: what Medusa head e makes of x (the residual stream, or the z of the head before) and of token id. z may not be x. Barrier. */
+void extra_ahead(fwd *f, const extra_head *e, const float *x, int32_t id, float *z);
 /* The probability of the likeliest among the 16 likeliest of y; *best (or NULL): its index. Equal for any y with the same 16
  * greatest. */
 float extra_sure(const float *y, size_t n, size_t *best);
@@ -17,6 +19,8 @@ float extra_sure(const float *y, size_t n, size_t *best);
 float extra_needs(const model *m, const extra_head *e, const float *z, float threshold);
 /* logits.c: the first `few` (0: all) logits of n rows of z, [n, few]. Barrier. */
 void fwd_logits(fwd *f, const float *z, size_t n, size_t few, float *logits);
+/* logits.c: the logits [n_likely] of the tokens that guesses are among, of z. Barrier. */
+void fwd_likely(fwd *f, const float *z, float *logits);
 /* logits.c: with n_want 1: what the batch wants of the logits of z, and how sure they are. Barrier. */
 float fwd_answer(fwd *f, const float *z, float threshold);
 

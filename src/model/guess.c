@@ -1,7 +1,7 @@
-/* guess.c: guesses of what comes next, by extra heads, for speculation: Medusa heads on the streams of the last pass, and
+/* guess.c: guesses of what comes next, by extra heads, for speculation: Medusa heads, one behind the other, from the streams of the last pass, and
  * drafts through the first layers to an exit. A draft writes keys and values behind the sequence's end, of layers that run in
  * it, and keeps the stream it left with, so that the pass that judges it begins there.
- * Sources: Cai et al. 2024 (Medusa); Elhoushi et al. 2024 (LayerSkip, §4.3: cache reuse); Zhao et al. 2025 (FR-Spec). */
+ * Sources: Cai et al. 2024 (Medusa); Ankner et al. 2024 (Hydra); Elhoushi et al. 2024 (LayerSkip, §4.3: cache reuse); Zhao et al. 2025 (FR-Spec). */
 #include "model/extra.h"
 #include "model/state.h"
 
@@ -11,7 +11,8 @@ typedef struct guessing {
     float *drafted;      /* [MODEL_GUESS_MAX, n_embd] before the exit's layer */
     int32_t ids[MODEL_GUESS_MAX];
     size_t seq, n_drafted, exit;
-    float *logits, *z;   /* [MODEL_GUESS_MAX, n_few], [MODEL_GUESS_MAX, n_embd] */
+    float *logits, *z;   /* [n_likely], [2, n_embd]: of the Medusa head asked last and of that before it, by turns */
+    size_t n_asked;      /* Medusa heads of the row under way */
     unsigned char *mem;
     size_t bytes;
 } guessing;
@@ -21,8 +22,8 @@ static void lay_out(const state *s, void *part, bump *b) {
     const size_t d = s->m->hp.n_embd;
     g->streams = bump_f32(b, MODEL_STREAM_ROWS * d);
     g->drafted = bump_f32(b, MODEL_GUESS_MAX * d);
-    g->z = bump_f32(b, MODEL_GUESS_MAX * d);
-    g->logits = bump_f32(b, MAX(s->m->n_ahead, (size_t)1) * s->m->n_few);
+    g->z = bump_f32(b, 2 * d);
+    g->logits = bump_f32(b, s->m->n_likely);
 }
 
 mote_status guess_open(state *s, mote_error *err) {
@@ -48,6 +49,7 @@ size_t guess_take(state *s, const model_batch *b, const float **streams, size_t 
     size_t n = 0;
     if (!g) return 0;
     g->n_streams = MIN(b->n_want, (size_t)MODEL_STREAM_ROWS);
+    g->n_asked = 0;
     if (b->n_segs == 1 && b->segs[0].seq == g->seq)
         while (n < MIN(g->n_drafted, b->n) && g->ids[n] == b->ids[n]) n++;
     *streams = g->drafted;
@@ -73,7 +75,8 @@ void guess_keep(fwd *f) {
 
 struct ahead_pass {
     state *s;
-    size_t row, n;
+    size_t row, k;
+    int32_t id;
 };
 
 static void ahead_pass(void *arg, int ith, int nth) {
@@ -83,23 +86,26 @@ static void ahead_pass(void *arg, int ith, int nth) {
     static const model_batch none = {0};
     fwd f = fwd_of(p->s, &none, ith, nth);
     if (p->s->prof) f.t.prof = prof_begin(p->s->prof, ith, PROF_DECODE);
-    for (size_t k = 0; k < p->n; k++) extra_rows(&f, &f.m->ahead[k], g->streams + p->row * d, NULL, 1, g->z + k * d);
-    fwd_logits(&f, g->z, p->n, f.m->n_few, g->logits);
+    float *z = g->z + p->k % 2 * d;
+    extra_ahead(&f, &f.m->ahead[p->k], p->k ? g->z + (p->k - 1) % 2 * d : g->streams + p->row * d, p->id, z);
+    fwd_likely(&f, z, g->logits);
     if (f.t.prof) prof_end(f.t.prof);
 }
 
-static model_guessed likeliest(const state *s, size_t row) {
+static model_guessed likeliest(const state *s) {
+    const model *m = s->m;
     size_t best = 0;
-    float sure = extra_sure(s->guess->logits + row * s->m->n_few, s->m->n_few, &best);
-    return (model_guessed){(int32_t)best, sure};
+    float sure = extra_sure(s->guess->logits, m->n_likely, &best);
+    return (model_guessed){m->likely ? m->likely[best] : (int32_t)best, sure};
 }
 
-size_t model_guess_ahead(state *s, size_t row, model_guessed *out, size_t max) {
-    struct ahead_pass p = {s, row, MIN(max, s->m->n_ahead)};
-    if (!s->guess || row >= s->guess->n_streams || p.n == 0) return 0;
-    pool_run(s->pool, ahead_pass, &p);
-    for (size_t k = 0; k < p.n; k++) out[k] = likeliest(s, k);
-    return p.n;
+bool model_guess_ahead(state *s, size_t row, size_t k, int32_t id, model_guessed *out) {
+    guessing *g = s->guess;
+    if (!g || row >= g->n_streams || k >= s->m->n_ahead || k > g->n_asked || id < 0 || (size_t)id >= s->m->hp.n_vocab) return false;
+    pool_run(s->pool, ahead_pass, &(struct ahead_pass){s, row, k, id});
+    g->n_asked = k + 1;
+    *out = likeliest(s);
+    return true;
 }
 
 /* ---- drafts ---- */
@@ -122,7 +128,7 @@ static void draft_pass(void *arg, int ith, int nth) {
     for (size_t il = 0; il < e->layer; il++) fwd_layer(&f, &f.m->layers[il]);
     if (ith == 0) memcpy(g->drafted + g->n_drafted * d, f.x, d * sizeof(float));
     extra_rows(&f, e, f.x, NULL, 1, g->z);
-    fwd_logits(&f, g->z, 1, f.m->n_few, g->logits);
+    fwd_likely(&f, g->z, g->logits);
     if (f.t.prof) prof_end(f.t.prof);
 }
 
@@ -144,6 +150,6 @@ mote_status model_draft(state *s, size_t seq, size_t i, int32_t id, model_guesse
     pool_run(s->pool, draft_pass, &(struct draft_pass){s, &b});
     g->ids[g->n_drafted++] = id;
     q->high = MAX(q->high, q->len + g->n_drafted);
-    *out = likeliest(s, 0);
+    *out = likeliest(s);
     return MOTE_OK;
 }

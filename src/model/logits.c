@@ -91,19 +91,30 @@ static float finish_logit(const hparams *h, float y) {
     return cap > 0 ? cap * tanhf(v / cap) : v;
 }
 
-/* rows [n, n_embd] to the first `few` (0: all) logits, [n, few]; when they are finished, without a barrier. */
-static void make_logits(fwd *f, const float *rows, size_t n, size_t few, float *logits) {
+/* rows [n, n_embd] to the first `few` (0: all) logits by `head`, [n, few]; when they are finished, without a barrier. */
+static void logits_of(fwd *f, const slot *head, const float *bias, const float *rows, size_t n, size_t few, float *logits) {
     const model *m = f->m;
-    size_t width = few ? few : m->hp.n_vocab, from, to;
+    size_t width = few ? few : head->mat->rows, from, to;
     linear_in in = {.x = rows, .ld = m->hp.n_embd};
-    linear_out out = slot_out(head_slot(m), logits, width);
-    out.bias = head_bias(m);
+    linear_out out = slot_out(head, logits, width);
+    out.bias = bias;
     out.rows = few;
     op_linear(&f->t, &in, n, &out, 1);
     if (m->hp.logit_scale == 1 && m->hp.final_softcap == 0) return;
     team_enter(&f->t, PROF_HEAD);
     fwd_share(f, n * width, &from, &to);
     for (size_t i = from; i < to; i++) logits[i] = finish_logit(&m->hp, logits[i]);
+}
+
+static void make_logits(fwd *f, const float *rows, size_t n, size_t few, float *logits) {
+    logits_of(f, head_slot(f->m), head_bias(f->m), rows, n, few, logits);
+}
+
+void fwd_likely(fwd *f, const float *z, float *logits) {
+    const model *m = f->m;
+    if (m->likely) logits_of(f, &m->likely_head, m->likely_head.bias, z, 1, 0, logits);
+    else make_logits(f, z, 1, m->n_likely, logits);
+    team_barrier(&f->t);
 }
 
 void fwd_logits(fwd *f, const float *z, size_t n, size_t few, float *logits) {

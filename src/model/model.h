@@ -62,6 +62,8 @@ typedef struct model_info {
     pooling pooling;
     size_t n_embd_out;      /* length of a hidden row from model_forward */
 } model_info;
+/* dst[n_embd]: what a Medusa head sees of a token: its row of the embedding, with a mean square of 1. */
+void model_token_row(const model *m, int32_t id, float *dst);
 /* Extra heads (model_opts.heads): early exits, by ascending layers, and Medusa heads for tokens 1, 2, … ahead. */
 typedef struct model_head {
     size_t layer, offset; /* what it reads, how far ahead it tells: format/heads.h */
@@ -136,13 +138,13 @@ model_exit_stats state_exit_stats(const state *s);
 /* ---- guesses, for speculation: they change nothing that later passes compute ---- */
 enum { MODEL_GUESS_MAX = 40, MODEL_STREAM_ROWS = 80 };
 typedef struct model_guessed {
-    int32_t id; /* the likeliest among the first eighth of the vocabulary (tokenizers number by frequency; Zhao et al. 2025,
-                   FR-Spec): reading the rest costs more than it gives */
+    int32_t id; /* the likeliest among the tokens that the heads' file names, else among the first eighth of the vocabulary (tokenizers
+                   number by frequency; Zhao et al. 2025, FR-Spec): reading the rest costs more than it gives */
     float sure; /* its probability there among the 16 likeliest */
 } model_guessed;
-/* The Medusa heads' guesses from wanted row `row` of the last pass: tokens 1, 2, … behind the one that follows it. Returns
- * how many: at most max, 0 when the row is none of the last pass. */
-size_t model_guess_ahead(state *s, size_t row, model_guessed *out, size_t max);
+/* What Medusa head k guesses behind token id: k 0: which was drawn from wanted row `row` of the last pass; k > 0: which stands behind the one that
+ * head k - 1 was asked about last. False: the row is none of the last pass, or there is no such head. */
+bool model_guess_ahead(state *s, size_t row, size_t k, int32_t id, model_guessed *out);
 /* Runs token id of sequence seq through the layers before exit i, behind those that were drafted since the last pass, and
  * guesses what follows. The next model_forward of this sequence alone takes over what drafts of the same tokens have computed;
  * its results are the same as without. Error: E_RANGE: no room, E_USAGE: no such exit. model_check_drafts must hold. */

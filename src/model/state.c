@@ -106,7 +106,6 @@ static size_t widest(const model *m) {
 
 /* The most that one op takes from team.scratch. */
 static size_t scratch_bytes(const model *m, size_t n_batch, size_t n_ctx, int n_threads) {
-    n_batch = MAX(n_batch, m->n_ahead);
     size_t most = MAX(head_scratch_bytes(m->hp.n_embd, n_threads), tensor_scratch_bytes(MAX(n_batch, n_batch * m->hp.n_expert_used), widest(m), n_threads));
     size_t rank = 0;
     for (size_t i = 0; i < m->n_weights; i++) rank = MAX(rank, m->weights[i]->adapter ? m->weights[i]->adapter->rank : 0);

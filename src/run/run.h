@@ -145,7 +145,7 @@ mote_status run_forward(mote_session *s, const model_batch *b, mote_error *err);
 /* Before caches are saved or shifted: model_settle, under the lock. */
 void run_settle(const mote_session *s, size_t seq);
 /* model_guess_ahead and model_draft under the engine's lock. */
-size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max);
+bool run_guess_ahead(mote_session *s, size_t row, size_t k, int32_t id, model_guessed *out);
 mote_status run_draft(mote_session *s, size_t seq, size_t exit, int32_t id, model_guessed *out, mote_error *err);
 /* NaN or infinite logits in rows [n, n_vocab] are MOTE_E_OUTPUT. */
 mote_status run_check_logits(const mote_session *s, const float *rows, size_t n, mote_error *err);

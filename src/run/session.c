@@ -231,12 +231,12 @@ void run_settle(const mote_session *s, size_t seq) {
     (void)pthread_mutex_unlock(&s->model->engine->lock);
 }
 
-size_t run_guess_ahead(mote_session *s, size_t row, model_guessed *out, size_t max) {
+bool run_guess_ahead(mote_session *s, size_t row, size_t k, int32_t id, model_guessed *out) {
     mote_engine *e = s->model->engine;
     (void)pthread_mutex_lock(&e->lock);
-    size_t n = model_guess_ahead(s->st, row, out, max);
+    bool guessed = model_guess_ahead(s->st, row, k, id, out);
     (void)pthread_mutex_unlock(&e->lock);
-    return n;
+    return guessed;
 }
 
 mote_status run_draft(mote_session *s, size_t seq, size_t exit, int32_t id, model_guessed *out, mote_error *err) {

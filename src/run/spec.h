@@ -89,6 +89,8 @@ typedef struct proposer {
     bool free;         /* guessing costs nothing: asked for every token, so that its odds are always fresh */
     double token_ns;   /* else what a guess takes, kept by the proposer */
     double average;    /* and how often its guesses come true, kept by speculate.c */
+    bool by_promise;   /* it is cheap, and knows how sure it is: asked as long as its guesses promise more than asking costs … */
+    double promise;    /* … by what they promised of late, in t1, nothing where they were not worth computing: kept by speculate.c */
     uint64_t probe_at, probe_every; /* when it does not pay: the next try, in passes */
     bool broken;       /* has failed, and is not asked again */
     spec_odds odds;

@@ -1,6 +1,8 @@
 /* speculate.c: guesses computed behind the drawn token, handed out row by row, rolled back where they fail. */
 #include "run/spec.h"
 
+enum { PROMISE_MEMORY = 64 }; /* asks that a promise looks back on */
+
 static double now_ns(void) { return (double)clock_ns(); }
 
 /* ---- snapshots ---- */
@@ -227,6 +229,8 @@ static bool worth_asking(mote_speculator *sp, proposer *p, const spec_ask *a, do
     if (sp->o.always) return true;
     if (c->n_t1 <= 2) return false;
     double lag = p->lag_ns ? p->lag_ns(p, a->n) : 0, chance = 1, tokens = 1, best = 0;
+    if (p->by_promise) best = speed * (1.03 + p->promise - p->token_ns / c->t1);
+    else
     for (size_t n = 1; n <= MIN(a->max, p->n_most ? p->n_most : a->max); n++) {
         chance *= p->average;
         tokens += chance;
@@ -257,6 +261,7 @@ static void guess(mote_speculator *sp, size_t max, size_t rows) {
         cut_at_end(sp, &p);
         if (p.n == 0) continue;
         size_t n = n_worth(sp, by, &p, rows, &speed);
+        by->promise += ((n ? speed - 1 : 0) - by->promise) / PROMISE_MEMORY;
         if (sp->n_run && (n == 0 || speed <= best)) continue;
         sp->who = by;
         sp->p = p;

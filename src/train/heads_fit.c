@@ -37,7 +37,8 @@ typedef struct fitting {
     uint32_t *at, *goal;     /* [n_batch] the row it looks at, and the row that it tells */
     float *by;               /* [n_batch] roots of the weights */
     size_t n_rows;
-    float *x, *y;            /* [n_batch, d + 1], [n_batch, d] */
+    const int32_t *ids;      /* of the pass */
+    float *x, *y;            /* [n_batch, 2 d + 1], [n_batch, d] */
     squares *sums[HEADS_MAX];
     /* gates */
     float *p, *logits, *work; /* [AT_ONCE, n_vocab] the model's distributions; an exit's logits; of either */
@@ -57,7 +58,7 @@ static mote_status open_fitting(fitting *f, head_set *h, const heads_fit_opts *o
     f->at = MEM_NEW_N(uint32_t, n);
     f->goal = MEM_NEW_N(uint32_t, n);
     f->by = MEM_NEW_N(float, n);
-    if (ckd_mul_size(&size, n, d + 1)) f->x = MEM_NEW_N(float, size);
+    if (ckd_mul_size(&size, n, 2 * d + 1)) f->x = MEM_NEW_N(float, size);
     f->y = MEM_NEW_N(float, n * d);
     if (!f->at || !f->goal || !f->by || !f->x || !f->y) FAIL(err, MOTE_E_MEMORY, "out of memory to fit %zu heads", h->n_heads);
     return MOTE_OK;
@@ -112,6 +113,7 @@ static mote_status visit(fitting *f, size_t skipped, size_t n, pass_fn *fn, mote
 static void choose_rows(fitting *f, const one_head *o, const data_batch *b, size_t first, size_t last) {
     const uint32_t *start = b->seqs.start, base = start[first];
     f->n_rows = 0;
+    f->ids = b->ids + base;
     for (size_t q = first; q < last; q++)
         for (size_t j = start[q] + o->offset; j < start[q + 1]; j++) {
             float by = b->weights ? b->weights[j] : 1;
@@ -134,20 +136,24 @@ static void normed(const fitting *f, const one_head *o, float *y, const float *x
     else f->kern->rms_norm(y, x, o->norm.x, NULL, hp->eps, f->d);
 }
 
-/* x: the head's inputs and 1; y: what is to be added to them. */
+/* What a head multiplies: h, the drawn token if it sees it, 1. */
+static size_t n_inputs(const fitting *f, const one_head *o) { return (o->offset ? 2 : 1) * f->d + 1; }
+
+/* x: the head's inputs; y: what is to be added to h. */
 static void fit_rows(void *arg, int ith, int nth) {
     const row_job *j = arg;
     fitting *f = j->f;
-    const size_t d = f->d;
+    const size_t d = f->d, n = n_inputs(f, j->o);
     size_t from, to;
     pool_share(f->n_rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
-        float *x = f->x + r * (d + 1), *y = f->y + r * d;
+        float *x = f->x + r * n, *y = f->y + r * d;
         normed(f, j->o, x, f->e->streams[j->o->layer] + f->at[r] * d);
-        x[d] = 1;
+        if (j->o->offset) model_token_row(f->e->m, f->ids[f->at[r] + 1], x + d);
+        x[n - 1] = 1;
         const float *goal = f->e->hidden + f->goal[r] * d;
         for (size_t i = 0; i < d; i++) y[i] = f->by[r] * (goal[i] - x[i]);
-        for (size_t i = 0; i <= d; i++) x[i] *= f->by[r];
+        for (size_t i = 0; i < n; i++) x[i] *= f->by[r];
     }
 }
 
@@ -155,6 +161,7 @@ static mote_status fit_pass(fitting *f, const data_batch *b, size_t first, size_
     (void)err;
     for (size_t k = 0; k < f->h->n_heads; k++) {
         row_job j = {f, &f->h->heads[k]};
+        if (!f->sums[k]) continue;
         choose_rows(f, j.o, b, first, last);
         pool_run(f->pool, fit_rows, &j);
         squares_add(f->sums[k], f->g, f->x, f->y, f->n_rows);
@@ -163,28 +170,39 @@ static mote_status fit_pass(fitting *f, const data_batch *b, size_t first, size_
 }
 
 static mote_status solve_head(fitting *f, squares *sums, one_head *o, mote_error *err) {
-    const size_t d = f->d, n = d + 1;
+    const size_t d = f->d, n = n_inputs(f, o);
     double *damp = MEM_NEW_N(double, n), mean = 0;
     float *w = MEM_NEW_N(float, n * d);
     mote_status s = damp && w ? MOTE_OK : ERR(err, MOTE_E_MEMORY, "out of memory to fit a head");
-    for (size_t i = 0; s == MOTE_OK && i < d; i++) mean += sums->xx[i * n + i] / (double)d;
-    for (size_t i = 0; s == MOTE_OK && i < n; i++) damp[i] = (i < d ? RIDGE * sums->xx[i * n + i] : 0) + 1e-9 * (mean + 1);
+    for (size_t i = 0; s == MOTE_OK && i < n - 1; i++) mean += sums->xx[i * n + i] / (double)(n - 1);
+    for (size_t i = 0; s == MOTE_OK && i < n; i++) damp[i] = (i < n - 1 ? RIDGE * sums->xx[i * n + i] : 0) + 1e-9 * (mean + 1);
     if (s == MOTE_OK) s = squares_solve(sums, f->pool, damp, w, err);
     for (size_t r = 0; s == MOTE_OK && r < d; r++) {
         memcpy(o->w.x + r * d, w + r * n, d * sizeof *w);
-        o->b.x[r] = w[r * n + d];
+        if (o->offset) memcpy(o->v.x + r * d, w + r * n + d, d * sizeof *w);
+        o->b.x[r] = w[r * n + n - 1];
     }
     mem_free(damp);
     mem_free(w);
     return s;
 }
 
+static void begin_as(one_head *o, const one_head *before) {
+    memcpy(o->w.x, before->w.x, before->w.rows * before->w.cols * sizeof *o->w.x);
+    memcpy(o->v.x, before->v.x, before->v.rows * before->v.cols * sizeof *o->v.x);
+    memcpy(o->b.x, before->b.x, before->b.cols * sizeof *o->b.x);
+}
+
 mote_status head_set_fit(head_set *h, const heads_fit_opts *o, mote_error *err) {
     fitting f;
     mote_status s = open_fitting(&f, h, o, err);
-    for (size_t k = 0; s == MOTE_OK && k < h->n_heads; k++) s = squares_open(&f.sums[k], f.d + 1, f.d, err);
+    for (size_t k = 0; s == MOTE_OK && k < h->n_heads; k++)
+        if (h->heads[k].offset <= 1) s = squares_open(&f.sums[k], n_inputs(&f, &h->heads[k]), f.d, err);
     if (s == MOTE_OK) s = visit(&f, 0, o->n_tokens, fit_pass, err);
-    for (size_t k = 0; s == MOTE_OK && k < h->n_heads; k++) s = solve_head(&f, f.sums[k], &h->heads[k], err);
+    for (size_t k = 0; s == MOTE_OK && k < h->n_heads; k++) {
+        if (f.sums[k]) s = solve_head(&f, f.sums[k], &h->heads[k], err);
+        else begin_as(&h->heads[k], &h->heads[k - 1]);
+    }
     close_fitting(&f);
     return s;
 }

@@ -45,12 +45,13 @@ static void take(var *v, float **room, size_t rows, size_t cols, const float *be
 }
 
 static void begin_head(head_set *h, one_head *o, const param *final, float **room) {
-    static const char *const suffixes[] = {"norm.weight", "weight", "bias"};
+    static const char *const suffixes[HEAD_VARS] = {"norm.weight", "weight", "token.weight", "bias"};
     size_t d = net_model(h->n)->hp.n_embd, k = (size_t)(o - h->heads);
-    for (size_t i = 0; i < 3; i++) (void)snprintf(o->names[i], sizeof o->names[i], "head.%zu.%s", k, suffixes[i]);
-    take(&o->norm, room, 1, d, final ? final->v.x : NULL);
-    for (size_t i = 0; !final && i < d; i++) o->norm.x[i] = 1;
+    for (size_t i = 0; i < HEAD_VARS; i++) (void)snprintf(o->names[i], sizeof o->names[i], "head.%zu.%s", k, suffixes[i]);
+    if (o->offset <= 1) take(&o->norm, room, 1, d, final ? final->v.x : NULL);
+    for (size_t i = 0; o->norm.rows && !final && i < d; i++) o->norm.x[i] = 1;
     take(&o->w, room, d, d, NULL);
+    if (o->offset) take(&o->v, room, d, d, NULL);
     take(&o->b, room, 1, d, NULL);
     o->gate = *room;
     *room += padded(d + 2);
@@ -65,7 +66,7 @@ mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n
     if (medusa > HEADS_AHEAD_MAX || h->n_heads > HEADS_MAX)
         FAIL(err, MOTE_E_LIMIT, "%zu exits and %zu Medusa heads: at most %u heads, %u of them Medusa's", n_layers, medusa, HEADS_MAX, HEADS_AHEAD_MAX);
     if (!hp->causal) FAIL(err, MOTE_E_UNSUPPORTED, "a model that sees the whole text at once says no next token: it has no use for heads");
-    size_t room_bytes = h->n_heads * (padded(d * d) + 2 * padded(d) + padded(d + 2)) * sizeof(float);
+    size_t room_bytes = h->n_heads * (2 * padded(d * d) + 2 * padded(d) + padded(d + 2)) * sizeof(float);
     h->values = mem_alloc_aligned(room_bytes);
     if (!h->values) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu heads", h->n_heads);
     memset(h->values, 0, room_bytes);
@@ -82,7 +83,9 @@ mote_status head_set_open(head_set *h, net *base, const size_t *layers, size_t n
 
 void head_set_close(head_set *h) {
     heads_engine_close(&h->engine);
+    mem_free(h->likely);
     mem_free_aligned(h->values);
+    h->likely = NULL;
     h->values = NULL;
 }
 
@@ -90,9 +93,10 @@ size_t head_set_params(head_set *h, train_param *dst, size_t cap) {
     size_t n = 0;
     for (size_t k = 0; k < h->n_heads; k++) {
         one_head *o = &h->heads[k];
-        var *v[3] = {&o->norm, &o->w, &o->b};
-        for (size_t i = 0; i < 3; i++) {
-            if (n < cap) dst[n] = (train_param){.name = str_of(o->names[i]), .v = v[i], .decay = i == 1, .muon = i == 1};
+        var *v[HEAD_VARS] = {&o->norm, &o->w, &o->v, &o->b};
+        for (size_t i = 0; i < HEAD_VARS; i++) {
+            if (v[i]->rows == 0) continue;
+            if (n < cap) dst[n] = (train_param){.name = str_of(o->names[i]), .v = v[i], .decay = v[i]->rows > 1, .muon = v[i]->rows > 1};
             n++;
         }
     }
@@ -106,11 +110,30 @@ mote_status head_set_engine(head_set *h, const char *path, const train_machine *
     return heads_engine_open(&h->engine, path, mc->pool, mc->cpu_mask, n_ctx, n_ctx * n_rows, layers, h->n_heads, err);
 }
 
-static var *head_rows(head_set *h, tape *t, one_head *o, const float *stream, size_t n) {
+/* What a Medusa head sees of the token that stands `ahead` rows further on, row by row; zeros where the sequence has ended. NULL: out of memory. */
+static var *tokens_ahead(head_set *h, tape *t, const data_batch *b, size_t ahead) {
+    const size_t d = h->engine->d;
+    float *u = tape_mem(t, (b->seqs.n * d + 1) * sizeof *u);
+    if (!u) return NULL;
+    for (size_t q = 0; q < b->seqs.n_seq; q++)
+        for (size_t i = b->seqs.start[q]; i < b->seqs.start[q + 1]; i++) {
+            if (i + ahead < b->seqs.start[q + 1]) model_token_row(h->engine->m, b->ids[i + ahead], u + i * d);
+            else memset(u + i * d, 0, d * sizeof *u);
+        }
+    return tape_const(t, b->seqs.n, d, u);
+}
+
+/* before: the z of the Medusa head before it, or NULL. */
+static var *head_rows(head_set *h, tape *t, one_head *o, const data_batch *b, const float *stream, var *before) {
     const hparams *hp = &net_model(h->n)->hp;
-    var *x = tape_const(t, n, hp->n_embd, stream);
-    var *in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
-    return ad_add(t, in, ad_add_row(t, ad_linear(t, in, &o->w), &o->b));
+    var *in = before;
+    if (o->offset <= 1) {
+        var *x = tape_const(t, b->seqs.n, hp->n_embd, stream);
+        in = hp->norm == NORM_LAYER ? ad_layer_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps) : ad_rms_norm(t, x, &o->norm, NULL, hp->n_embd, hp->eps);
+    }
+    var *sum = ad_add_row(t, ad_linear(t, in, &o->w), &o->b);
+    if (o->offset) sum = ad_add(t, sum, ad_linear(t, tokens_ahead(h, t, b, o->offset), &o->v));
+    return ad_add(t, in, sum);
 }
 
 /* What the engine makes of a batch, in memory of the tape: streams by head, and the model's own rows. NULL in *own: out of memory. */
@@ -147,7 +170,7 @@ mote_status head_set_loss(var **out, head_set *h, tape *t, const data_batch *b, 
     for (size_t k = 0; k < h->n_heads; k++) {
         one_head *o = &h->heads[k];
         float by = (float)pow(MEDUSA_FADES, (double)o->offset);
-        rows[k] = (heads_rows){head_rows(h, t, o, streams[k], b->seqs.n), o->offset, by, o->text, &h->seen[k]};
+        rows[k] = (heads_rows){head_rows(h, t, o, b, streams[k], k ? rows[k - 1].z : NULL), o->offset, by, o->text, &h->seen[k]};
     }
     const ad_targets targets = {.target = b->target, .weights = b->weights, .sum_weight = sum_weight};
     *out = ad_heads(t, tape_const(t, b->seqs.n, h->engine->d, own), &head, rows, h->n_heads, &b->seqs, &targets, learn ? h->few : 0);
@@ -163,7 +186,7 @@ mote_status head_set_write(const head_set *h, const char *path, quant_type type,
     TRY(kv_get_str(model_get_file(m), "general.architecture", &base.arch, STR(""), err));
     for (size_t k = 0; k < h->n_heads; k++) {
         const one_head *o = &h->heads[k];
-        v[k] = (heads_value){o->layer, o->offset, o->norm.x, o->w.x, o->b.x, o->gated ? o->gate : NULL, held ? (float)held[k].agree : -1};
+        v[k] = (heads_value){o->layer, o->offset, o->norm.x, o->w.x, o->v.x, o->b.x, o->gated ? o->gate : NULL, held ? (float)held[k].agree : -1};
     }
-    return heads_write(path, &base, v, h->n_heads, type, err);
+    return heads_write(path, &base, v, h->n_heads, h->likely, h->n_likely, type, err);
 }

@@ -16,6 +16,7 @@
 #define FEW 2048           /* of the vocabulary: tokens that are drawn beside those that matter, for gradients */
 #define FIT_MOST 0.8       /* of the data: the gates learn from others */
 #define HELD_TOKENS 4096
+#define LIKELY 4096
 enum { N_CTX = 256, BATCH = 4, LOOKS = 5, BYTES_A_TOKEN = 4 };
 
 /* Of many data little is read: one step in so many, so that it comes from more texts. */
@@ -47,7 +48,7 @@ typedef struct job {
     size_t fit_tokens;
     bool trains;            /* by gradients, too */
     trainer_opts to;
-    train_param params[3 * HEADS_MAX];
+    train_param params[HEAD_VARS * HEADS_MAX];
     size_t n_params;
     json_t *identity;
     trainer *t;
@@ -228,7 +229,7 @@ static mote_status make_identity(job *j, mote_error *err) {
 static double flops_of(const job *j) {
     const hparams *h = &j->m->hp;
     double wide = (double)h->n_embd, some = fmin((double)h->n_vocab, 2 * (double)FEW);
-    return settings_flops(j->n, j->amount.n_ctx) / 3 + 2 * wide * (double)h->n_vocab + (double)j->set.n_heads * 6 * wide * (some + wide);
+    return settings_flops(j->n, j->amount.n_ctx) / 3 + 2 * wide * (double)h->n_vocab + (double)j->set.n_heads * 6 * wide * (some + 2 * wide);
 }
 
 static mote_status plan(job *j, mote_error *err) {
@@ -374,8 +375,19 @@ static mote_status look_before(job *j, tape *t, mote_error *err) {
     return MOTE_OK;
 }
 
+/* Where there are Medusa heads. */
+static mote_status choose_likely(job *j, mote_error *err) {
+    heads_fit_opts o = fit_opts(j);
+    const size_t n = j->o->likely == SIZE_MAX ? 0 : j->o->likely ? j->o->likely : LIKELY;
+    o.n_tokens = MAX(o.n_tokens, o.n_seen);
+    return n && j->set.heads[j->set.n_heads - 1].offset ? head_set_choose_likely(&j->set, &o, n, err) : MOTE_OK;
+}
+
 static mote_status make(job *j, mote_error *err) {
-    if (!j->o->untrained) TRY(open_rows(j, err));
+    if (!j->o->untrained) {
+        TRY(open_rows(j, err));
+        TRY(choose_likely(j, err));
+    }
     if (j->trains && !j->o->untrained) {
         TRY(open_trainer(j, err));
         TRY(look_before(j, trainer_tape(j->t), err));

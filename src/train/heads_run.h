@@ -11,14 +11,15 @@
 #include "train/op_heads.h"
 #include "train/settings.h"
 
+enum { HEAD_VARS = 4 };
 /* One head that learns; see format/heads.h for what it computes. */
 typedef struct one_head {
     size_t layer, offset;
     float text;               /* share of the text's own token in what it learns */
-    var norm, w, b;
+    var norm, w, v, b;        /* rows 0: it has none such */
     float *gate;              /* [n_embd + 2] of an exit: how sure it may be (format/heads.h) */
     bool gated;               /* it has been fitted */
-    char names[3][40];
+    char names[HEAD_VARS][40];
 } one_head;
 
 typedef struct head_set {
@@ -27,6 +28,8 @@ typedef struct head_set {
     size_t n_heads;
     heads_engine *engine;     /* of the base, for passes as long as its rows; owned */
     size_t few;               /* tokens of the vocabulary that a loss draws (op_heads.h); 0: all are looked at */
+    int32_t *likely;          /* [n_likely] tokens that guesses are among, ascending; owned */
+    size_t n_likely;
     float *values;
     heads_seen seen[HEADS_MAX]; /* of the last loss */
 } head_set;
@@ -52,8 +55,12 @@ typedef struct heads_fit_opts {
     void *ctx;
     const log_sink *log;
 } heads_fit_opts;
-/* W and b of every head, by least squares with a small ridge: an exit's z goes nearest to the row that the model's own output matrix multiplies, a
- * Medusa head's to the one that it multiplies so many tokens later. Source: Belrose et al. 2023, §2 (affine translators; theirs are learned). */
+/* The n tokens that occur most often in what counts of n_tokens of the rows, for guesses; among equals, and where there are fewer, those of the
+ * lowest numbers (tokenizers number by frequency). Source: Zhao et al. 2025 (FR-Spec). */
+mote_status head_set_choose_likely(head_set *h, const heads_fit_opts *o, size_t n, mote_error *err);
+/* W, V and b of every head, by least squares with a small ridge: an exit's z goes nearest to the row that the model's own output matrix multiplies, the
+ * first Medusa head's to the one that it multiplies a token later; those behind it begin as the first, as though it had told that row
+ * exactly. Sources: Belrose et al. 2023, §2 (affine translators; theirs are learned); Li et al. 2024, EAGLE, §3 (the next row by this one and the token). */
 mote_status head_set_fit(head_set *h, const heads_fit_opts *o, mote_error *err);
 /* The gates of the exits, and how large their z are to be for those that leave, on other tokens. The gate, by logistic regression: the chance that the exit's likeliest token is the model's, from z and from the
  * probability that the exit gives it. Source: Schuster et al. 2022 (CALM), §3.2 (a classifier on the state), and Platt 1999. */

@@ -15,9 +15,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         if (h->n == 0 || h->n > HEADS_MAX) abort();
         for (size_t i = 0; i < h->n; i++) {
             heads_floats(h->one[i].weight, x);
-            heads_floats(h->one[i].norm, x);
+            if (h->one[i].norm) heads_floats(h->one[i].norm, x);
+            if (h->one[i].token) heads_floats(h->one[i].token, x);
+            if ((h->one[i].norm == NULL) != (h->one[i].offset > 1) || (h->one[i].token == NULL) != (h->one[i].offset == 0)) abort();
             if (h->one[i].bias) heads_floats(h->one[i].bias, x);
         }
+        int64_t last = -1, id;
+        for (size_t i = 0; h->tokens && i < h->tokens->count; i++, last = id)
+            if (!kv_at_int(h->tokens, i, &id) || id <= last) abort();
         heads_close(&h);
     } else if (h) abort();
     free(copy);

@@ -18,7 +18,7 @@
 #include "ok.h"
 #include "report.h"
 
-enum { LEN = 24, CTX = 64, LAYERS = 4 };
+enum { LEN = 24, CTX = 64, LAYERS = 4, WIDTH = 64 };
 
 typedef struct setup {
     const char *model, *heads;
@@ -445,6 +445,80 @@ static void what_leaves_does_what_is_said(void **unused) {
     if (report_wanted(0, NULL)) report_row("run time", "early exit by threshold", measured, "1e-9", "ok", "-", "f32, against plain loops");
 }
 
+/* ---- Medusa heads, by their formula ---- */
+static float last_stream[WIDTH];
+
+static void keep_last(void *ctx, size_t il, const float *x, size_t n) {
+    if (il == LAYERS) memcpy(last_stream, x + (n - 1) * WIDTH, sizeof last_stream);
+    (void)ctx;
+}
+
+/* z = h + W h + V u + b, h in z. */
+static void naive_head(float *z, const heads_one *o, const model *m, int32_t id) {
+    enum { D = WIDTH };
+    static float w[D * D], v[D * D], u[D], b[D], sum[D];
+    heads_floats(o->weight, w);
+    heads_floats(o->token, v);
+    heads_floats(o->bias, b);
+    model_token_row(m, id, u);
+    double square = 0;
+    for (size_t i = 0; i < D; i++) square += (double)u[i] * (double)u[i];
+    assert_true(fabs(square / D - 1) < 1e-4);
+    for (size_t r = 0; r < D; r++) {
+        double y = (double)z[r] + (double)b[r];
+        for (size_t k = 0; k < D; k++) y += (double)w[r * D + k] * (double)z[k] + (double)v[r * D + k] * (double)u[k];
+        sum[r] = (float)y;
+    }
+    memcpy(z, sum, sizeof sum);
+}
+
+static void normed_stream(float *z, const tensor_info *norm) {
+    float w[WIDTH];
+    double square = 0;
+    heads_floats(norm, w);
+    for (size_t i = 0; i < WIDTH; i++) square += (double)last_stream[i] * (double)last_stream[i];
+    for (size_t i = 0; i < WIDTH; i++) z[i] = (float)((double)last_stream[i] * (double)w[i] / sqrt(square / WIDTH + 1e-5));
+}
+
+/* Each head is told another token than was guessed: it has to see it. */
+static void medusa_heads_are_what_their_formula_says(void **unused) {
+    (void)unused;
+    heads *h;
+    make(QUANT_F32, (heads_plan){.layer = {LAYERS, LAYERS, LAYERS}, .offset = {1, 2, 3}, .n = 3, .size = 0.3f, .bias = true, .n_likely = 60, .seed = 8});
+    OK(heads_open(&h, heads_path, &(heads_base){0}, &e_));
+    opened o = open_state(&(setup){.model = tiny, .heads = heads_path, .no_exits = true, .threads = 2, .exact = true});
+    float *logits = MEM_NEW_N(float, o.vocab), z[WIDTH];
+    state_set_stream(o.s, keep_last, NULL);
+    size_t kinds = 0;
+    int32_t before = -1;
+    for (size_t i = 0; i < LEN; i++) {
+        const int32_t id = token(i), want = 0;
+        const model_seg seg = {0, i, 1};
+        OK(model_forward(o.s, &(model_batch){.ids = &id, .n = 1, .segs = &seg, .n_segs = 1, .want = &want, .n_want = 1, .logits = logits}, &e_));
+        normed_stream(z, h->one[0].norm);
+        for (size_t k = 0; k < 3; k++) {
+            model_guessed g;
+            assert_true(model_guess_ahead(o.s, 0, k, token(i + 5 * k), &g));
+            naive_head(z, &h->one[k], o.m, token(i + 5 * k));
+            model_logits(o.s, z, 1, logits);
+            float some[60];
+            size_t best = 0;
+            for (size_t t = 0; t < 60; t++) {
+                some[t] = logits[3 * t];
+                if (some[t] > some[best]) best = t;
+            }
+            assert_int_equal(g.id, 3 * best);
+            assert_true(fabs((double)g.sure - surest(some, 60)) < 1e-4);
+            kinds += g.id != before;
+            before = g.id;
+        }
+    }
+    assert_true(kinds > LEN); /* not one and the same */
+    mem_free(logits);
+    close_state(&o);
+    heads_close(&h);
+}
+
 static void zero_heads_are_the_models_own(void **unused) {
     (void)unused;
     for (int q = 0; q < 2; q++) {
@@ -456,8 +530,8 @@ static void zero_heads_are_the_models_own(void **unused) {
             const model_seg seg = {0, i, 1};
             model_guessed g[4];
             OK(model_forward(o.s, &(model_batch){.ids = &id, .n = 1, .segs = &seg, .n_segs = 1, .want = &want, .n_want = 1, .logits = logits}, &e_));
-            assert_int_equal(model_guess_ahead(o.s, 0, g, 4), 1);
-            assert_int_equal(model_guess_ahead(o.s, 1, g + 1, 4), 0);
+            assert_true(model_guess_ahead(o.s, 0, 0, id, g));
+            assert_false(model_guess_ahead(o.s, 1, 0, id, g + 1) || model_guess_ahead(o.s, 0, 1, id, g + 1) || model_guess_ahead(o.s, 0, 0, -1, g + 1));
             size_t best = 0;
             for (size_t t = 1; t < 256; t++)
                 if (logits[t] > logits[best]) best = t; /* guesses look at the first 256 */
@@ -546,7 +620,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(never_leaving_changes_nothing), cmocka_unit_test(threads_batches_and_sequences_do_not_matter),
         cmocka_unit_test(caches_are_those_without_exits),
-        cmocka_unit_test(what_leaves_does_what_is_said), cmocka_unit_test(zero_heads_are_the_models_own),
+        cmocka_unit_test(what_leaves_does_what_is_said), cmocka_unit_test(zero_heads_are_the_models_own), cmocka_unit_test(medusa_heads_are_what_their_formula_says),
         cmocka_unit_test(drafts_leave_no_trace),         cmocka_unit_test(what_cannot_be_is_refused),
     };
     char command[200];

@@ -19,7 +19,7 @@ static void what_is_written_is_read(void **unused) {
     OK(tiny_model_write(in_folder("tiny.gguf"), &t, &e_));
     const quant_type types[] = {QUANT_F32, QUANT_F16, QUANT_Q8_0};
     for (size_t i = 0; i < COUNT_OF(types); i++) {
-        heads_plan p = {.layer = {1, 2, 2}, .offset = {0, 1, 2}, .n = 3, .size = 0.5f, .type = types[i], .bias = i == 1, .seed = i};
+        heads_plan p = {.layer = {1, 2, 2}, .offset = {0, 1, 2}, .n = 3, .size = 0.5f, .type = types[i], .bias = i == 1, .n_likely = 5 * i, .seed = i};
         OK(heads_file_write(in_folder("heads.gguf"), in_folder("tiny.gguf"), &p, &e_));
         heads *h;
         OK(heads_open(&h, in_folder("heads.gguf"), &(heads_base){.arch = STR("llama"), .n_layer = 2, .n_vocab = TINY_VOCAB}, &e_));
@@ -30,7 +30,11 @@ static void what_is_written_is_read(void **unused) {
             assert_true(h->one[k].accuracy < 0);
             assert_int_equal(h->one[k].weight->type, types[i]);
             assert_true((h->one[k].bias != NULL) == p.bias);
+            assert_true((h->one[k].token != NULL) == (k > 0) && (h->one[k].norm != NULL) == (k < 2));
         }
+        int64_t id;
+        assert_true((h->tokens != NULL) == (i > 0));
+        if (h->tokens) assert_true(h->tokens->count == 5 * i && kv_at_int(h->tokens, 4, &id) && id == 12);
         heads_close(&h);
     }
 }
@@ -49,6 +53,9 @@ typedef struct lie {
     quant_type norm_type;
     float value;          /* first of the norm; 0: 1 */
     bool no_weight, more, floats;
+    bool no_token;        /* Medusa heads without a matrix for the token */
+    int32_t tokens[3];    /* likely ones */
+    size_t n_tokens;
     uint64_t gate;        /* numbers of head 1's; 0: none */
     float gate_value;     /* the last of them; 0: 1 */
 } lie;
@@ -67,21 +74,26 @@ static void write_lie(const lie *l) {
     OK(gguf_writer_open(&w, in_folder("lie.gguf"), 0, &e_));
     OK(gguf_put_str(w, "general.type", str_of(l->type ? l->type : "heads"), &e_));
     OK(gguf_put_str(w, "general.architecture", str_of(l->arch ? l->arch : "llama"), &e_));
-    OK(gguf_put_str(w, HEADS_KEY_FORM, str_of(l->form ? l->form : HEADS_FORM), &e_));
+    OK(gguf_put_str(w, HEADS_KEY_FORM, str_of(l->form ? l->form : HEADS_FORM_CHAIN), &e_));
     if (l->n_embd != 1) OK(gguf_put_u32(w, HEADS_KEY_N_EMBD, l->n_embd ? l->n_embd : D, &e_));
     OK(gguf_put_u32(w, HEADS_KEY_N_LAYER, l->n_layer ? l->n_layer : 3, &e_));
     OK(gguf_put_u32(w, HEADS_KEY_N_VOCAB, l->n_vocab ? l->n_vocab : 40, &e_));
     put_list(w, HEADS_KEY_LAYER, l->layer, l->floats ? KV_F32 : KV_I32, n);
     put_list(w, HEADS_KEY_OFFSET, l->offset, KV_I32, l->n_offsets ? l->n_offsets : n);
+    if (l->n_tokens) put_list(w, HEADS_KEY_TOKENS, l->tokens, KV_I32, l->n_tokens);
     if (l->accuracy) put_list(w, HEADS_KEY_ACCURACY, share, KV_F32, n);
     for (size_t i = 0; i < MIN(n, (size_t)3); i++) {
         const uint64_t norm[4] = {l->norm ? l->norm : D, 1, 1, 1}, mat[4] = {l->cols ? l->cols : D, D, 1, 1};
         (void)snprintf(name, sizeof name, "head.%zu.norm.weight", i);
-        OK(gguf_put_tensor(w, str_of(name), l->norm_type, 1, norm, &e_));
-        n_data += norm[0] * (l->norm_type == QUANT_F16 ? 2 : 4);
+        if (l->offset[i] <= 1) OK(gguf_put_tensor(w, str_of(name), l->norm_type, 1, norm, &e_));
+        if (l->offset[i] <= 1) n_data += norm[0] * (l->norm_type == QUANT_F16 ? 2 : 4);
         (void)snprintf(name, sizeof name, "head.%zu.weight", i);
         if (!l->no_weight) OK(gguf_put_tensor(w, str_of(name), QUANT_F32, 2, mat, &e_));
         if (!l->no_weight) n_data += mat[0] * D * 4;
+        if (l->offset[i] <= 0 || l->no_token) continue;
+        (void)snprintf(name, sizeof name, "head.%zu.token.weight", i);
+        OK(gguf_put_tensor(w, str_of(name), QUANT_F32, 2, mat, &e_));
+        n_data += mat[0] * D * 4;
     }
     if (l->more) OK(gguf_put_tensor(w, STR("head.9.weight"), QUANT_F32, 1, (const uint64_t[]){D, 1, 1, 1}, &e_));
     if (l->more) n_data += D * 4;
@@ -126,6 +138,11 @@ static void wrong_files_are_refused(void **unused) {
         {.says = "'head.1.gate' is not 34 numbers of type F32", .layer = {1, 2}, .gate = 32},
         {.says = "'head.1.gate': its factor of what the exit says is -1", .layer = {1, 2}, .gate = 34, .gate_value = -1},
         {.says = "'head.1.gate' holds a number that is not finite, at 33", .layer = {1, 2}, .gate = 34, .gate_value = NAN},
+        {.says = "head 1 lacks 'head.1.token.weight'", .layer = {1, 3}, .offset = {0, 1}, .no_token = true},
+        {.says = "head 0: Medusa heads of the form 'affine' do not see the token that was drawn", .form = "affine", .layer = {3, 3}, .offset = {1, 2}},
+        {.says = "is no ascending list of tokens below 40, at 1", .layer = {1, 2}, .tokens = {3, 40}, .n_tokens = 2},
+        {.says = "is no ascending list of tokens below 40, at 2", .layer = {1, 2}, .tokens = {3, 7, 7}, .n_tokens = 3},
+        {.says = "is no ascending list of tokens below 40, at 0", .layer = {1, 2}, .tokens = {-1}, .n_tokens = 1},
         {.says = "head 1 has a gate, which only an exit needs", .layer = {1, 3}, .offset = {0, 1}, .gate = 34},
     };
     const heads_base base = {.arch = STR("llama"), .n_layer = 3, .n_embd = D, .n_vocab = 40};

@@ -130,15 +130,15 @@ static void only_heads_get_gradients(void **unused) {
     var *loss;
     data_batch b = batch();
     const size_t behind = 1;
-    train_param p[9];
+    train_param p[10];
     OK(head_set_open(&h, w.n, &behind, 1, 2, 0, &e_));
-    assert_int_equal(head_set_params(&h, p, 9), 9);
+    assert_int_equal(head_set_params(&h, p, 10), 10);
     OK(head_set_engine(&h, in_folder("tiny.gguf"), &w.mc, N, 1, &e_));
     OK(head_set_loss(&loss, &h, w.t, &b, b.sum_weight, true, &e_));
     tape_back(w.t, loss, 1);
     OK(tape_status(w.t, &e_));
     for (size_t i = 0; i < net_n_params(w.n); i++) assert_null(net_param(w.n, i)->v.g);
-    for (size_t i = 0; i < 9; i++) {
+    for (size_t i = 0; i < 10; i++) {
         double size = 0;
         assert_non_null(p[i].v->g);
         for (size_t j = 0; j < p[i].v->rows * p[i].v->cols; j++) size += (double)fabsf(p[i].v->g[j]);
@@ -180,7 +180,7 @@ static void heads_learn(void **unused) {
         o.out_type = ways[i].type;
         OK(mote_train_heads(&o, &r, &e_));
         assert_true(r.finished && r.steps == ways[i].steps && r.n == 3 && r.tokens > 1000 && r.bytes > 0);
-        assert_int_equal(r.n_trained, 3 * (64 * 64 + 2 * 64));
+        assert_int_equal(r.n_trained, (64 * 64 + 2 * 64) + (2 * 64 * 64 + 2 * 64) + (2 * 64 * 64 + 64));
         for (size_t k = 0; k < 3; k++) {
             const mote_head_figures *f = &r.heads[k];
             char got[80], item[80];
@@ -205,6 +205,7 @@ static void the_file_is_what_was_said(void **unused) {
     int64_t behind, offset;
     o.train.steps = 3;
     o.out_type = "q4_0";
+    o.likely = 50;
     OK(mote_train_heads(&o, &r, &e_));
     const heads_base of = {STR("llama"), 2, 64, TINY_VOCAB};
     heads_base other = of;
@@ -220,7 +221,8 @@ static void the_file_is_what_was_said(void **unused) {
     assert_true(str_is(type, "heads"));
     OK(kv_get_u32(f, HEADS_KEY_N_VOCAB, &n, 0, &e_));
     assert_int_equal(n, TINY_VOCAB);
-    assert_int_equal(model_file_n_tensors(f), 10);
+    assert_int_equal(model_file_n_tensors(f), 11);
+    assert_int_equal(model_file_find(f, HEADS_KEY_TOKENS)->count, 50);
     for (uint64_t k = 0; k < 3; k++) {
         assert_true(kv_at_int(model_file_find(f, HEADS_KEY_LAYER), k, &behind) && kv_at_int(model_file_find(f, HEADS_KEY_OFFSET), k, &offset) &&
                     kv_at_num(model_file_find(f, HEADS_KEY_ACCURACY), k, &share));
@@ -243,24 +245,24 @@ static void the_file_is_what_was_said(void **unused) {
     model_file_close(&f);
 }
 
-static bool stop_at_17(void *ctx) { return ++*(int *)ctx == 17; }
+static bool stop_at_0(void *ctx) { return --*(int *)ctx == 0; }
 
 static void a_stopped_run_ends_the_same(void **unused) {
     (void)unused;
     mote_train_heads_opts o = base(in_folder("whole.gguf"));
     mote_train_heads_report r = {.size = sizeof r};
     mote_error e = {0};
-    int polled = 0;
+    int polled = 42;
     o.train.dir = NULL;
     o.train.steps = 25;
     OK(mote_train_heads(&o, NULL, &e_));
     o.out = in_folder("parts.gguf");
-    o.on = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_17};
+    o.on = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_0};
     assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_CANCELLED);
     assert_int_not_equal(access(o.out, F_OK), 0);
     o.train.n_threads = 3;
     OK(mote_train_heads(&o, &r, &e_));
-    assert_true(r.resumed_at > 1 && r.resumed_at < 17); /* fitting asks too */
+    assert_true(r.resumed_at > 1 && r.resumed_at < 25); /* counting tokens and fitting ask too */
     assert_same_file(in_folder("whole.gguf"), in_folder("parts.gguf"));
     o.medusa = 1;
     assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_MISMATCH);
@@ -281,7 +283,7 @@ static void the_models_own_words(void **unused) {
     OK(mote_train_heads(&o, NULL, &e_));
     assert_int_equal(access(in_folder("own.gguf.run/generated"), R_OK), 0);
     o.out = in_folder("own2.gguf");
-    o.on = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_17};
+    o.on = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_0};
     assert_int_equal(mote_train_heads(&o, NULL, &e), MOTE_E_CANCELLED);
     OK(mote_train_heads(&o, &r, &e_));
     assert_true(r.finished && r.steps == 12);
@@ -318,10 +320,10 @@ static void layers_can_speak(void **unused) {
         OK(mote_train_heads(&o, &r, &e_));
         divergence[i] = r.heads[0].divergence;
         if (!i) continue;
-        int polled = 0;
+        int polled = 17;
         mote_error e = {0};
         t.out = in_folder("skips2.gguf");
-        t.callbacks = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_17};
+        t.callbacks = (mote_train_callbacks){.ctx = &polled, .stop = stop_at_0};
         assert_int_equal(mote_train(&t, NULL, &e), MOTE_E_CANCELLED);
         OK(mote_train(&t, NULL, &e_));
         assert_same_file(out, t.out);
