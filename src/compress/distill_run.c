@@ -158,7 +158,8 @@ static mote_status open_qat(job *j, mote_error *err) {
     mote_quantize_options qo = {.type = q->type, .overrides = q->overrides, .n_overrides = q->n_overrides, .output_format = q->output_format,
                                 .token_embedding_format = q->token_embedding_format, .pure = q->pure, .allow_requantize = true};
     qat_opts opts = {.kind = q->only_scales ? QAT_SCALES : QAT_WEIGHTS, .format = format_of, .ctx = j, .fixed_scales = q->fixed_scales,
-                     .acts = q->activations, .scale_lr = (float)q->scale_lr};
+                     .acts = q->activations, .scale_lr = (float)q->scale_lr, .keep_zeros = j->o->settings.keep_zeros,
+                     .before = j->teacher ? model_get_file(j->teacher) : NULL};
     TRY(cache_type(&opts.k_type, q->type_k, err));
     TRY(cache_type(&opts.v_type, q->type_v, err));
     j->choice = MEM_NEW_N(rules_choice, model_file_n_tensors(f) + 1);

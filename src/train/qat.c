@@ -220,7 +220,7 @@ static mote_status open_entry(qat *q, qat_entry *e, param *p, const quant_format
         e->d0[b] = s.d;
         e->m0[b] = s.m;
     }
-    return MOTE_OK;
+    return e->grid && q->o.kind == QAT_WEIGHTS && p->info->type == f->type ? qat_seat(q, e, err) : MOTE_OK;
 }
 
 mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *err) {

@@ -10,7 +10,8 @@
  *                nothing but the packed file and a few numbers a block need to be kept between runs
  *
  * Formats without a grid (codebooks) are encoded anew in each step; their scales do not learn. The inner scales of super-blocks stay
- * as the encoder chose them. A tensor that has the wanted format already begins with its own blocks, not with new ones. */
+ * as the encoder chose them. A tensor that has the wanted format already begins with its own blocks, not with new ones;
+ * where in its cell each of its weights stands is told by the model before rounding, or by chance (qat_seat.c). */
 #ifndef MOTE_TRAIN_QAT_H
 #define MOTE_TRAIN_QAT_H
 
@@ -27,6 +28,8 @@ typedef struct qat_opts {
     bool fixed_scales;          /* QAT_WEIGHTS: scales stay as the encoder chose them */
     bool acts;                  /* activations int8 per 32, as the engine has them */
     quant_type k_type, v_type;  /* of the caches; QUANT_F32: not rounded */
+    bool keep_zeros;            /* weights of packed tensors that are 0 begin as 0, so that they can stay it (optim.h) */
+    const model_file *before;   /* the model before rounding: packed weights begin where its numbers are in their cells; NULL: at places drawn by chance */
     float scale_lr;             /* of scales, times the learning rate [10: they are relative, and begin at 1] */
 } qat_opts;
 

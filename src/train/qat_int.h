@@ -30,6 +30,9 @@ struct qat {
     bool stale, inside;
 };
 
+/* qat_seat.c: gives the latents of a tensor that begins with its own blocks places in their cells. E_MEMORY. */
+mote_status qat_seat(const qat *q, const qat_entry *e, mote_error *err);
+
 /* quant_grid_place, inline where levels are neighbouring integers: it is asked once for each weight in each step. */
 static inline int qat_place(const quant_grid *g, float t) {
     if (g->table || g->step != 1) return quant_grid_place(g, t);

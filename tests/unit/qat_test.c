@@ -214,6 +214,40 @@ static void packed_files_go_on(void **unused) {
 }
 
 /* With levels that stay, the loss is a smooth function of the scales (but for their rounding to halves). */
+/* Weights of a packed file keep their levels and get places in their cells: those of the floats that they were rounded from. */
+static void packed_weights_stand_where_they_were(void **unused) {
+    (void)unused;
+    static const quant_type types[] = {QUANT_Q4_0, QUANT_Q4_1, QUANT_IQ4_NL, QUANT_Q8_0};
+    for (size_t k = 0; k < 3 * COUNT_OF(types); k++) { /* by chance, by the floats, by floats of another model */
+        char packed[256], floats[256];
+        struct bench b = {.type = types[k / 3]};
+        model_file *before = NULL;
+        OK(tiny_model_write(path_of(packed, "p.gguf"), &(tiny_opts){.type = types[k / 3], .seed = 6}, &e_));
+        OK(tiny_model_write(path_of(floats, "f.gguf"), &(tiny_opts){.seed = k % 3 == 2 ? 7 : 6}, &e_));
+        OK(model_file_open(&before, floats, 0, &e_));
+        open_bench(&b, packed);
+        qat *q;
+        OK(qat_open(&q, b.n, b.p, &(qat_opts){.format = matrices, .ctx = &b, .before = k % 3 ? before : NULL}, &e_));
+        size_t n = 0, moved = 0, same = 0;
+        for (size_t i = 0; i < qat_n(q); i++) {
+            qat_tensor t = qat_get(q, i);
+            char name[128];
+            (void)snprintf(name, sizeof name, "%.*s", STR_ARG(t.p->info->name));
+            const float *f = (const float *)(const void *)model_file_find_tensor(before, name)->data;
+            assert_memory_equal(t.bytes, t.p->info->data, t.size);
+            for (size_t j = 0; j < t.p->v.rows * t.p->v.cols; j++, n++) {
+                moved += t.p->v.x[j] != t.values[j];
+                same += fabsf(t.p->v.x[j] - f[j]) < 1e-6f;
+            }
+        }
+        assert_true(n > 10000 && moved > n * 9 / 10);
+        assert_true(k % 3 == 1 ? same > n * 3 / 4 : same < n / 50);
+        qat_close(&q);
+        close_bench(&b);
+        model_file_close(&before);
+    }
+}
+
 static void scales_have_the_slope_they_say(void **unused) {
     (void)unused;
     static const quant_type types[] = {QUANT_Q4_0, QUANT_Q4_1, QUANT_Q4_K};
@@ -279,7 +313,7 @@ static void activations_and_caches_round_as_the_engine_does(void **unused) {
     assert_true(most > 0 && most < 2.0 / 200);
     double plain = loss_of(&b, NULL, false);
     qat *q;
-    OK(qat_open(&q, b.n, b.p, &(qat_opts){.format = matrices, .ctx = &b, .acts = true, .k_type = QUANT_Q8_0, .v_type = QUANT_Q4_0}, &e_));
+    OK(qat_open(&q, b.n, b.p, &(qat_opts){.kind = QAT_SCALES, .format = matrices, .ctx = &b, .acts = true, .k_type = QUANT_Q8_0, .v_type = QUANT_Q4_0}, &e_));
     qat_begin(q);
     double rounded = loss_of(&b, q, true);
     qat_end(q);
@@ -312,6 +346,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_holds_what_was_trained),
         cmocka_unit_test(packed_files_go_on),
+        cmocka_unit_test(packed_weights_stand_where_they_were),
         cmocka_unit_test(scales_have_the_slope_they_say),
         cmocka_unit_test(activations_and_caches_round_as_the_engine_does),
         cmocka_unit_test(what_cannot_be_done_is_named),
