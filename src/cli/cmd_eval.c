@@ -101,6 +101,11 @@ static json_t *result_json(const mote_task_result *r) {
     return v;
 }
 
+static bool is_perplexity(const char *word) {
+    size_t n = strcspn(word, "=");
+    return n == strlen("perplexity") && strncmp(word, "perplexity", n) == 0;
+}
+
 /* One word of the command line. */
 static int run_task(const struct eval_options *o, loaded *l, const char *word, bool first, FILE *samples, json_t *all) {
     char name[64];
@@ -122,7 +127,7 @@ static int run_task(const struct eval_options *o, loaded *l, const char *word, b
     t.fewshot_seed = (uint64_t)o->seed;
     t.limit = (size_t)o->limit;
     t.max_tokens = (size_t)o->max_tokens;
-    t.reference = o->kld && strcmp(name, "perplexity") == 0 ? o->kld : NULL;
+    t.reference = is_perplexity(word) ? o->kld : NULL;
     t.chat = o->chat;
     t.system = o->system;
     t.on_item = on_item;
@@ -137,6 +142,12 @@ static int run_task(const struct eval_options *o, loaded *l, const char *word, b
 }
 
 static int run_tasks(const struct eval_options *o, const cli_args *args, loaded *l) {
+    bool any = false;
+    for (size_t i = 0; i < args->n; i++) any |= is_perplexity(args->v[i]);
+    if (o->kld && !any) {
+        cli_say("--kld is for the task perplexity: perplexity=TEXT");
+        return CLI_USAGE;
+    }
     json_t *all = o->json ? json_object() : NULL;
     FILE *samples = o->samples ? fopen(o->samples, "w") : NULL;
     int code = CLI_OK;

@@ -41,6 +41,9 @@ $ for i in 1 2 3 4 5; do cat hay2.txt; done > long.txt; mote perplexity -m $MODE
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf needle=text.jsonl
 ! a haystack needs at least 256
 ? 1
+$ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf documents=hay.txt --kld base
+! --kld is for the task perplexity
+? 2
 $ mote eval -m $MODELS/smollm2-135m-instruct.q4_1.gguf nosuch=g.jsonl
 ! there is no task 'nosuch'
 ? 2
