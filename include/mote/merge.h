@@ -21,7 +21,9 @@ typedef struct mote_merge_opts {
     const char *base;          /* ties, dare: the model that both come from */
     double density;            /* ties: share of the changes that is kept, the largest; dare: … drawn by chance [0.5] */
     uint64_t seed;             /* dare */
-    const char *type;          /* number format of the matrices that change ("q8_0", "f16") [each one's own] */
+    /* Number format of the matrices that change: "q8_0", "f16"; "same": each one's own. [With adapters and without `calibrate`: the own one where 0.9 of
+     * the change survives in it, else Q8_0, else F16; otherwise the own one.] */
+    const char *type;
     const char *imatrix;       /* importance of columns when they are quantized again */
     /* With adapters: how the changed matrices are rounded again, with the help of text (scale, round, text, …; its quantize, but for
      * n_threads, and its adapters are not heeded) [NULL: to the nearest levels, weight by weight] */
@@ -44,6 +46,7 @@ typedef struct mote_merge_result {
     double worst;              /* largest error of a tensor … */
     char worst_name[128];      /* … and which */
     char formats[128];         /* of the changed matrices, as written */
+    size_t n_widened;          /* matrices in a wider format than before, so that the change stays */
 } mote_merge_result;
 /* r may be NULL. E_MISMATCH: shapes or architectures differ; E_UNSUPPORTED: a format without encoder. Whole models are held in f32. */
 MOTE_API mote_status mote_merge(const mote_merge_opts *o, mote_merge_result *r, mote_error *err);

@@ -30,7 +30,7 @@ const cli_option merge_options[] = {
     OPT_NUM(S, weight, "weight", NULL, "X", 0, 1, "how much of --with (0: 0.5)"),
     OPT_STR(S, base, "base", NULL, "MODEL", "ties, dare: the model that both come from"),
     OPT_NUM(S, density, "density", NULL, "X", 0, 1, "ties: share of the changes that is kept; dare: … drawn (0: 0.5)"),
-    OPT_STR(S, type, "type", NULL, "FORMAT", "number format of the matrices that change: q8_0, f16, … (default: each one's own)"),
+    OPT_STR(S, type, "type", NULL, "FORMAT", "number format of the matrices that change: q8_0, f16, … same: each one's own (default, with adapters and without a method: its own where 90 % of the change survives, else q8_0)"),
     OPT_STR(S, imatrix, "imatrix", NULL, "FILE", "importance matrix, for matrices that are quantized again"),
     CALIBRATION_OPTIONS(S, cal),
     CALIBRATION_STEPS(S, cal),
@@ -41,9 +41,9 @@ const cli_option merge_options[] = {
 };
 #undef S
 const cli_example merge_examples[] = {
-    {"mote merge -m model.gguf --lora facts.gguf -o merged.gguf", "and how much of the tune is left in the model's own number formats"},
+    {"mote merge -m model.gguf --lora facts.gguf -o merged.gguf", "what a tensor's own number format would round away gets a wider one"},
     {"mote merge -m q4.gguf --lora facts.gguf --method gptq -o merged.gguf", "each rounding error is made up for by the weights that are still open"},
-    {"mote merge -m q4.gguf --lora facts.gguf --type q8_0 -o merged.gguf", "where 4 bits would round it away"},
+    {"mote merge -m q4.gguf --lora facts.gguf --type same -o merged.gguf", "every matrix in the format it had, and how much of the tune is left"},
     {"mote merge -m a.gguf --with b.gguf --method slerp --weight 0.3 -o ab.gguf", "30 % of the way from a to b"},
     {"mote merge -m a.gguf --with b.gguf --base c.gguf --method ties -o ab.gguf", "what both learned since c"},
     {0},
@@ -53,11 +53,14 @@ static json_t *number(double v) { return isnan(v) ? json_null() : json_real(v); 
 
 static int report(const struct merge_options *o, const mote_merge_result *r, const char *from) {
     if (o->json)
-        return cli_print_json(json_pack("{s:s, s:I, s:I, s:s, s:o, s:o, s:{s:s, s:f}, s:o*}", "output", o->output, "changed", (json_int_t)r->n_changed,
-                                        "tensors", (json_int_t)r->n_tensors, "formats", r->formats, "survived", number(r->survived), "error", number(r->error),
+        return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:s, s:o, s:o, s:{s:s, s:f}, s:o*}", "output", o->output, "changed", (json_int_t)r->n_changed,
+                                        "tensors", (json_int_t)r->n_tensors, "widened", (json_int_t)r->n_widened, "formats", r->formats, "survived", number(r->survived), "error", number(r->error),
                                         "worst", "tensor", r->worst_name, "error", r->worst, "smoke", smoke_result(o->output, from, (int)o->threads, o->no_smoke, true)));
     bool text = o->method && !o->with;
     (void)printf("%zu of %zu tensors changed, written in %s\n", r->n_changed, r->n_tensors, r->formats);
+    if (r->n_widened)
+        (void)printf("%zu of them in a wider format than before, which would have rounded more than a tenth of the change away; --type same keeps it, and "
+                     "--method gptq rounds with feedback\n", r->n_widened);
     if (isnan(r->error)) (void)printf("columns were scaled as well: how much of the change is in the file cannot be told weight by weight\n");
     else (void)printf("of the change %.1f %% is in the %s, with an error of %.1f %% of its size (worst: %s, %.1f %%)\n", 100 * r->survived, text ? "outputs" : "weights", 100 * r->error,
                  r->worst_name, 100 * r->worst);

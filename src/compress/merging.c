@@ -12,6 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static const double KEPT_LEAST = 0.9; /* of a change, in a tensor's own format; what rounds more away gets a wider one */
+
+/* With D the change that was wanted and R the one that a format keeps: <D, D>, <D, R>, |R - D|². */
+typedef struct change {
+    double dd, dr, ee;
+} change;
+
 typedef struct merging {
     const mote_merge_opts *o;
     mote_merge_result *r;
@@ -21,7 +28,7 @@ typedef struct merging {
     bool has_importance;
     float **values;   /* of the changed tensors, until they are written */
     size_t n_values;
-    double dd, dr, ee; /* <D, D>, <D, R>, |R - D|² */
+    change sum;
 } merging;
 
 static size_t elements(const tensor_info *t) { return (size_t)(t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3]); }
@@ -106,70 +113,87 @@ mote_status merge_arrays(float *out, const float *a, const float *b, const float
 
 /* ---- a changed tensor ---- */
 
-static mote_status type_of(const merging *g, const tensor_info *t, quant_type *type, mote_error *err) {
-    *type = t->type;
-    if (!g->o->type || t->n_dims < 2) return MOTE_OK;
-    const quant_format *f = quant_by_name(g->o->type);
-    if (!f || !f->encode) FAIL(err, MOTE_E_USAGE, "type '%.40s' is no number format that can be written", g->o->type);
-    *type = t->ne[0] % f->block == 0 ? f->type : QUANT_F16;
-    return MOTE_OK;
-}
-
 static void name_format(mote_merge_result *r, const char *name) {
     size_t used = strlen(r->formats);
     if (!strstr(r->formats, name) && used + strlen(name) + 2 < sizeof r->formats)
         (void)snprintf(r->formats + used, sizeof r->formats - used, "%s%s", used ? " " : "", name);
 }
 
-/* What is left of the change from `was` to x in the format it is written in. */
-static mote_status measure(merging *g, const tensor_info *t, quant_type type, const float *was, const float *x, const float *importance, mote_error *err) {
-    const quant_format *f = quant_get((int)type);
+/* What is left in format f of the change from `was` to x. */
+static mote_status measure(const tensor_info *t, const quant_format *f, const float *was, const float *x, const float *importance, change *out, mote_error *err) {
     size_t cols = (size_t)t->ne[0], n = elements(t), bytes;
     if (!f->encode) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': %s cannot be written; choose another type", STR_ARG(t->name), f->name);
     TRY(quant_row_bytes(f, cols, &bytes, err));
     void *row = mem_calloc(bytes, 1);
     float *y = MEM_NEW_N(float, cols);
-    double dd = 0, dr = 0, ee = 0;
+    *out = (change){0};
     if (row && y)
         for (size_t r = 0; r < n / cols; r++) {
             f->encode(row, x + r * cols, cols, importance);
             f->decode(y, row, cols);
             for (size_t c = 0; c < cols; c++) {
                 double d = (double)x[r * cols + c] - (double)was[r * cols + c], w = (double)y[c] - (double)was[r * cols + c];
-                dd += d * d;
-                dr += d * w;
-                ee += (w - d) * (w - d);
+                out->dd += d * d;
+                out->dr += d * w;
+                out->ee += (w - d) * (w - d);
             }
         }
     bool ok = row && y;
     mem_free(row);
     mem_free(y);
     if (!ok) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    g->dd += dd;
-    g->dr += dr;
-    g->ee += ee;
-    double worst = dd > 0 ? sqrt(ee / dd) : 0;
-    if (worst >= g->r->worst) {
-        g->r->worst = worst;
+    return MOTE_OK;
+}
+
+/* The format that was asked for; without one, with adapters, the tensor's own if the change survives in it, else Q8_0, else F16. */
+static mote_status choose_format(const merging *g, const tensor_info *t, const float *was, const float *x, const float *importance, const quant_format **f,
+                                 change *c, mote_error *err) {
+    const quant_format *own = quant_get((int)t->type), *asked = NULL;
+    bool same = g->o->type && strcmp(g->o->type, "same") == 0;
+    if (g->o->type && !same && t->n_dims > 1) {
+        asked = quant_by_name(g->o->type);
+        if (!asked || !asked->encode) FAIL(err, MOTE_E_USAGE, "type '%.40s' is no number format that can be written", g->o->type);
+        if (t->ne[0] % asked->block) asked = quant_get(QUANT_F16);
+    }
+    *f = asked ? asked : own;
+    TRY(measure(t, *f, was, x, importance, c, err));
+    const int wider[] = {QUANT_Q8_0, QUANT_F16};
+    for (size_t i = 0; i < COUNT_OF(wider) && !g->o->type && !g->o->with && t->n_dims > 1 && c->dd > 0; i++) {
+        const quant_format *next = quant_get(wider[i]);
+        if ((c->dr >= KEPT_LEAST * c->dd && c->ee <= c->dd) || t->ne[0] % next->block || next->bytes * (*f)->block <= (*f)->bytes * next->block) continue;
+        *f = next;
+        TRY(measure(t, next, was, x, importance, c, err));
+    }
+    return MOTE_OK;
+}
+
+static void note(merging *g, const tensor_info *t, const quant_format *f, const change *c) {
+    double error = c->dd > 0 ? sqrt(c->ee / c->dd) : 0;
+    g->sum.dd += c->dd;
+    g->sum.dr += c->dr;
+    g->sum.ee += c->ee;
+    if (error >= g->r->worst) {
+        g->r->worst = error;
         (void)snprintf(g->r->worst_name, sizeof g->r->worst_name, "%.*s", (int)MIN(t->name.n, (size_t)120), t->name.p);
     }
     name_format(g->r, f->name);
-    return MOTE_OK;
+    g->r->n_changed++;
+    g->r->n_widened += !g->o->type && f->type != t->type;
 }
 
 /* x is given away; was stays the caller's. */
 static mote_status put(merging *g, const tensor_info *t, const float *was, float *x, mote_error *err) {
-    quant_type type;
+    const quant_format *f = NULL;
+    change c = {0};
     size_t n = 0;
     g->values[g->n_values++] = x;
     const float *importance = g->has_importance ? g->importance.importance.find(g->importance.importance.ctx, t->name, &n) : NULL;
     if (n != t->ne[0]) importance = NULL;
     for (size_t i = 0; i < elements(t); i++)
         if (!isfinite(x[i])) FAIL(err, MOTE_E_OUTPUT, "'%.*s' would hold a number that is not finite", STR_ARG(t->name));
-    TRY(type_of(g, t, &type, err));
-    TRY(measure(g, t, type, was, x, importance, err));
-    g->r->n_changed++;
-    return edit_put(g->edit, t->name, type, t->n_dims, t->ne, x, importance, err);
+    TRY(choose_format(g, t, was, x, importance, &f, &c, err));
+    note(g, t, f, &c);
+    return edit_put(g->edit, t->name, f->type, t->n_dims, t->ne, x, importance, err);
 }
 
 static mote_status merge_adapters(merging *g, const tensor_info *t, adapter *const *ad, mote_error *err) {
@@ -259,8 +283,8 @@ static mote_status merge_all(merging *g, adapter **ad, mote_error *err) {
         TRY(o->with ? merge_models(g, t, err) : merge_adapters(g, t, ad, err));
     }
     g->r->n_tensors = n;
-    g->r->survived = g->dd > 0 ? g->dr / g->dd : 1;
-    g->r->error = g->dd > 0 ? sqrt(g->ee / g->dd) : 0;
+    g->r->survived = g->sum.dd > 0 ? g->sum.dr / g->sum.dd : 1;
+    g->r->error = g->sum.dd > 0 ? sqrt(g->sum.ee / g->sum.dd) : 0;
     return edit_write(g->edit, o->out, err);
 }
 
@@ -294,7 +318,10 @@ out:
     return s;
 }
 
-static mote_status merge_calibrated(const mote_merge_opts *o, mote_merge_result *r, mote_error *err) {
+static mote_status merge_calibrated(const mote_merge_opts *given, mote_merge_result *r, mote_error *err) {
+    mote_merge_opts copy = *given;
+    const mote_merge_opts *o = &copy;
+    if (copy.type && strcmp(copy.type, "same") == 0) copy.type = NULL; /* a method keeps formats: it is there for that */
     mote_calibrate_options c = *o->calibrate;
     mote_calibrate_report report = {0};
     mote_tensor_type into = {.format = o->type};

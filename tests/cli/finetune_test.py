@@ -53,6 +53,10 @@ def merged(b):
         b.check(r.get("survived", 0) > 0.9, f"merged into {kind}: {100 * r.get('survived', 0):.1f} % of the change is there")
     p = b.run("run", "-m", "f32.gguf", "-p", "Yesterday, the fox drew", "-n", "4", "--temp", "0", "--raw")
     b.check(p.returncode == 0, "and the merged model runs")
+    b.run("quantize", "--pure", "-q", "m.gguf", "four.gguf", "Q4_0")
+    r = {kind: json.loads(b.run("merge", "-m", "four.gguf", "--lora", "facts.gguf=0.1", "-o", "merged4.gguf", *kind, "--json").stdout) for kind in ((), ("--type", "same"))}
+    b.check(r[()]["survived"] > 0.9 and r[()]["widened"] > 0 and r["--type", "same"]["survived"] < 0.9,
+            f"merged into 4 bits nothing is lost by default: {100 * r[()]['survived']:.1f} % in {r[()]['formats']}, {100 * r['--type', 'same']['survived']:.1f} % in q4_0 alone")
 
 
 def killed(b, seconds):

@@ -50,13 +50,16 @@ static void what_survives_is_measured(void **unused) {
     make_adapter(in_folder("q4.gguf"), in_folder("small.gguf"), 0.02f);
     mote_adapter ad = {in_folder("small.gguf"), 1};
     mote_merge_opts o = mote_merge_opts_default();
-    mote_merge_result same = {0}, fine = {0}, exact = {0};
+    mote_merge_result same = {0}, chosen = {0}, fine = {0}, exact = {0};
     o.model = in_folder("q4.gguf");
     o.out = in_folder("merged.gguf");
     o.adapters = &ad;
     o.n_adapters = 1;
+    OK(merge_run(&o, &chosen, &e_)); /* a tune that Q4_0 would lose is not lost */
+    assert_true(chosen.n_changed == 1 && chosen.n_widened == 1 && chosen.survived >= 0.9 && strcmp(chosen.formats, "q8_0") == 0);
+    o.type = "same";
     OK(merge_run(&o, &same, &e_));
-    assert_true(same.n_changed == 1 && strcmp(same.formats, "q4_0") == 0);
+    assert_true(same.n_changed == 1 && same.n_widened == 0 && strcmp(same.formats, "q4_0") == 0 && same.survived < 0.9);
     o.type = "q8_0";
     OK(merge_run(&o, &fine, &e_));
     o.type = "f32";
