@@ -73,6 +73,10 @@ def compare(name, theirs, rows, summary, results):
             same = [m["words"], m["bytes"]] == [s["word_perplexity"][1], s["bits_per_byte"][1]]
         else:
             same = m["answer"] == s["resps"][0][0]
+            for level in ("prompt_level_strict_acc", "inst_level_strict_acc", "prompt_level_loose_acc", "inst_level_loose_acc"):
+                if level in s:
+                    verdicts = s[level] if isinstance(s[level], list) else [s[level]]
+                    same = same and abs(m[level] - sum(verdicts) / len(verdicts)) < 1e-9
             if "exact_match" in s:
                 same = same and m[f"exact_match,{own}"] == s["exact_match"] and m["extracted"][own == "flexible-extract"] == s["filtered_resps"][0]
         if not same:
