@@ -73,6 +73,24 @@ def sparse(b):
     b.check(lost[0] > 1.001, "which without --keep-zeros it is not")
 
 
+def experts(b):
+    """Experts made of the teacher's neurons, which learn while their routers stay; those of random neurons are further from it."""
+    far = {}
+    for how in ("together", "random"):
+        split = json.loads(b.run("prune", "--no-smoke", "--split-experts", "6", "--experts-used", "2", "--shared-experts", "1", "--split-by", how, "-f", "data.txt",
+                                 "teacher.gguf", "split.gguf", "--json").stdout)["steps"][0]
+        b.check(split["experts"] == 6 and split["held"] <= split["held_best"] + 1e-6, f"six experts of neurons, {how}: {100 * split['held']:.1f} % of the energy is held")
+        r = b.json("distill", "--teacher", "teacher.gguf", "-m", "split.gguf", *ROWS, "--steps", "30", "--lr", "1e-3", "--freeze", "ffn_gate_inp",
+                   "--held-out", "0.1", "--dir", "", "-o", "out.gguf")
+        far[how] = (r["divergence_before"], r["divergence"])
+    before, after = far["together"]
+    good = after < 0.8 * before and before < far["random"][0]
+    b.check(good, f"a third of the experts at work, healed: divergence {before:.4f} to {after:.4f} (of random neurons: {far['random'][0]:.4f})")
+    report("distill", "2 of 6 experts of neurons healed in 30 steps", f"divergence {after:.4f}", f"{0.8 * before:.4f}", good,
+           f"random neurons: {far['random'][0]:.4f} before", "mote prune --split-experts, mote distill --freeze")
+    b.refused(2, "no tensor", "distill", "--teacher", "teacher.gguf", "-m", "split.gguf", *ROWS, "--steps", "2", "--freeze", "no_such", "--dir", "", "-o", "x.gguf")
+
+
 def killed(b, seconds):
     args = ["distill", "--teacher", "teacher.gguf", "-m", "student.gguf", *ROWS, "--steps", "40", "--lr", "3e-3", "--save-every", "3", "--held-out", "0.1"]
     b.run(*args, "-q", "-o", "whole.gguf")
@@ -131,6 +149,7 @@ def tests(b):
     seconds = taught(b)
     rounded(b)
     sparse(b)
+    experts(b)
     killed(b, seconds)
     cached(b)
     other_vocabulary(b)
