@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""speculation.py MOTE MODEL [-d DRAFT] [-n N] [-t T] [-r ROUNDS] [--task NAME]: decoding with and without guessing.
+"""speculation.py MOTE MODEL [-d DRAFT] [--heads FILE] [-n N] [-t T] [-r ROUNDS] [--task NAME]: decoding with and without guessing.
 
-Each task is run with --spec off, ngram and, with a draft model, draft and auto, one after the other in every round,
+Each task is run with --spec off, ngram and, with a draft model, draft and auto, with Medusa heads, medusa, one after the other in every round,
 so that a slow minute of the machine is the same for all. Printed: the median of tokens per second, its ratio to
 off, how many guesses came true, and whether the text is the same, which it has to be."""
 import argparse, json, statistics, subprocess, sys
@@ -33,7 +33,7 @@ fishing boats of Elsinby, forty-one of them, went out again the same evening.
 ROWS = "".join(f'  {{"id": {i}, "city": "{c}", "country": "{k}", "visited": false}},\n' for i, (c, k) in enumerate(
     [("Oslo", "Norway"), ("Lima", "Peru"), ("Accra", "Ghana"), ("Hanoi", "Vietnam"), ("Turin", "Italy"), ("Quito", "Ecuador")]))
 
-# Name, prompt, sampling. --raw: what follows is the same kind of text for every model.
+# Name, prompt, sampling. Texts that go on: the same kind for every model.
 TASKS = [
     ("edit code", f"The file before:\n{CODE}\nThe file after add was renamed to sum, everything else as before:\nint sum(int a, int b) {{\n", ["--temp", "0"]),
     ("copy", f"{NEWS}\nThe same text once more, word by word:\n\nThe harbour of", ["--temp", "0"]),
@@ -44,10 +44,14 @@ TASKS = [
     ("nonsense", "Once upon a time, in a village by the sea,", ["--temp", "2", "--top-k", "0", "--min-p", "0.002"]),
     ("summary, warm", f"{NEWS}\nIn short:", ["--temp", "0.8"]),
 ]
+TASKS = [(name, prompt, ["--raw", "--ignore-eos"] + sampling) for name, prompt, sampling in TASKS]
+for temperature in ("0", "0.8"):  # as an assistant is asked
+    TASKS += [(f"chat {i + 1}, temp {temperature}", prompt, ["--temp", temperature]) for i, prompt in enumerate(
+        ["Why is the sky blue?", "Write a short story about a cat.", "How do I learn to cook?"])]
 
 
 def run(o, prompt, extra):
-    out = subprocess.run([o.mote, "run", "-m", o.model, "-p", prompt, "--raw", "--ignore-eos", "--json", "-n", str(o.n),
+    out = subprocess.run([o.mote, "run", "-m", o.model, "-p", prompt, "--json", "-n", str(o.n),
                           "-t", str(o.t), "-s", "7"] + extra, capture_output=True)
     if out.returncode:
         sys.exit(out.stderr.decode())
@@ -59,6 +63,7 @@ def main():
     a.add_argument("mote")
     a.add_argument("model")
     a.add_argument("-d", "--draft")
+    a.add_argument("--heads", help="a heads file with Medusa heads")
     a.add_argument("-n", type=int, default=160, help="tokens of an answer")
     a.add_argument("-t", type=int, default=2, help="threads")
     a.add_argument("-r", type=int, default=3, help="rounds")
@@ -68,6 +73,8 @@ def main():
     if o.draft:
         ways["draft"] = ["--spec", "draft", "-md", o.draft]
         ways["auto"] = ["--spec", "auto", "-md", o.draft]
+    if o.heads:
+        ways["medusa"] = ["--spec", "medusa", "--heads", o.heads]
     bad = 0
     print(f"{'task':16} {'spec':6} {'tok/s':>7} {'ratio':>6} {'true/guessed':>13} text")
     for name, prompt, sampling in TASKS:
