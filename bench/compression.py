@@ -19,7 +19,8 @@ Cases are lists in bench/compression/*.json:
 {teacher} is the float32 expansion of the Q4_1 file, against which everything is compared; {source} that file itself; {train} a folder
 of text to train and calibrate on; {made} what `make` gave; {tmp} a folder for what lies between; {cache} one
 that stays. Evaluated on WikiText-2 test in windows
-of 512 ($MOTE_SHARED/oracle/text; what has another vocabulary by bits per byte of the whole documents, in the family "vocabulary"), which nothing here is calibrated or trained on. Healing changes no shape, so a healed row has the
+of 512 ($MOTE_SHARED/oracle/text; what has another vocabulary by bits per byte of the whole documents, in the family "vocabulary"; guesses by how many passes of the model an answer to some
+questions takes, in the family "speculation"), which nothing here is calibrated or trained on. Healing changes no shape, so a healed row has the
 speed of what was healed; and where a technique gives a file of its baseline's size that runs with the same options, only the baseline is timed.
 """
 import argparse
@@ -43,7 +44,11 @@ DOC = ROOT / "docs" / "COMPRESSION.md"
 PICTURE = ROOT / "docs" / "img" / "compression.svg"
 COLUMNS = ["date", "commit", "family", "technique", "variant", "stage", "name", "tokens", "bytes", "ppl", "ratio", "kld", "same_top",
            "speed", "chunks"]
-FAMILIES = ["quantization", "sparsity", "pruning", "vocabulary", "sharing", "attention", "distillation", "run time"]
+FAMILIES = ["quantization", "sparsity", "pruning", "vocabulary", "sharing", "attention", "distillation", "run time", "speculation"]
+# What `ratio` is; the less, the better. Families that are not named: perplexity, with divergence and likeliest tokens beside it.
+RATIOS = {"vocabulary": "bits per byte ÷ reference", "speculation": "passes ÷ tokens"}
+QUESTIONS = ["Why is the sky blue?", "Write a short story about a cat.", "How do I learn to cook?", "What is a volcano?", "Give me three tips for sleeping well.",
+             "Explain to a child what money is."]
 
 
 def cases():
@@ -110,7 +115,21 @@ class Bench:
         excerpt.write_text(self.text.read_text(encoding="utf-8")[:2100 * self.o.chunks], encoding="utf-8")
         return json.loads(self.sh(f"{self.o.mote} eval --json -m {model} documents={excerpt} -c 2048"))["documents"]["bits_per_byte"]["value"]
 
+    def answers(self, model, extra):
+        """What it says to the questions, greedily, with figures."""
+        return [json.loads(self.sh(f"{self.o.mote} run --json -m {model} -p {shlex.quote(q)} -n 160 --temp 0 -t 2 {extra}")) for q in QUESTIONS]
+
+    def passes(self, model, extra):
+        """Passes through the model for each token of an answer, the text being the same as without guesses."""
+        plain, guessed = self.answers(model, "--spec off"), self.answers(model, extra)
+        if [a["text"] for a in plain] != [a["text"] for a in guessed]:
+            raise SystemExit(f"the answers with {extra} are others")
+        tokens = sum(a["answer_tokens"] for a in guessed)
+        return 1 - sum(a["accepted_tokens"] for a in guessed) / tokens
+
     def judge(self, case, made, extra):
+        if case["family"] == "speculation":
+            return {"ppl": "", "ratio": f"{self.passes(made, extra):.4f}", "kld": "", "same_top": ""}
         if case["family"] == "vocabulary":
             return {"ppl": f"{(bits := self.per_byte(made)):.4f}", "ratio": f"{bits / self.per_byte(self.teacher):.4f}", "kld": "", "same_top": ""}
         r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
@@ -120,8 +139,12 @@ class Bench:
         """Tokens per second of decoding, over the source's in the same minute: the median of five ratios of neighbouring runs."""
         ratios = []
         for _ in range(5):
-            both = [json.loads(self.sh(f"{self.o.mote} bench -m {which} -p 0 -n 96 -r 1 -t 2 -o json {options}"))[0]["avg_ts"]
-                    for which, options in ((model, extra), (self.source, ""))]
+            if "--heads" in extra:  # a bench's tokens mean nothing: heads would neither be sure nor right
+                both = [sum(a["answer_tokens"] for a in said) / sum(a["answer_ms"] for a in said)
+                        for said in (self.answers(model, extra if "--spec" in extra else extra + " --spec off"), self.answers(self.source, "--spec off"))]
+            else:
+                both = [json.loads(self.sh(f"{self.o.mote} bench -m {which} -p 0 -n 96 -r 1 -t 2 -o json {options}"))[0]["avg_ts"]
+                        for which, options in ((model, extra), (self.source, ""))]
             ratios.append(both[0] / both[1])
         return statistics.median(ratios)
 
@@ -139,8 +162,6 @@ class Bench:
         """Fills `speed` of the case's latest rows."""
         key = (case["family"], case["technique"], case["variant"])
         found = {stage: latest(rows).get(key + (stage,)) for stage in ("baseline", "made", "healed")}
-        if "--exit-threshold" in case.get("options", ""):
-            return  # the bench's tokens mean nothing: no exit would be sure of what follows them
         if not found["baseline"] or not found["made"]:
             return
         options = {stage: re.sub(r"--activations \S+", "", o)  # exact ones are for judging roundings; this is about what runs
@@ -206,7 +227,7 @@ def tables(rows):
         keys = list(dict.fromkeys(k[:3] for k in found if k[0] == family))
         if not keys:
             continue
-        quality = ["bits per byte ÷ reference"] if family == "vocabulary" else ["perplexity ÷ reference", "mean KLD", "same top token"]
+        quality = [RATIOS[family]] if family in RATIOS else ["perplexity ÷ reference", "mean KLD", "same top token"]
         text += [f"### {family[0].upper()}{family[1:]}", "", "| technique | variant | | MB | " + " | ".join(quality) + " | decode ÷ Q4_1 file |",
                  "| --- | --- | --- | ---: |" + " ---: |" * len(quality) + " ---: |"]
         for key in keys:
@@ -262,7 +283,7 @@ def report(rows):
         else:
             by = "kld" if base["kld"] else "ratio"
             best = min(float(r[by]) for r in (made, healed) if r)
-            row = [f"{'KLD' if by == 'kld' else 'bits per byte ÷ reference'} {best:.4f}", f"{float(base[by]):.4f}", "ok" if best < float(base[by]) else "FAIL",
+            row = [f"{'KLD' if by == 'kld' else RATIOS[c['family']]} {best:.4f}", f"{float(base[by]):.4f}", "ok" if best < float(base[by]) else "FAIL",
                    f"{float(made['speed']):.2f}x Q4_1 file" if made["speed"] else "-"]
         print("\t".join(["report", "compression", item, *row, f"{int(made['bytes']) / 1e6:.1f} MB" if made else "-"]))
 

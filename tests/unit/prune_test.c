@@ -654,7 +654,7 @@ static void experts_begin_in_part_anew(void **st) {
             n += is_new[e][j] = memcmp(row, up + j * 64, 64 * sizeof *row) != 0;
             for (size_t i = 0; i < 64; i++) {
                 assert_true((downs[(e * 64 + i) * 128 + j] != down[i * 128 + j]) == is_new[e][j]);
-                if (is_new[e][j]) new_size += pow(row[i], 2), old_size += pow(up[j * 64 + i], 2);
+                if (is_new[e][j]) new_size += pow((double)row[i], 2), old_size += pow((double)up[j * 64 + i], 2);
             }
         }
         assert_int_equal(n, 32);
