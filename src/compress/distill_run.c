@@ -151,6 +151,25 @@ static mote_status cache_type(quant_type *out, const char *name, mote_error *err
     return kv_check(f->type, f->type, 64, 64, err);
 }
 
+/* "8192=Q4_96,16384=Q3_96,Q2_96": the first 8192 rows of the embedding, the next 16384, the rest. */
+static mote_status read_parts(const char *list, qat_opts *o, mote_error *err) {
+    for (const char *at = list; *at; o->n_parts++) {
+        char one[64];
+        size_t n = strcspn(at, ",");
+        uint64_t rows = 0;
+        if (n >= sizeof one || o->n_parts == QAT_PARTS_MAX) FAIL(err, MOTE_E_USAGE, "token embeddings '%.100s': expected up to %d parts, as in 8192=Q4_96,Q3_96", list, QAT_PARTS_MAX);
+        (void)snprintf(one, sizeof one, "%.*s", (int)n, at);
+        char *eq = strchr(one, '=');
+        const bool last = at[n] == '\0';
+        const quant_format *f = quant_by_name(eq ? eq + 1 : one);
+        if (!f || !eq != last || (eq && (!str_to_u64((str){one, (size_t)(eq - one)}, &rows) || rows < 1)))
+            FAIL(err, MOTE_E_USAGE, "token embeddings '%.100s': '%s' is neither ROWS=TYPE nor, at the end, TYPE", list, one);
+        o->parts[o->n_parts] = (qat_part){(size_t)rows, (int)f->type};
+        at += n + !last;
+    }
+    return MOTE_OK;
+}
+
 static mote_status open_qat(job *j, mote_error *err) {
     const mote_qat_options *q = &j->o->qat;
     const model_file *f = model_get_file(j->student);
@@ -160,6 +179,11 @@ static mote_status open_qat(job *j, mote_error *err) {
     qat_opts opts = {.kind = q->only_scales ? QAT_SCALES : QAT_WEIGHTS, .format = format_of, .ctx = j, .fixed_scales = q->fixed_scales,
                      .acts = q->activations, .scale_lr = (float)q->scale_lr, .keep_zeros = j->o->settings.keep_zeros,
                      .before = j->teacher ? model_get_file(j->teacher) : NULL};
+    if (q->token_embedding_format && strchr(q->token_embedding_format, '=')) {
+        if (q->state) FAIL(err, MOTE_E_UNSUPPORTED, "a state file beside an embedding in parts: use checkpoints");
+        TRY(read_parts(q->token_embedding_format, &opts, err));
+        qo.token_embedding_format = quant_get(opts.parts[0].type)->name;
+    }
     TRY(cache_type(&opts.k_type, q->type_k, err));
     TRY(cache_type(&opts.v_type, q->type_v, err));
     j->choice = MEM_NEW_N(rules_choice, model_file_n_tensors(f) + 1);
@@ -431,6 +455,13 @@ static bool written_whole(void *ctx, const var *v) {
     return false;
 }
 
+static mote_status put_packed(model_edit *e, qat_tensor t, mote_error *err) {
+    uint64_t ne[TENSOR_DIMS_MAX];
+    memcpy(ne, t.p->info->ne, sizeof ne);
+    if (t.rows != t.p->v.rows) ne[1] = t.rows; /* a part of the embedding */
+    return edit_put_bytes(e, str_of(t.name), t.type, t.p->info->n_dims, ne, t.bytes, err);
+}
+
 static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *err) {
     const quant_format *f = j->o->out_type ? quant_by_name(j->o->out_type) : NULL;
     int type = for_rolling ? QUANT_BF16 : f ? (int)f->type : -1;
@@ -438,8 +469,7 @@ static mote_status put_all(job *j, model_edit *e, bool for_rolling, mote_error *
         const param *p = net_param(j->net, i);
         size_t k = j->q ? qat_find(j->q, p) : SIZE_MAX;
         if (k != SIZE_MAX) {
-            qat_tensor t = qat_get(j->q, k);
-            TRY(edit_put_bytes(e, p->info->name, t.type, p->info->n_dims, p->info->ne, t.bytes, err));
+            for (; k < qat_n(j->q) && qat_get(j->q, k).p == p; k++) TRY(put_packed(e, qat_get(j->q, k), err));
         } else if (p->trained) TRY(put_param(j, e, i, type, err));
     }
     if (!j->q) return MOTE_OK;

@@ -67,17 +67,14 @@ static quant_type standard(quant_type t) {
     }
 }
 
-static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *err) {
-    quant_type to = standard(t->type);
-    if (to == t->type) return MOTE_OK;
+/* t's weights in its standard format, or as they are. */
+static void put_standard(const tensor_info *t, unsigned char *dst) {
+    const quant_type to = standard(t->type);
     const quant_format *f = quant_get((int)t->type), *g = quant_get((int)to);
-    size_t n = (size_t)weights_of(t), bytes = n / g->block * g->bytes;
-    unsigned char *dst = mem_calloc(n / g->block, g->bytes);
     float y[192];
-    if (!dst) FAIL(err, MOTE_E_MEMORY, "out of memory for tensor '%.*s'", STR_ARG(t->name));
-    p->bytes[p->n_bytes++] = dst;
+    if (to == t->type) memcpy(dst, t->data, t->size);
     const unsigned char *block = t->data;
-    for (size_t i = 0; i < n; i += f->block, block += f->bytes) {
+    for (size_t i = 0, n = (size_t)weights_of(t); i < n && to != t->type; i += f->block, block += f->bytes) {
         uint16_t half;
         memcpy(&half, block, 2);
         f->decode(y, block, f->block);
@@ -86,8 +83,59 @@ static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *e
             else put_q8_0((q8_0_block *)dst, y + j, quant_f16_to_f32(half));
         }
     }
-    count(p, t, bytes);
-    return edit_put_bytes(p->edit, t->name, to, t->n_dims, t->ne, p->bytes[p->n_bytes - 1], err);
+}
+
+static size_t standard_bytes(const tensor_info *t) {
+    const quant_format *g = quant_get((int)standard(t->type));
+    return (size_t)weights_of(t) / g->block * g->bytes;
+}
+
+static mote_status room(packing *p, const tensor_info *t, size_t bytes, unsigned char **dst, mote_error *err) {
+    *dst = mem_calloc(bytes, 1);
+    if (!*dst) FAIL(err, MOTE_E_MEMORY, "out of memory for tensor '%.*s'", STR_ARG(t->name));
+    p->bytes[p->n_bytes++] = *dst;
+    return MOTE_OK;
+}
+
+static bool is_part(const packing *p, const tensor_info *t) {
+    const tensor_info *parts[MODEL_FILE_PARTS_MAX];
+    for (size_t i = model_file_parts(p->f, parts); i-- > 0;)
+        if (parts[i] == t) return true;
+    return false;
+}
+
+static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *err) {
+    quant_type to = standard(t->type);
+    unsigned char *dst;
+    if (to == t->type || is_part(p, t)) return MOTE_OK;
+    TRY(room(p, t, standard_bytes(t), &dst, err));
+    put_standard(t, dst);
+    count(p, t, standard_bytes(t));
+    return edit_put_bytes(p->edit, t->name, to, t->n_dims, t->ne, dst, err);
+}
+
+/* An embedding in parts becomes one tensor: of the format that all of them are exported to, or of f32. */
+static mote_status export_parts(packing *p, mote_error *err) {
+    const tensor_info *t[MODEL_FILE_PARTS_MAX];
+    size_t n = model_file_parts(p->f, t), bytes = 0, weights = 0;
+    unsigned char *dst;
+    bool same = true;
+    if (n < 2) return MOTE_OK;
+    uint64_t ne[TENSOR_DIMS_MAX] = {t[0]->ne[0], 0, 1, 1};
+    for (size_t i = 0; i < n; i++) {
+        same = same && standard(t[i]->type) == standard(t[0]->type);
+        bytes += standard_bytes(t[i]);
+        weights += (size_t)weights_of(t[i]);
+        ne[1] += t[i]->ne[1];
+    }
+    TRY(room(p, t[0], same ? bytes : weights * sizeof(float), &dst, err));
+    for (size_t i = 0, at = 0; i < n; at += same ? standard_bytes(t[i]) : (size_t)weights_of(t[i]) * sizeof(float), i++) {
+        if (same) put_standard(t[i], dst + at);
+        else quant_get((int)t[i]->type)->decode((float *)(void *)(dst + at), t[i]->data, (size_t)weights_of(t[i]));
+        count(p, t[i], same ? standard_bytes(t[i]) : (size_t)weights_of(t[i]) * sizeof(float));
+        if (i > 0) TRY(edit_drop(p->edit, t[i]->name, err));
+    }
+    return edit_put_bytes(p->edit, t[0]->name, same ? standard(t[0]->type) : QUANT_F32, 2, ne, dst, err);
 }
 
 static mote_status code_vocabulary(packing *p, mote_error *err) {
@@ -103,7 +151,7 @@ static mote_status run(const char *in, const char *out, bool pack, mote_pack_res
     mote_status s = MOTE_OK;
     packing p = {.r = r};
     model_file *written = NULL;
-    TRYG(s, model_file_open(&p.f, in, MODEL_FILE_VOCAB, err));
+    TRYG(s, model_file_open(&p.f, in, MODEL_FILE_VOCAB | MODEL_FILE_STACKED, err));
     TRYG(s, edit_open(&p.edit, p.f, err));
     r->n_tensors = model_file_n_tensors(p.f);
     r->file_from = model_file_bytes(p.f);
@@ -112,6 +160,7 @@ static mote_status run(const char *in, const char *out, bool pack, mote_pack_res
     for (size_t i = 0; i < r->n_tensors; i++) TRYG(s, (pack ? code_tensor : export_tensor)(&p, model_file_tensor(p.f, i), err));
     if (pack && r->n_changed == 0)
         FAILG(s, err, MOTE_E_UNSUPPORTED, "%s: no tensor gets smaller: none large enough is in a format that is entropy-coded (q4_96, q3_96, q2_96, tq1_192)", in);
+    if (!pack) TRYG(s, export_parts(&p, err));
     if (pack) TRYG(s, code_vocabulary(&p, err));
     TRYG(s, edit_write(p.edit, out, err));
     TRYG(s, model_file_open(&written, out, 0, err)); /* what cannot be read back is no result */

@@ -54,8 +54,9 @@ typedef struct tensor_info {
 typedef struct model_file model_file;
 
 /* VOCAB: a Hugging Face folder also gets the tokenizer.ggml.* arrays of a GGUF (for converting; who runs the model
- * reads tokenizer.json itself). NO_DATA: names and shapes are wanted alone; entropy-coded tensors are not decoded, their data are NULL. */
-enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4, MODEL_FILE_NO_DATA = 8 };
+ * reads tokenizer.json itself). NO_DATA: names and shapes are wanted alone; entropy-coded tensors are not decoded, their data are NULL. STACKED: an
+ * embedding in parts of rows (stack.c) stays in them, as it does with NO_DATA; else it is one matrix in f32. */
+enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4, MODEL_FILE_NO_DATA = 8, MODEL_FILE_STACKED = 16 };
 /* Opens a GGUF file (the first or any part of a split one: the others are found beside it), or a folder in
  * Hugging Face form. *out is owned by the caller. */
 mote_status model_file_open(model_file **out, const char *path, int flags, mote_error *err);
@@ -69,6 +70,9 @@ const kv *model_file_find(const model_file *f, const char *key); /* NULL when ab
 size_t model_file_n_tensors(const model_file *f);
 const tensor_info *model_file_tensor(const model_file *f, size_t i);
 const tensor_info *model_file_find_tensor(const model_file *f, const char *name); /* hashed; NULL when absent */
+/* The parts of an embedding that lies in several (stack.c), where the file was opened with STACKED: 0 or 2 to 3. */
+enum { MODEL_FILE_PARTS_MAX = 3 };
+size_t model_file_parts(const model_file *f, const tensor_info *out[MODEL_FILE_PARTS_MAX]);
 const char *model_file_path(const model_file *f);
 uint64_t model_file_bytes(const model_file *f); /* size on disk, all parts */
 /* Gives back the pages of mapped files that have been read so far; they are read again when they are needed. */

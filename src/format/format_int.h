@@ -73,6 +73,8 @@ mote_status model_file_uncode(model_file *f, bool data, mote_error *err);
 mote_status model_file_open_vocabulary(model_file *f, mote_error *err);
 /* share.c: gives layers that share tensors with others their own view of them. */
 mote_status model_file_unshare(model_file *f, mote_error *err);
+/* stack.c: makes one matrix of an embedding in parts. */
+mote_status model_file_unstack(model_file *f, mote_error *err);
 /* A Hugging Face folder. */
 mote_status hf_open(model_file **out, const char *dir, int flags, mote_error *err);
 

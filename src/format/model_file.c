@@ -113,6 +113,7 @@ mote_status model_file_open(model_file **out, const char *path, int flags, mote_
     s = model_file_open_vocabulary(f, err);
     if (s == MOTE_OK) s = model_file_uncode(f, !(flags & MODEL_FILE_NO_DATA), err);
     if (s == MOTE_OK) s = model_file_unshare(f, err);
+    if (s == MOTE_OK && !(flags & (MODEL_FILE_STACKED | MODEL_FILE_NO_DATA))) s = model_file_unstack(f, err);
     if (s != MOTE_OK) {
         s = err_prefix(err, s, "%s", path);
         goto out;

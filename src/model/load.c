@@ -34,9 +34,25 @@ static mote_status find_arch(model *m, mote_error *err) {
 }
 
 /* ---- tensors that belong to the whole model ---- */
+/* The embedding, in up to three parts of rows (format/stack.c). */
+static mote_status bind_embedding(model *m, mote_error *err) {
+    static const role parts[] = {R_TOKEN_EMBD, R_TOKEN_EMBD_2, R_TOKEN_EMBD_3};
+    weight *above = NULL;
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        weight *w = m->slots[parts[i]].mat;
+        if (!w && i > 0) continue;
+        TRY(bind_model_mat(m, parts[i], m->hp.n_embd, w ? w->rows : m->hp.n_vocab, true, err));
+        if (i > 0 && (m->slots[parts[i]].bias || m->slots[parts[i]].scale || m->slots[R_TOKEN_EMBD].bias || m->slots[R_OUTPUT].info))
+            FAIL(err, MOTE_E_UNSUPPORTED, "an embedding in parts with a bias, a scale or an output matrix beside it");
+        if (above) above->below = w;
+        above = w;
+    }
+    return MOTE_OK;
+}
+
 static mote_status bind_globals(model *m, mote_error *err) {
     hparams *h = &m->hp;
-    TRY(bind_model_mat(m, R_TOKEN_EMBD, h->n_embd, h->n_vocab, true, err));
+    TRY(bind_embedding(m, err));
     TRY(bind_model_vec(m, R_TOKEN_EMBD_NORM, h->n_embd, false, err));
     TRY(bind_model_vec(m, R_OUTPUT_NORM, h->n_embd, false, err));
     TRY(bind_model_mat(m, R_OUTPUT, h->n_embd, h->n_vocab, false, err));
@@ -97,7 +113,7 @@ static mote_status pack(model *m, pool *p, mote_error *err) {
         /* looked up row by row, never multiplied */
         bool rows_only = (w == m->slots[R_TOKEN_EMBD].mat && m->slots[R_OUTPUT].info) || w == m->slots[R_POSITION_EMBD].mat ||
                          w == m->slots[R_TOKEN_TYPES].mat || (w == m->slots[R_TOKEN_EMBD].mat && !m->hp.causal);
-        w->head = w == m->slots[m->slots[R_OUTPUT].info ? R_OUTPUT : R_TOKEN_EMBD].mat && m->hp.causal;
+        w->head = !m->slots[R_TOKEN_EMBD_2].mat && w == m->slots[m->slots[R_OUTPUT].info ? R_OUTPUT : R_TOKEN_EMBD].mat && m->hp.causal;
         if (!rows_only) TRY(weight_plan(w, m->kern, err));
         m->info.packed_bytes += w->packed_bytes;
         m->info.weight_bytes += w->mat_bytes * w->n_mat;
@@ -171,7 +187,7 @@ static void fill_info(model *m) {
 }
 
 static mote_status open_parts(model *m, const char *path, pool *p, mote_error *err) {
-    TRY(model_file_open(&m->file, path, m->opts.no_mmap ? MODEL_FILE_NO_MMAP : 0, err));
+    TRY(model_file_open(&m->file, path, (m->opts.no_mmap ? MODEL_FILE_NO_MMAP : 0) | (m->opts.stacked ? MODEL_FILE_STACKED : 0), err));
     TRY(find_arch(m, err));
     TRY(hparams_read(m, err));
     TRY(bind_tensors(m, err));

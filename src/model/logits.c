@@ -27,7 +27,7 @@ static bool can_screen(const state *s, const head_query *q) {
     const model *m = s->m;
     const slot *os = head_slot(m);
     float scale = os->scale ? os->scale[0] : 1;
-    if (s->opts.exact || !os->mat->split || os->mat->adapter || head_bias(m) || !(scale > 0) || !(m->hp.logit_scale > 0)) return false;
+    if (s->opts.exact || !os->mat->split || os->mat->adapter || os->mat->below || head_bias(m) || !(scale > 0) || !(m->hp.logit_scale > 0)) return false;
     if (m->hp.final_softcap > 0 && q->gap < INFINITY) return false; /* behind a cap a gap has no width */
     return (q->k > 0 || q->gap < INFINITY) && q->k <= HEAD_K_MAX && q->n_forced <= HEAD_FORCED_MAX &&
            m->hp.n_vocab > 4 * (q->k + q->n_forced);
@@ -94,7 +94,7 @@ static float finish_logit(const hparams *h, float y) {
 /* rows [n, n_embd] to the first `few` (0: all) logits by `head`, [n, few]; when they are finished, without a barrier. */
 static void logits_of(fwd *f, const slot *head, const float *bias, const float *rows, size_t n, size_t few, float *logits) {
     const model *m = f->m;
-    size_t width = few ? few : head->mat->rows, from, to;
+    size_t width = few ? few : weight_rows(head->mat), from, to;
     linear_in in = {.x = rows, .ld = m->hp.n_embd};
     linear_out out = slot_out(head, logits, width);
     out.bias = bias;

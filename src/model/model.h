@@ -28,6 +28,7 @@ typedef struct model_opts {
     size_t n_adapters;
     const char *heads;             /* a heads file (format/heads.h), or NULL; its path, until model_open returns */
     bool no_mmap, mlock;
+    bool stacked;                  /* an embedding in parts of rows stays in them (format/stack.c): for running, not for changing */
     uint32_t cpu_mask;             /* 0 means CPU_ALL; CPU_SCALAR_ONLY for the scalar rung */
     float rope_freq_base, rope_freq_scale;
     float dynamic;                 /* share of feed-forward neurons that are left out by what the gate says (dynamic.h): 0 as the file says,

@@ -42,5 +42,5 @@ void model_pass_work(const state *s, size_t n_seq, size_t n, size_t pos0, model_
     }
     out->cache_bytes += 2 * seqs * (double)m->state_bytes; /* read and written */
     const slot *head = m->slots[R_OUTPUT].info ? &m->slots[R_OUTPUT] : &m->slots[R_TOKEN_EMBD];
-    if (m->hp.causal && head->mat) add_weight(s, head->mat, seqs, out); /* the logits of each sequence's last token */
+    for (const weight *w = m->hp.causal ? head->mat : NULL; w; w = w->below) add_weight(s, w, seqs, out); /* the logits of each sequence's last token */
 }

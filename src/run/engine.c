@@ -137,7 +137,7 @@ static mote_status open_weights(mote_model *m, const mote_model_opts *o, mote_er
                      .dynamic = o->dynamic,
                      .log = &m->engine->log,
                      .n_adapters = o->n_adapters,
-                     .heads = o->heads};
+                     .heads = o->heads, .stacked = true};
     model_adapter *adapters = MEM_NEW_N(model_adapter, o->n_adapters);
     if (!adapters) FAIL(err, MOTE_E_MEMORY, "out of memory");
     for (size_t i = 0; i < o->n_adapters; i++) adapters[i] = (model_adapter){o->adapters[i].path, o->adapters[i].scale};

@@ -378,8 +378,23 @@ void op_gated_live(team *t, const linear_in *in, const linear_out *gate, const l
     bump_reset(&t->scratch, mark);
 }
 
-void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
-    if (n_rows == 0 || n_outs == 0) return;
+/* The parts of a stacked matrix as outputs beside one another. Returns how many. */
+static size_t spread(const linear_out *o, linear_out *dst) {
+    size_t n = 0, at = 0, left = o->rows ? o->rows : SIZE_MAX;
+    for (const weight *w = o->w; w && left; w = w->below) {
+        linear_out *part = &dst[n++];
+        *part = *o;
+        part->w = w;
+        part->y = o->y + at;
+        part->bias = o->bias ? o->bias + at : NULL;
+        part->rows = MIN(left, w->rows);
+        at += part->rows;
+        left -= part->rows;
+    }
+    return n;
+}
+
+static void linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
     size_t mark = bump_mark(&t->scratch), k = outs[0].w->cols, n_units = 0;
     forms want = {0};
     for (size_t i = 0; i < n_outs; i++) {
@@ -406,6 +421,17 @@ void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *ou
     }
     team_barrier(t);
     bump_reset(&t->scratch, mark);
+}
+
+void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs) {
+    linear_out parts[LINEAR_OUTS_MAX];
+    size_t n = 0;
+    bool stacked = false;
+    if (n_rows == 0 || n_outs == 0) return;
+    for (size_t i = 0; i < n_outs; i++) stacked |= outs[i].w->below != NULL;
+    for (size_t i = 0; stacked && i < n_outs; i++) n += spread(&outs[i], parts + n);
+    assert(n <= LINEAR_OUTS_MAX);
+    linear(t, in, n_rows, stacked ? parts : outs, stacked ? n : n_outs);
 }
 
 /* op_experts' products, expert by expert. */

@@ -88,6 +88,7 @@ typedef struct weight {
     bool sliced;         /* set by the caller: it will often meet single rows that are 0 in whole blocks of 32 columns, so those columns should
                           * lie together (kern_mul.group_bytes); weight_plan takes it back where the format or the size does not allow it */
     const weight_adapter *adapter; /* op_linear adds its part to every product with matrix 0; or NULL */
+    const struct weight *below; /* further rows, in another format: a stacked matrix is the parts one below the other; or NULL */
     const struct kern_split *split; /* they do: `packed` is the high parts of all panels, then the rests (kernel/split.h) */
 } weight;
 /* Checks w (type, rows, cols, n_mat, data set by the caller), and decides whether and how it will be packed for kern.
@@ -110,8 +111,14 @@ mote_status weights_reserve(weight_packer *p, weight *const *ws, size_t n, const
 /* Packs them, split over the pool; pages of a mapped file are dropped as they are read, and so is, for good, what was decoded. */
 void weights_pack(weight_packer *p, pool *threads);
 void weights_free(weight_packer *p);
-/* dst[cols] = row r of matrix 0 as f32 (embedding look-up). Thread: any. */
+/* dst[cols] = row r of matrix 0 as f32 (embedding look-up), of a stacked one, too. Thread: any. */
 void weight_row(const weight *w, size_t r, float *dst);
+/* Rows of all parts of a stacked matrix. */
+static inline size_t weight_rows(const weight *w) {
+    size_t n = 0;
+    for (; w; w = w->below) n += w->rows;
+    return n;
+}
 
 /* ---- linear layers ---- */
 float act_apply(act_fn f, float x); /* scalar definition */
@@ -146,6 +153,7 @@ typedef struct linear_out {
     bool add;
     size_t rows;       /* only the first so many rows of w; 0: all */
 } linear_out;
+enum { LINEAR_OUTS_MAX = 8 /* of one call, parts of stacked matrices counted one by one */ };
 /* All outputs share the input, which is normed, activated and quantized once. T rows. Barrier.
  * The input may not overlap an output. */
 void op_linear(team *t, const linear_in *in, size_t n_rows, const linear_out *outs, size_t n_outs);

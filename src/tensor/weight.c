@@ -181,7 +181,10 @@ void weight_row_of(const weight *w, size_t mat, size_t r, float *dst) {
     } else quant_get((int)w->type)->decode(dst, w->data + mat * w->mat_bytes + r * w->row_bytes, w->cols);
 }
 
-void weight_row(const weight *w, size_t r, float *dst) { weight_row_of(w, 0, r, dst); }
+void weight_row(const weight *w, size_t r, float *dst) {
+    for (; w->below && r >= w->rows; w = w->below) r -= w->rows;
+    weight_row_of(w, 0, r, dst);
+}
 
 const struct kern_table *tensor_kernels_open(uint32_t cpu_mask) {
     kern_table *k = MEM_NEW(kern_table);

@@ -67,7 +67,7 @@ struct rounding {
 static void round_entry(const qat *q, const qat_entry *e, bool levels, int ith, int nth) {
     size_t from, to, cols = e->p->v.cols;
     if (!e->grid) {
-        pool_share(e->p->v.rows, 1, ith, nth, &from, &to);
+        pool_share(e->rows, 1, ith, nth, &from, &to);
         for (size_t r = from; r < to; r++) {
             e->f->encode(e->bytes + r * e->row_bytes, e->latent + r * cols, cols, NULL);
             e->f->decode(e->rounded + r * cols, e->bytes + r * e->row_bytes, cols);
@@ -92,12 +92,14 @@ static void freshen(qat *q) {
 void qat_begin(qat *q) {
     if (q->inside) return;
     freshen(q);
-    for (size_t i = 0; i < q->count; i++) q->e[i].p->v.x = q->e[i].rounded;
+    for (size_t i = 0; i < q->count; i++)
+        if (q->e[i].row0 == 0) q->e[i].p->v.x = q->e[i].rounded;
     q->inside = true;
 }
 
 void qat_end(qat *q) {
-    for (size_t i = 0; q->inside && i < q->count; i++) q->e[i].p->v.x = q->e[i].latent;
+    for (size_t i = 0; q->inside && i < q->count; i++)
+        if (q->e[i].row0 == 0) q->e[i].p->v.x = q->e[i].latent;
     q->inside = false;
 }
 
@@ -132,7 +134,7 @@ static void grads_of_block(const qat *q, const qat_entry *e, size_t b) {
     const quant_grid *gr = e->grid;
     size_t n = gr->block;
     const float *w = e->latent + b * n, *y = e->rounded + b * n;
-    float *g = e->p->v.g + b * n;
+    float *g = e->p->v.g + e->row0 * e->p->v.cols + b * n;
     quant_grid_scales s;
     quant_grid_read(gr, e->bytes + b * e->f->bytes, &s);
     double dd = 0, dm = 0;
@@ -187,7 +189,7 @@ var *qat_head_input(const qat *q, tape *t, var *hidden) { return q->o.acts ? ad_
 static void first_part(void *arg, int ith, int nth) {
     const qat_entry *e = arg;
     size_t from, to, cols = e->p->v.cols;
-    pool_share(e->p->v.rows, 1, ith, nth, &from, &to);
+    pool_share(e->rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) {
         unsigned char *dst = e->bytes + r * e->row_bytes;
         if (e->p->info->type == e->f->type) memcpy(dst, e->p->info->data + r * e->row_bytes, e->row_bytes);
@@ -195,24 +197,26 @@ static void first_part(void *arg, int ith, int nth) {
     }
 }
 
-static mote_status open_entry(qat *q, qat_entry *e, param *p, const quant_format *f, mote_error *err) {
-    size_t n = p->v.rows * p->v.cols;
+/* Rows [row0, row0 + rows) of p, which is above the entry's other rows when it has some. */
+static mote_status open_entry(qat *q, param *p, const char *tensor, size_t row0, size_t rows, const quant_format *f, mote_error *err) {
+    qat_entry *e = &q->e[q->count++];
+    const size_t cols = p->v.cols, n = rows * cols;
     mote_error why;
-    *e = (qat_entry){.p = p, .f = f, .grid = quant_grid_of(f->type), .latent = p->v.x, .n_blocks = n / f->block};
-    if (!f->encode || !f->decode) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': %s cannot be written", STR_ARG(p->info->name), f->name);
-    if (!e->grid && q->o.kind == QAT_SCALES)
-        FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': %s has no scales that could be trained by themselves", STR_ARG(p->info->name), f->name);
-    if (quant_row_bytes(f, p->v.cols, &e->row_bytes, &why) != MOTE_OK)
-        FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%.*s': rows of %zu weights are no multiple of %s's blocks of %u", STR_ARG(p->info->name), p->v.cols, f->name, f->block);
-    e->bytes = mem_alloc_aligned(p->v.rows * e->row_bytes);
-    e->rounded = mem_alloc_aligned(n * sizeof(float));
+    *e = (qat_entry){.p = p, .row0 = row0, .rows = rows, .f = f, .grid = quant_grid_of(f->type), .latent = p->v.x + row0 * cols, .n_blocks = n / f->block};
+    (void)snprintf(e->tensor, sizeof e->tensor, "%s", tensor);
+    (void)snprintf(e->name, sizeof e->name, "%.80s.scales", tensor);
+    if (!f->encode || !f->decode) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%s': %s cannot be written", tensor, f->name);
+    if (!e->grid && q->o.kind == QAT_SCALES) FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%s': %s has no scales that could be trained by themselves", tensor, f->name);
+    if (quant_row_bytes(f, cols, &e->row_bytes, &why) != MOTE_OK)
+        FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%s': rows of %zu weights are no multiple of %s's blocks of %u", tensor, cols, f->name, f->block);
+    e->bytes = mem_alloc_aligned(rows * e->row_bytes);
+    e->rounded = row0 ? e[-1].rounded + e[-1].rows * cols : mem_alloc_aligned(p->v.rows * cols * sizeof(float));
     e->by = (var){.rows = e->grid && e->grid->minimum ? 2 : 1, .cols = e->n_blocks, .wants = true};
     e->by.x = mem_alloc_aligned(2 * e->by.rows * e->n_blocks * sizeof(float));
     e->d0 = mem_alloc_aligned(2 * e->n_blocks * sizeof(float));
-    if (!e->bytes || !e->rounded || !e->by.x || !e->d0) FAIL(err, MOTE_E_MEMORY, "out of memory for the blocks of '%.*s'", STR_ARG(p->info->name));
+    if (!e->bytes || !e->rounded || !e->by.x || !e->d0) FAIL(err, MOTE_E_MEMORY, "out of memory for the blocks of '%s'", tensor);
     e->by.room = e->by.x + e->by.rows * e->n_blocks;
     e->m0 = e->d0 + e->n_blocks;
-    (void)snprintf(e->name, sizeof e->name, "%.*s.scales", (int)MIN(p->info->name.n, sizeof e->name - 8), p->info->name.p);
     pool_run(q->p, first_part, e);
     for (size_t b = 0; e->grid && b < e->n_blocks; b++) {
         quant_grid_scales s;
@@ -221,6 +225,21 @@ static mote_status open_entry(qat *q, qat_entry *e, param *p, const quant_format
         e->m0[b] = s.m;
     }
     return e->grid && q->o.kind == QAT_WEIGHTS && p->info->type == f->type ? qat_seat(q, e, err) : MOTE_OK;
+}
+
+static mote_status open_param(qat *q, param *p, const quant_format *f, mote_error *err) {
+    char name[96];
+    (void)snprintf(name, sizeof name, "%.*s", STR_ARG(p->info->name));
+    if (!q->o.n_parts || !str_is(p->info->name, "token_embd.weight")) return f ? open_entry(q, p, name, 0, p->v.rows, f, err) : MOTE_OK;
+    size_t row0 = 0;
+    for (size_t i = 0; i < q->o.n_parts; i++) {
+        const size_t left = p->v.rows - row0, rows = q->o.parts[i].rows && i + 1 < q->o.n_parts ? q->o.parts[i].rows : left;
+        if (rows < 1 || rows > left) FAIL(err, MOTE_E_USAGE, "an embedding of %zu rows has no part of %zu below the first %zu", p->v.rows, rows, row0);
+        if (i > 0) (void)snprintf(name, sizeof name, "token_embd_%zu.weight", i + 1);
+        TRY(open_entry(q, p, name, row0, rows, quant_get(q->o.parts[i].type), err));
+        row0 += rows;
+    }
+    return MOTE_OK;
 }
 
 mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *err) {
@@ -232,7 +251,7 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
     q->o = *o;
     if (!(q->o.scale_lr > 0)) q->o.scale_lr = 10;
     q->stale = true;
-    q->e = MEM_NEW_N(qat_entry, net_n_params(n) ? net_n_params(n) : 1);
+    q->e = MEM_NEW_N(qat_entry, net_n_params(n) + QAT_PARTS_MAX);
     if (!q->e) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     const model_file *f = net_model(n)->file;
     for (size_t i = 0; i < net_n_params(n); i++) {
@@ -241,8 +260,7 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
         while (index < model_file_n_tensors(f) && model_file_tensor(f, index) != at->info) index++;
         int type = at->trained && index < model_file_n_tensors(f) ? o->format(o->ctx, index) : -1;
         const quant_format *format = quant_get(type);
-        if (!format || format->type == QUANT_F32) continue;
-        TRYG(s, open_entry(q, &q->e[q->count++], at, format, err));
+        if (at->trained) TRYG(s, open_param(q, at, !format || format->type == QUANT_F32 ? NULL : format, err));
     }
     if (q->count == 0) FAILG(s, err, MOTE_E_USAGE, "no tensor is to be quantized");
     if (o->acts) net_set_linear(n, fake_linear, q);
@@ -262,7 +280,7 @@ void qat_close(qat **q) {
     for (size_t i = 0; i < (*q)->count; i++) {
         qat_entry *e = &(*q)->e[i];
         mem_free_aligned(e->bytes);
-        mem_free_aligned(e->rounded);
+        if (e->row0 == 0) mem_free_aligned(e->rounded);
         mem_free_aligned(e->by.x);
         mem_free_aligned(e->d0);
     }
@@ -299,7 +317,7 @@ qat_tensor qat_get(qat *q, size_t i) {
     const qat_entry *e = &q->e[i];
     freshen(q);
     if (q->o.kind == QAT_WEIGHTS && e->grid) pool_run(q->p, round_part, &(struct rounding){q, e});
-    return (qat_tensor){e->p, e->f->type, e->rounded, e->bytes, e->p->v.rows * e->row_bytes};
+    return (qat_tensor){e->p, e->tensor, e->rows, e->f->type, e->rounded, e->bytes, e->rows * e->row_bytes};
 }
 
 size_t qat_find(const qat *q, const param *p) {

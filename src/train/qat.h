@@ -20,8 +20,17 @@
 
 typedef enum qat_kind { QAT_WEIGHTS, QAT_SCALES } qat_kind;
 
+/* The first so many rows (0: all that are left) of the token embedding in this format. */
+typedef struct qat_part {
+    size_t rows;
+    int type;
+} qat_part;
+enum { QAT_PARTS_MAX = 3 };
+
 typedef struct qat_opts {
     qat_kind kind;
+    qat_part parts[QAT_PARTS_MAX]; /* of the token embedding, in place of one format (format/stack.c) */
+    size_t n_parts;
     /* For tensor i of the model file: its format; a float type or a negative number leaves it alone. */
     int (*format)(void *ctx, size_t i);
     void *ctx;
@@ -51,15 +60,17 @@ void qat_changed(qat *q);
 var *qat_head_input(const qat *q, tape *t, var *hidden);
 
 size_t qat_n(const qat *q);
-/* Tensor i: its parameter, the values a pass uses, and its blocks, up to date (row-major, size bytes). */
+/* Tensor i: its parameter or a part of its rows, the values a pass uses, and its blocks, up to date (row-major, size bytes). */
 typedef struct qat_tensor {
     const param *p;
+    const char *name;  /* in the file: the parameter's, or that of a part */
+    size_t rows;
     quant_type type;
     const float *values;
     const unsigned char *bytes;
     size_t size;
 } qat_tensor;
 qat_tensor qat_get(qat *q, size_t i);
-size_t qat_find(const qat *q, const param *p); /* which tensor it is; SIZE_MAX: none */
+size_t qat_find(const qat *q, const param *p); /* which tensor it is, or the first of its parts, which the others follow; SIZE_MAX: none */
 
 #endif

@@ -11,11 +11,13 @@
  * rate means the same in every format. u is d0, or m0 in super-blocks. */
 typedef struct qat_entry {
     param *p;
+    size_t row0, rows;       /* of it: all but for an embedding in parts (qat_part) */
+    char tensor[96];         /* the name in the file */
     const quant_format *f;
     const quant_grid *grid;  /* NULL: encoded anew each time */
     size_t row_bytes, n_blocks;
     unsigned char *bytes;    /* all blocks; scales are always up to date, levels when `levels` says so */
-    float *latent, *rounded; /* the parameter's own values; what passes use */
+    float *latent, *rounded; /* the rows' own values; what passes use (of all parts one block, the first one's) */
     float *d0, *m0;          /* [n_blocks] */
     var by;                  /* [1 or 2, n_blocks] a, and c */
     char name[96];
@@ -29,6 +31,8 @@ struct qat {
     size_t count;
     bool stale, inside;
 };
+
+static inline size_t qat_weights(const qat_entry *e) { return e->rows * e->p->v.cols; }
 
 /* qat_seat.c: gives the latents of a tensor that begins with its own blocks places in their cells. E_MEMORY. */
 mote_status qat_seat(const qat *q, const qat_entry *e, mote_error *err);

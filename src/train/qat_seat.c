@@ -76,7 +76,7 @@ static void seat_row(const struct seating *a, size_t row, float *t) {
 static void seat_part(void *arg, int ith, int nth) {
     const struct seating *a = arg;
     size_t from, to;
-    pool_share(a->e->p->v.rows, 1, ith, nth, &from, &to);
+    pool_share(a->e->rows, 1, ith, nth, &from, &to);
     for (size_t r = from; r < to; r++) seat_row(a, r, a->places + (size_t)ith * a->e->p->v.cols);
 }
 

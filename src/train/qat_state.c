@@ -101,7 +101,7 @@ static void code_run(const struct coding *a, size_t run, uint8_t *codes, size_t 
 static void code_part(void *arg, int ith, int nth) {
     const struct coding *a = arg;
     const qat_entry *e = a->e;
-    size_t total = e->p->v.rows * e->p->v.cols, from, to;
+    size_t total = qat_weights(e), from, to;
     pool_share(total, RUN, ith, nth, &from, &to);
     for (size_t at = from; at < to; at += RUN) {
         size_t n = MIN((size_t)RUN, to - at);
@@ -115,11 +115,11 @@ static void code_part(void *arg, int ith, int nth) {
     }
 }
 
-static size_t n_runs(const qat_entry *e) { return (e->p->v.rows * e->p->v.cols + RUN - 1) / RUN; }
+static size_t n_runs(const qat_entry *e) { return (qat_weights(e) + RUN - 1) / RUN; }
 
 /* Floats of runs first, then the codes. */
 static size_t bytes_of(const qat_entry *e, int bits) {
-    return (e->grid ? 0 : n_runs(e) * sizeof(float)) + (e->p->v.rows * e->p->v.cols * (size_t)bits + 7) / 8;
+    return (e->grid ? 0 : n_runs(e) * sizeof(float)) + (qat_weights(e) * (size_t)bits + 7) / 8;
 }
 
 static void code_entry(const qat_state *s, size_t i, unsigned char *room, bool back) {
@@ -138,8 +138,8 @@ static mote_status packed_hash(qat *q, bool opened, char hex[SHA256_HEX], mote_e
     for (size_t i = 0; i < q->count; i++) {
         const qat_entry *e = &q->e[i];
         if (!opened) (void)qat_get(q, i);
-        sha256_update(h, e->p->info->name.p, e->p->info->name.n);
-        sha256_update(h, e->bytes, e->p->v.rows * e->row_bytes);
+        sha256_update(h, e->tensor, strlen(e->tensor));
+        sha256_update(h, e->bytes, e->rows * e->row_bytes);
     }
     sha256_final(h, hex);
     sha256_free(h);
@@ -175,7 +175,7 @@ mote_status qat_state_write(const qat_state *s, uint64_t *bytes, mote_error *err
         size_t size = bytes_of(&q->e[i], s->bits);
         if (!(rooms[i] = mem_alloc_aligned(size))) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
         code_entry(s, i, rooms[i], false);
-        section_name(list[n].name, sizeof list[n].name, 'q', q->e[i].p->info->name);
+        section_name(list[n].name, sizeof list[n].name, 'q', str_of(q->e[i].tensor));
         list[n].p = rooms[i];
         list[n++].n = size;
     }
@@ -221,7 +221,8 @@ static mote_status find_state(const qat_state *s, ckpt **out, mote_error *err) {
         str own = ckpt_find(c, "packed");
         if (own.n == sizeof hex && memcmp(own.p, hex, sizeof hex) == 0) {
             *out = c;
-            return MOTE_OK;
+            /* stopped before qat_state_commit: else the next one would be written over the only state that the packed file has */
+            return i > 0 ? qat_state_commit(s, err) : MOTE_OK;
         }
         ckpt_close(&c);
     }
@@ -249,7 +250,7 @@ static mote_status read_from(const qat_state *given, const ckpt *c, mote_error *
     for (int look = 0; look < 2; look++) { /* at all sizes first */
         for (size_t i = 0; s.q->o.kind == QAT_WEIGHTS && i < s.q->count; i++) {
             const qat_entry *e = &s.q->e[i];
-            TRY(take(&s, c, 'q', e->p->info->name, bytes_of(e, s.bits), &part, err));
+            TRY(take(&s, c, 'q', str_of(e->tensor), bytes_of(e, s.bits), &part, err));
             if (look) code_entry(&s, i, (unsigned char *)(uintptr_t)part.p, true);
         }
         for (size_t i = 0; i < s.n_params; i++) {

@@ -57,6 +57,19 @@ def rounded(b):
            f"{r['divergence_before'] / r['divergence']:.1f}x nearer than rounded", "mote distill --qat")
 
 
+def in_parts(b):
+    """Frequent tokens in finer numbers than rare ones, in one run; the parts and the matrix made of them say the same."""
+    args = ["distill", "-m", "teacher.gguf", "--qat", "Q4_0", "--pure", *ROWS, "--steps", "10", "--held-out", "0.1", "--dir", ""]
+    r = b.json(*args, "--token-embedding-type", "64=Q8_0,128=Q4_0,Q2_0", "-o", "parts.gguf")
+    b.check(r["divergence"] < r["divergence_before"], f"an embedding in three formats: {r['divergence_before']:.4f} to {r['divergence']:.4f}")
+    b.run("export", "parts.gguf", "one.gguf")
+    ppl = [json.loads(b.run("perplexity", "-m", m, "-f", "data.txt", "-c", "64", "--chunks", "4", "--activations", "f32", "--json").stdout)["ppl"]
+           for m in ("parts.gguf", "one.gguf")]
+    b.check(abs(ppl[0] / ppl[1] - 1) < 1e-5, f"perplexity of the parts {ppl[0]:.5f}, of one matrix {ppl[1]:.5f}")
+    b.refused(2, "no part of 900", *args, "--token-embedding-type", "900=Q8_0,Q4_0", "-o", "x.gguf")
+    b.refused(2, "neither ROWS=TYPE", *args, "--token-embedding-type", "64=Q8_0,what", "-o", "x.gguf")
+
+
 def sparse(b):
     """Half of the weights stay away while the others learn: Q4_0_24 would lose what came back."""
     b.run("sparsify", "--sparsity", "2:4", "--calibration", "data.txt", "--calibration-ctx", "64", "--calibration-seqs", "8", "-q", "teacher.gguf", "sparse.gguf", "F32")
@@ -148,6 +161,7 @@ def tests(b):
     teacher(b)
     seconds = taught(b)
     rounded(b)
+    in_parts(b)
     sparse(b)
     experts(b)
     killed(b, seconds)
