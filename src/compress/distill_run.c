@@ -2,6 +2,7 @@
  * are in train/distil*.c and train/qat.c. */
 #include "compress/distill_run.h"
 
+#include "compress/parts.h"
 #include "compress/rules.h"
 #include "compress/share_tie.h"
 #include "format/edit.h"
@@ -151,25 +152,6 @@ static mote_status cache_type(quant_type *out, const char *name, mote_error *err
     return kv_check(f->type, f->type, 64, 64, err);
 }
 
-/* "8192=Q4_96,16384=Q3_96,Q2_96": the first 8192 rows of the embedding, the next 16384, the rest. */
-static mote_status read_parts(const char *list, qat_opts *o, mote_error *err) {
-    for (const char *at = list; *at; o->n_parts++) {
-        char one[64];
-        size_t n = strcspn(at, ",");
-        uint64_t rows = 0;
-        if (n >= sizeof one || o->n_parts == QAT_PARTS_MAX) FAIL(err, MOTE_E_USAGE, "token embeddings '%.100s': expected up to %d parts, as in 8192=Q4_96,Q3_96", list, QAT_PARTS_MAX);
-        (void)snprintf(one, sizeof one, "%.*s", (int)n, at);
-        char *eq = strchr(one, '=');
-        const bool last = at[n] == '\0';
-        const quant_format *f = quant_by_name(eq ? eq + 1 : one);
-        if (!f || !eq != last || (eq && (!str_to_u64((str){one, (size_t)(eq - one)}, &rows) || rows < 1)))
-            FAIL(err, MOTE_E_USAGE, "token embeddings '%.100s': '%s' is neither ROWS=TYPE nor, at the end, TYPE", list, one);
-        o->parts[o->n_parts] = (qat_part){(size_t)rows, (int)f->type};
-        at += n + !last;
-    }
-    return MOTE_OK;
-}
-
 static mote_status open_qat(job *j, mote_error *err) {
     const mote_qat_options *q = &j->o->qat;
     const model_file *f = model_get_file(j->student);
@@ -179,11 +161,11 @@ static mote_status open_qat(job *j, mote_error *err) {
     qat_opts opts = {.kind = q->only_scales ? QAT_SCALES : QAT_WEIGHTS, .format = format_of, .ctx = j, .fixed_scales = q->fixed_scales,
                      .acts = q->activations, .scale_lr = (float)q->scale_lr, .keep_zeros = j->o->settings.keep_zeros,
                      .before = j->teacher ? model_get_file(j->teacher) : NULL};
-    if (q->token_embedding_format && strchr(q->token_embedding_format, '=')) {
-        if (q->state) FAIL(err, MOTE_E_UNSUPPORTED, "a state file beside an embedding in parts: use checkpoints");
-        TRY(read_parts(q->token_embedding_format, &opts, err));
-        qo.token_embedding_format = quant_get(opts.parts[0].type)->name;
-    }
+    embedding_parts parts;
+    TRY(embedding_parts_read(q->token_embedding_format, &parts, err));
+    if (parts.n && q->state) FAIL(err, MOTE_E_UNSUPPORTED, "a state file beside an embedding in parts: use checkpoints");
+    if (parts.n) qo.token_embedding_format = quant_get((int)parts.type[0])->name;
+    for (; opts.n_parts < parts.n; opts.n_parts++) opts.parts[opts.n_parts] = (qat_part){(size_t)parts.rows[opts.n_parts], (int)parts.type[opts.n_parts]};
     TRY(cache_type(&opts.k_type, q->type_k, err));
     TRY(cache_type(&opts.v_type, q->type_v, err));
     j->choice = MEM_NEW_N(rules_choice, model_file_n_tensors(f) + 1);

@@ -3,6 +3,7 @@
  * A tensor is a run of tiles of TILE weights, a multiple of every block, so tiles are converted alone: the pool
  * divides them, and what comes out does not depend on the number of threads. Nothing larger than a few
  * megabytes is held beside the mapped source. */
+#include "compress/parts.h"
 #include "compress/rules.h"
 #include "quant/sparse24.h"
 
@@ -347,15 +348,32 @@ static mote_status write_tensors(run *r, mote_error *err) {
     return gguf_writer_commit(r->w, err);
 }
 
+static mote_status choose_parts(run *r, const embedding_parts *parts, mote_error *err) {
+    const tensor_info *t[MODEL_FILE_PARTS_MAX];
+    for (size_t k = 0, n = parts->n ? model_file_parts(r->f, t) : 0; k < n; k++) {
+        const quant_format *f = quant_get((int)parts->type[k]);
+        if (t[k]->ne[0] % f->block) FAIL(err, MOTE_E_UNSUPPORTED, "rows of %llu weights are no multiple of %s's blocks of %u", (unsigned long long)t[k]->ne[0], f->name, f->block);
+        r->choice[t[k] - model_file_tensor(r->f, 0)] = (rules_choice){.wanted = f->type, .got = f->type};
+    }
+    return MOTE_OK;
+}
+
 static mote_status go(run *r, const char *in, const char *out, mote_error *err) {
     bool named = in && *in && (r->o->dry_run || (out && *out));
     if (!named) FAIL(err, MOTE_E_USAGE, "quantize needs the path of a model and one for the result");
+    mote_quantize_options o = *r->o;
+    embedding_parts parts;
+    TRY(embedding_parts_read(o.token_embedding_format, &parts, err));
+    if (parts.n && r->source) FAIL(err, MOTE_E_UNSUPPORTED, "an embedding in parts goes with plain rounding, or with mote distill --qat");
+    if (parts.n) o.token_embedding_format = NULL;
     TRY(model_file_open(&r->f, in, MODEL_FILE_VOCAB, err));
-    TRY(rules_open(&r->rules, r->f, r->o, r->importance != NULL, err));
+    if (parts.n) TRY(model_file_stack(r->f, parts.rows, parts.n, err));
+    TRY(rules_open(&r->rules, r->f, &o, r->importance != NULL, err));
     size_t n = model_file_n_tensors(r->f);
     r->choice = MEM_NEW_N(rules_choice, n);
     if (!r->choice) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tensors", n);
     TRY(rules_decide(r->rules, r->f, r->choice, err));
+    TRY(choose_parts(r, &parts, err));
     TRY(check_plan(r, err));
     TRY(start_report(r, err));
     if (!r->o->dry_run) {

@@ -25,7 +25,7 @@ typedef struct qat_part {
     size_t rows;
     int type;
 } qat_part;
-enum { QAT_PARTS_MAX = 3 };
+enum { QAT_PARTS_MAX = MODEL_FILE_PARTS_MAX };
 
 typedef struct qat_opts {
     qat_kind kind;

@@ -66,6 +66,11 @@ def in_parts(b):
     ppl = [json.loads(b.run("perplexity", "-m", m, "-f", "data.txt", "-c", "64", "--chunks", "4", "--activations", "f32", "--json").stdout)["ppl"]
            for m in ("parts.gguf", "one.gguf")]
     b.check(abs(ppl[0] / ppl[1] - 1) < 1e-5, f"perplexity of the parts {ppl[0]:.5f}, of one matrix {ppl[1]:.5f}")
+    b.run("quantize", "--pure", "-q", "teacher.gguf", "plain.gguf", "Q2_0", "--token-embedding-type", "64=Q8_0,128=Q4_0,Q2_0")
+    shown = b.run("show", "plain.gguf", "--tensors").stdout
+    b.check(all(f"token_embd{k}.weight" in shown for k in ("", "_2", "_3")), "mote quantize writes such parts as well")
+    p = b.run("perplexity", "-m", "plain.gguf", "-f", "data.txt", "-c", "64", "--chunks", "4")
+    b.check("PPL" in p.stdout, "and they run")
     b.refused(2, "no part of 900", *args, "--token-embedding-type", "900=Q8_0,Q4_0", "-o", "x.gguf")
     b.refused(2, "neither ROWS=TYPE", *args, "--token-embedding-type", "64=Q8_0,what", "-o", "x.gguf")
 
