@@ -26,7 +26,7 @@ static uint32_t layers_of(const tiny_opts *o) { return o->n_layer ? o->n_layer :
 static mote_status put_tokenizer(gguf_writer *w, const tiny_opts *o, mote_error *err) {
     static const char *const special[] = {"<unk>",      "<s>",   "</s>",  "<|im_start|>",
                                           "<|im_end|>", "<PRE>", "<SUF>", "<MID>"};
-    static char bytes[256][8], fill[TINY_VOCAB + TINY_MORE_MAX][16];
+    static char bytes[256][8], fill[TINY_VOCAB + TINY_MORE_MAX][32];
     str text[TINY_VOCAB + TINY_MORE_MAX];
     float score[TINY_VOCAB + TINY_MORE_MAX];
     int32_t type[TINY_VOCAB + TINY_MORE_MAX];
