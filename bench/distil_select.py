@@ -21,7 +21,7 @@ def run(o, kind, folder):
     for f in o.text:
         command += ["-f", f]
     if kind != "all":
-        command += ["--select", kind, "--keep", o.keep, "--select-pool", o.pool, "--select-every", max(o.steps // 2, 1)]
+        command += ["--select", kind, "--select-keep", o.keep, "--select-pool", o.pool, "--select-every", max(o.steps // 2, 1)]
     done = subprocess.run([str(x) for x in command], text=True, capture_output=True, check=True)
     report = json.loads(done.stdout.strip().splitlines()[-1])
     log = [json.loads(x) for x in (folder / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -45,7 +45,7 @@ const cli_option distill_options[] = {
     OPT_STR(struct distill_options, cache, "cache", NULL, "FILE", "learn from such a file, without teacher and data"),
     OPT_INT(struct distill_options, top_k, "top-k", NULL, "N", 0, 1024, "likeliest tokens in it (0: 64)"),
     OPT_CHOICE(struct distill_options, select, "select", NULL, "loss|diverse|both|active|random", "learn from the examples that teach most alone"),
-    OPT_NUM(struct distill_options, keep, "keep", NULL, "X", 0, 1, "share of the examples that --select keeps (0: 0.3)"),
+    OPT_NUM(struct distill_options, keep, "select-keep", NULL, "X", 0, 1, "share of the examples that --select keeps (0: 0.3)"),
     OPT_INT(struct distill_options, pool, "select-pool", NULL, "N", 0, 1 << 30, "examples that --select looks at (0: 2000)"),
     OPT_INT(struct distill_options, select_every, "select-every", NULL, "N", 0, 1000000000, "active: steps after which it chooses anew (0: 50)"),
     OPT_NUM(struct distill_options, held_out, "held-out", NULL, "X", -1, 0.9, "share of the data's items that is held out (0: 0.01; below 0: none)"),

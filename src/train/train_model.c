@@ -248,6 +248,8 @@ static mote_status on_progress(void *ctx, const train_progress *p, mote_error *e
     j->report.seconds = p->seconds;
     j->report.tokens = p->tokens;
     j->report.skipped = p->skipped;
+    j->report.loss = p->loss; /* what a log says instead, where there is one, is smoothed */
+    if (!isnan(p->eval_loss)) j->report.eval_loss = p->eval_loss;
     if (j->log) TRY(runlog_step(j->log, &out, err));
     if (j->o->callbacks.progress) j->o->callbacks.progress(j->o->callbacks.ctx, &out);
     return MOTE_OK;
@@ -363,6 +365,7 @@ static void job_close(job *j) {
 mote_status train_model(const mote_train_options *options, mote_train_report *report, mote_error *err) {
     job *j = MEM_NEW(job);
     if (!j) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    j->report.loss = j->report.eval_loss = (double)NAN;
     buf_init(&j->sample, (size_t)1 << 20);
     j->sink = (log_sink){say, j};
     j->o = &j->recipe.o;

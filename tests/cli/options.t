@@ -40,3 +40,6 @@ $ mote help > /dev/full
 ? 4
 $ mote help | head -1 | wc -l
 > 1
+# no command has two options of one name
+$ mote help --markdown | awk '/^#/ {split("", seen)} match($0, /^\| `(-[a-z], )?--[a-z0-9-]+/) {n = substr($0, RSTART, RLENGTH); sub(/.*--/, "", n); if (seen[n]++) print "twice:", n}'; echo done
+> done
