@@ -64,7 +64,7 @@ static int report(const struct merge_options *o, const mote_merge_result *r, con
     if (isnan(r->error)) (void)printf("columns were scaled as well: how much of the change is in the file cannot be told weight by weight\n");
     else (void)printf("of the change %.1f %% is in the %s, with an error of %.1f %% of its size (worst: %s, %.1f %%)\n", 100 * r->survived, text ? "outputs" : "weights", 100 * r->error,
                  r->worst_name, 100 * r->worst);
-    if (r->error > 0.5 && !text)
+    if (r->survived < 0.9 && !text)
         cli_say("the number formats round much of the change away: --method gptq rounds with feedback; or keep the adapter beside the model (--lora), or "
                 "take --type q8_0 or f16");
     json_decref(smoke_result(o->output, from, (int)o->threads, o->no_smoke, false));
