@@ -74,6 +74,7 @@ const tensor_info *model_file_find_tensor(const model_file *f, const char *name)
 enum { MODEL_FILE_PARTS_MAX = 3 };
 /* Divides the embedding of a file that was just opened: rows[n], the last being what is left. E_USAGE, E_UNSUPPORTED. */
 mote_status model_file_stack(model_file *f, const uint64_t *rows, size_t n, mote_error *err);
+const char *model_file_part_name(size_t i);
 size_t model_file_parts(const model_file *f, const tensor_info *out[MODEL_FILE_PARTS_MAX]);
 const char *model_file_path(const model_file *f);
 uint64_t model_file_bytes(const model_file *f); /* size on disk, all parts */

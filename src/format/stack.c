@@ -24,6 +24,8 @@ static mote_status check(const tensor_info *const *t, size_t n, uint64_t *rows, 
     return MOTE_OK;
 }
 
+const char *model_file_part_name(size_t i) { return names[i]; }
+
 size_t model_file_parts(const model_file *f, const tensor_info *out[PARTS]) {
     size_t n = 0;
     while (n < PARTS && (out[n] = model_file_find_tensor(f, names[n]))) n++;

@@ -288,12 +288,11 @@ mote_status hparams_read(model *m, mote_error *err) {
     if (embd->ne[1] < 1 || embd->ne[1] > VOCAB_MAX || embd->ne[2] != 1 || embd->ne[3] != 1)
         FAIL(err, MOTE_E_RANGE, "tensor 'token_embd.weight' has %llu rows", (unsigned long long)embd->ne[1]);
     h->n_vocab = (size_t)embd->ne[1];
-    static const char *const below[] = {"token_embd_2.weight", "token_embd_3.weight"};
-    for (size_t i = 0; i < COUNT_OF(below); i++) { /* checked as matrices later */
-        const tensor_info *t = model_file_find_tensor(m->file, below[i]);
-        h->n_vocab += t && t->ne[1] <= VOCAB_MAX ? (size_t)t->ne[1] : 0;
+    const tensor_info *parts[MODEL_FILE_PARTS_MAX];
+    for (size_t i = 1, n = model_file_parts(m->file, parts); i < n; i++) { /* checked as matrices later */
+        if (parts[i]->ne[1] > VOCAB_MAX - h->n_vocab) FAIL(err, MOTE_E_RANGE, "tensor '%.*s' has %llu rows", STR_ARG(parts[i]->name), (unsigned long long)parts[i]->ne[1]);
+        h->n_vocab += (size_t)parts[i]->ne[1];
     }
-    if (h->n_vocab > VOCAB_MAX) FAIL(err, MOTE_E_RANGE, "a vocabulary of %zu tokens", h->n_vocab);
     m->layers = ARENA_NEW_N(&m->mem, layer, h->n_layer);
     if (!m->layers) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu layers", h->n_layer);
     TRY(read_scales(m, err));

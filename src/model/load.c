@@ -40,7 +40,7 @@ static mote_status bind_embedding(model *m, mote_error *err) {
     weight *above = NULL;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         weight *w = m->slots[parts[i]].mat;
-        if (!w && i > 0) continue;
+        if (!w && i > 0) break; /* one below a gap is a tensor without use, which is refused */
         TRY(bind_model_mat(m, parts[i], m->hp.n_embd, w ? w->rows : m->hp.n_vocab, true, err));
         if (i > 0 && (m->slots[parts[i]].bias || m->slots[parts[i]].scale || m->slots[R_TOKEN_EMBD].bias || m->slots[R_OUTPUT].info))
             FAIL(err, MOTE_E_UNSUPPORTED, "an embedding in parts with a bias, a scale or an output matrix beside it");

@@ -230,13 +230,12 @@ static mote_status open_entry(qat *q, param *p, const char *tensor, size_t row0,
 static mote_status open_param(qat *q, param *p, const quant_format *f, mote_error *err) {
     char name[96];
     (void)snprintf(name, sizeof name, "%.*s", STR_ARG(p->info->name));
-    if (!q->o.n_parts || !str_is(p->info->name, "token_embd.weight")) return f ? open_entry(q, p, name, 0, p->v.rows, f, err) : MOTE_OK;
+    if (!q->o.n_parts || !str_is(p->info->name, model_file_part_name(0))) return f ? open_entry(q, p, name, 0, p->v.rows, f, err) : MOTE_OK;
     size_t row0 = 0;
     for (size_t i = 0; i < q->o.n_parts; i++) {
         const size_t left = p->v.rows - row0, rows = q->o.parts[i].rows && i + 1 < q->o.n_parts ? q->o.parts[i].rows : left;
         if (rows < 1 || rows > left) FAIL(err, MOTE_E_USAGE, "an embedding of %zu rows has no part of %zu below the first %zu", p->v.rows, rows, row0);
-        if (i > 0) (void)snprintf(name, sizeof name, "token_embd_%zu.weight", i + 1);
-        TRY(open_entry(q, p, name, row0, rows, quant_get(q->o.parts[i].type), err));
+        TRY(open_entry(q, p, model_file_part_name(i), row0, rows, quant_get(q->o.parts[i].type), err));
         row0 += rows;
     }
     return MOTE_OK;

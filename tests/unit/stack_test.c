@@ -148,6 +148,7 @@ static void wrong_parts_are_refused(void **unused) {
     (void)unused;
     static const piece narrow[3] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS / 2, QUANT_F32}}, good[3] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS, QUANT_F32}},
                        gap[3] = {{64, COLS, QUANT_F32}, {0, 0, 0}, {TINY_VOCAB - 64, COLS, QUANT_F32}};
+    refused(gap, false, MOTE_E_UNSUPPORTED, "token_embd_3");
     refused(narrow, false, MOTE_E_MISMATCH, "token_embd_2");
     refused(good, true, MOTE_E_UNSUPPORTED, "output matrix");
     model_file *f = NULL;
