@@ -161,11 +161,9 @@ static mote_status open_qat(job *j, mote_error *err) {
     qat_opts opts = {.kind = q->only_scales ? QAT_SCALES : QAT_WEIGHTS, .format = format_of, .ctx = j, .fixed_scales = q->fixed_scales,
                      .acts = q->activations, .scale_lr = (float)q->scale_lr, .keep_zeros = j->o->settings.keep_zeros,
                      .before = j->teacher ? model_get_file(j->teacher) : NULL};
-    embedding_parts parts;
-    TRY(embedding_parts_read(q->token_embedding_format, &parts, err));
-    if (parts.n && q->state) FAIL(err, MOTE_E_UNSUPPORTED, "a state file beside an embedding in parts: use checkpoints");
-    if (parts.n) qo.token_embedding_format = quant_get((int)parts.type[0])->name;
-    for (; opts.n_parts < parts.n; opts.n_parts++) opts.parts[opts.n_parts] = (qat_part){(size_t)parts.rows[opts.n_parts], (int)parts.type[opts.n_parts]};
+    TRY(embedding_parts_read(q->token_embedding_format, &opts.parts, err));
+    if (opts.parts.n && q->state) FAIL(err, MOTE_E_UNSUPPORTED, "a state file beside an embedding in parts: use checkpoints");
+    if (opts.parts.n) qo.token_embedding_format = quant_get((int)opts.parts.type[0])->name;
     TRY(cache_type(&opts.k_type, q->type_k, err));
     TRY(cache_type(&opts.v_type, q->type_v, err));
     j->choice = MEM_NEW_N(rules_choice, model_file_n_tensors(f) + 1);

@@ -4,12 +4,6 @@
 
 #include "format/format.h"
 
-typedef struct embedding_parts {
-    uint64_t rows[MODEL_FILE_PARTS_MAX]; /* the last: 0, what is left */
-    quant_type type[MODEL_FILE_PARTS_MAX];
-    size_t n;
-} embedding_parts;
-
 /* "8192=Q4_96,16384=Q3_96,Q2_96": the first 8192 rows, the next 16384, the rest. n stays 0 where `list` is NULL or names one format alone.
  * E_USAGE: it is neither. */
 mote_status embedding_parts_read(const char *list, embedding_parts *out, mote_error *err);

@@ -348,14 +348,10 @@ static mote_status write_tensors(run *r, mote_error *err) {
     return gguf_writer_commit(r->w, err);
 }
 
-static mote_status choose_parts(run *r, const embedding_parts *parts, mote_error *err) {
+static void choose_parts(run *r, const embedding_parts *parts) {
     const tensor_info *t[MODEL_FILE_PARTS_MAX];
-    for (size_t k = 0, n = parts->n ? model_file_parts(r->f, t) : 0; k < n; k++) {
-        const quant_format *f = quant_get((int)parts->type[k]);
-        if (t[k]->ne[0] % f->block) FAIL(err, MOTE_E_UNSUPPORTED, "rows of %llu weights are no multiple of %s's blocks of %u", (unsigned long long)t[k]->ne[0], f->name, f->block);
-        r->choice[t[k] - model_file_tensor(r->f, 0)] = (rules_choice){.wanted = f->type, .got = f->type};
-    }
-    return MOTE_OK;
+    for (size_t k = 0, n = parts->n ? model_file_parts(r->f, t) : 0; k < n; k++)
+        r->choice[t[k] - model_file_tensor(r->f, 0)] = (rules_choice){.wanted = parts->type[k], .got = parts->type[k]};
 }
 
 static mote_status go(run *r, const char *in, const char *out, mote_error *err) {
@@ -367,13 +363,16 @@ static mote_status go(run *r, const char *in, const char *out, mote_error *err) 
     if (parts.n && r->source) FAIL(err, MOTE_E_UNSUPPORTED, "an embedding in parts goes with plain rounding, or with mote distill --qat");
     if (parts.n) o.token_embedding_format = NULL;
     TRY(model_file_open(&r->f, in, MODEL_FILE_VOCAB, err));
-    if (parts.n) TRY(model_file_stack(r->f, parts.rows, parts.n, err));
+    if (parts.n) {
+        TRY(model_file_fit_parts(r->f, &parts, err));
+        TRY(model_file_stack(r->f, &parts, err));
+    }
     TRY(rules_open(&r->rules, r->f, &o, r->importance != NULL, err));
     size_t n = model_file_n_tensors(r->f);
     r->choice = MEM_NEW_N(rules_choice, n);
     if (!r->choice) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tensors", n);
     TRY(rules_decide(r->rules, r->f, r->choice, err));
-    TRY(choose_parts(r, &parts, err));
+    choose_parts(r, &parts);
     TRY(check_plan(r, err));
     TRY(start_report(r, err));
     if (!r->o->dry_run) {

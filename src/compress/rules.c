@@ -52,7 +52,7 @@ typedef enum tensor_role {
 } tensor_role;
 
 struct rules {
-    const mote_quantize_options *o;
+    mote_quantize_options o; /* lists and names in it are the caller's */
     ftype type;
     quant_type base;
     int output_format, embedding_format; /* or -1 */
@@ -103,7 +103,7 @@ static bool stays(const rules *r, const tensor_info *t) {
     if (dims < 2 || !from || !from->decode) return true;
     if (!str_ends(t->name, STR("weight"))) return true;
     if (str_is(t->name, "position_embd.weight") || str_is(t->name, "token_types.weight")) return true;
-    if (r->o->leave_output && str_is(t->name, "output.weight")) return true;
+    if (r->o.leave_output && str_is(t->name, "output.weight")) return true;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         if (has(t->name, parts[i])) return true;
     }
@@ -310,11 +310,11 @@ static mote_status decide(rules *r, const tensor_info *t, rules_choice *c, mote_
         q = (quant_type)r->output_format;
     } else if (copy || quant_get((int)q)->block > 1) {
         if (copy) q = t->type;
-        for (size_t i = 0; i < r->o->n_overrides && !manual; i++) {
+        for (size_t i = 0; i < r->o.n_overrides && !manual; i++) {
             manual = matches(r, i, t->name);
             if (manual) q = r->formats[i];
         }
-        if (!manual && !copy && !r->o->pure) TRY(by_role(r, t, role, &q, c, err));
+        if (!manual && !copy && !r->o.pure) TRY(by_role(r, t, role, &q, c, err));
     }
     if (!c->why) c->wanted = q;
     c->got = q;
@@ -371,7 +371,7 @@ static mote_status find_format(const char *name, const char *what, quant_type *q
 }
 
 static mote_status compile(rules *r, mote_error *err) {
-    size_t n = r->o->n_overrides;
+    size_t n = r->o.n_overrides;
     if (n == 0) return MOTE_OK;
     r->patterns = MEM_NEW_N(pcre2_code *, n);
     r->formats = MEM_NEW_N(quant_type, n);
@@ -380,7 +380,7 @@ static mote_status compile(rules *r, mote_error *err) {
         FAIL(err, MOTE_E_MEMORY, "out of memory for %zu patterns", n);
     }
     for (size_t i = 0; i < n; i++) {
-        const mote_tensor_type *t = &r->o->overrides[i];
+        const mote_tensor_type *t = &r->o.overrides[i];
         int code;
         PCRE2_SIZE at;
         if (!t->pattern || !*t->pattern) FAIL(err, MOTE_E_USAGE, "an empty pattern for tensors");
@@ -427,7 +427,7 @@ static mote_status read_facts(rules *r, const model_file *f, mote_error *err) {
 }
 
 static mote_status read_options(rules *r, mote_error *err) {
-    const mote_quantize_options *o = r->o;
+    const mote_quantize_options *o = &r->o;
     quant_type q;
     r->type = ftype_find(o->type);
     if (r->type == FTYPE_COUNT) {
@@ -452,7 +452,7 @@ mote_status rules_open(rules **out, const model_file *f, const mote_quantize_opt
     rules *r = MEM_NEW(rules);
     *out = r;
     if (!r) FAIL(err, MOTE_E_MEMORY, "out of memory");
-    r->o = o;
+    r->o = *o;
     r->importance = importance;
     mote_status s = read_options(r, err);
     if (s == MOTE_OK) s = read_facts(r, f, err);
@@ -464,7 +464,7 @@ void rules_close(rules **pr) {
     rules *r = pr ? *pr : NULL;
     if (!r) return;
     *pr = NULL;
-    for (size_t i = 0; r->patterns && i < r->o->n_overrides; i++) pcre2_code_free(r->patterns[i]);
+    for (size_t i = 0; r->patterns && i < r->o.n_overrides; i++) pcre2_code_free(r->patterns[i]);
     pcre2_match_data_free(r->match);
     mem_free(r->patterns);
     mem_free(r->formats);

@@ -72,10 +72,19 @@ const tensor_info *model_file_tensor(const model_file *f, size_t i);
 const tensor_info *model_file_find_tensor(const model_file *f, const char *name); /* hashed; NULL when absent */
 /* The parts of an embedding that lies in several (stack.c), where the file was opened with STACKED: 0 or 2 to 3. */
 enum { MODEL_FILE_PARTS_MAX = 3 };
-/* Divides the embedding of a file that was just opened: rows[n], the last being what is left. E_USAGE, E_UNSUPPORTED. */
-mote_status model_file_stack(model_file *f, const uint64_t *rows, size_t n, mote_error *err);
-const char *model_file_part_name(size_t i);
 size_t model_file_parts(const model_file *f, const tensor_info *out[MODEL_FILE_PARTS_MAX]);
+const char *model_file_part_name(size_t i);
+/* An embedding in parts as it is wanted. n: 0, or 2 to 3. */
+typedef struct embedding_parts {
+    uint64_t rows[MODEL_FILE_PARTS_MAX]; /* the last: 0, what is left */
+    quant_type type[MODEL_FILE_PARTS_MAX];
+    size_t n;
+} embedding_parts;
+/* Says how many rows the last part has. E_USAGE: the embedding has not so many; E_UNSUPPORTED: there is no embedding in one piece, an output
+ * matrix stands beside it, or rows are no multiple of a part's blocks. */
+mote_status model_file_fit_parts(const model_file *f, embedding_parts *p, mote_error *err);
+/* Divides the embedding of a file that was just opened, into parts that fit. E_MEMORY. */
+mote_status model_file_stack(model_file *f, const embedding_parts *p, mote_error *err);
 const char *model_file_path(const model_file *f);
 uint64_t model_file_bytes(const model_file *f); /* size on disk, all parts */
 /* Gives back the pages of mapped files that have been read so far; they are read again when they are needed. */

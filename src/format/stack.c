@@ -32,33 +32,45 @@ size_t model_file_parts(const model_file *f, const tensor_info *out[PARTS]) {
     return n < 2 ? 0 : n;
 }
 
-mote_status model_file_stack(model_file *f, const uint64_t *rows, size_t n, mote_error *err) {
+mote_status model_file_fit_parts(const model_file *f, embedding_parts *p, mote_error *err) {
     const tensor_info *whole = model_file_find_tensor(f, names[0]);
     uint64_t row = 0;
-    if (n < 2 || n > PARTS) FAIL(err, MOTE_E_USAGE, "an embedding in %zu parts: expected 2 or %d", n, PARTS);
-    if (!whole || model_file_find_tensor(f, names[1])) FAIL(err, MOTE_E_UNSUPPORTED, "there is no embedding in one piece that could be divided");
+    if (!whole || whole->n_dims != 2 || model_file_find_tensor(f, names[1])) FAIL(err, MOTE_E_UNSUPPORTED, "there is no embedding in one piece that could be divided");
     if (model_file_find_tensor(f, "output.weight")) FAIL(err, MOTE_E_UNSUPPORTED, "an embedding in parts with an output matrix beside it");
-    tensor_info *list = ARENA_NEW_N(&f->mem, tensor_info, f->n_tensors + n);
-    if (!list) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tensors", f->n_tensors + n);
+    for (size_t k = 0; k < p->n; k++) {
+        const uint64_t left = whole->ne[1] - row;
+        const quant_format *q = quant_get((int)p->type[k]);
+        if (k + 1 == p->n) p->rows[k] = left;
+        if (p->rows[k] < 1 || p->rows[k] > left)
+            FAIL(err, MOTE_E_USAGE, "an embedding of %llu rows has no part of %llu below the first %llu", (unsigned long long)whole->ne[1],
+                 (unsigned long long)p->rows[k], (unsigned long long)row);
+        if (whole->ne[0] % q->block)
+            FAIL(err, MOTE_E_UNSUPPORTED, "tensor '%s': rows of %llu weights are no multiple of %s's blocks of %u", names[k], (unsigned long long)whole->ne[0], q->name,
+                 q->block);
+        row += p->rows[k];
+    }
+    return MOTE_OK;
+}
+
+mote_status model_file_stack(model_file *f, const embedding_parts *p, mote_error *err) {
+    const tensor_info *whole = model_file_find_tensor(f, names[0]);
+    tensor_info *list = ARENA_NEW_N(&f->mem, tensor_info, f->n_tensors + p->n);
+    if (!list) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu tensors", f->n_tensors + p->n);
     size_t count = 0;
     for (size_t i = 0; i < f->n_tensors; i++) {
-        tensor_info part = f->tensors[i];
         if (&f->tensors[i] != whole) {
-            list[count++] = part;
+            list[count++] = f->tensors[i];
             continue;
         }
-        const uint64_t all = part.ne[1];
-        const size_t row_bytes = part.size / (size_t)all;
-        for (size_t k = 0; k < n; k++) {
+        const size_t row_bytes = whole->size / (size_t)whole->ne[1];
+        uint64_t row = 0;
+        for (size_t k = 0; k < p->n; row += p->rows[k++]) {
+            tensor_info part = *whole;
             part.name = part.origin = str_of(names[k]);
-            part.ne[1] = k + 1 < n ? rows[k] : all - row;
-            if (part.ne[1] < 1 || part.ne[1] > all - row || part.n_dims != 2)
-                FAIL(err, MOTE_E_USAGE, "an embedding of %llu rows has no part of %llu below the first %llu", (unsigned long long)all, (unsigned long long)part.ne[1],
-                     (unsigned long long)row);
+            part.ne[1] = p->rows[k];
             part.data = whole->data ? whole->data + row * row_bytes : NULL;
             part.size = (size_t)part.ne[1] * row_bytes;
             part.coded = (str){0};
-            row += part.ne[1];
             list[count++] = part;
         }
     }

@@ -19,8 +19,10 @@ typedef struct optim_slot {
 
 /* Codes of 8 bits: a sign (signed ones), a decimal exponent and a linear fraction: Dettmers et al. 2022, "8-bit optimizers via
  * block-wise quantization", section 2.2 (dynamic tree quantization; the unsigned ones spend the sign on the fraction). */
+enum { OPTIM_CODE_KEYS = 32 << 8 }; /* powers of two from 2^-31 on, in 256 parts each */
 typedef struct optim_code {
-    float value[256], border[255]; /* ascending; border[i] lies between values i and i + 1 */
+    float value[256], border[255];      /* ascending; border[i] lies between values i and i + 1 */
+    uint8_t first[2][OPTIM_CODE_KEYS];  /* by sign and size: the borders below all such numbers; at most one more is below a given one */
 } optim_code;
 void optim_code_init(optim_code *c, bool is_signed);
 /* n ≤ OPTIM_BLOCK floats from or to codes. never_zero: what is not 0 does not become 0. */

@@ -230,14 +230,9 @@ static mote_status open_entry(qat *q, param *p, const char *tensor, size_t row0,
 static mote_status open_param(qat *q, param *p, const quant_format *f, mote_error *err) {
     char name[96];
     (void)snprintf(name, sizeof name, "%.*s", STR_ARG(p->info->name));
-    if (!q->o.n_parts || !str_is(p->info->name, model_file_part_name(0))) return f ? open_entry(q, p, name, 0, p->v.rows, f, err) : MOTE_OK;
-    size_t row0 = 0;
-    for (size_t i = 0; i < q->o.n_parts; i++) {
-        const size_t left = p->v.rows - row0, rows = q->o.parts[i].rows && i + 1 < q->o.n_parts ? q->o.parts[i].rows : left;
-        if (rows < 1 || rows > left) FAIL(err, MOTE_E_USAGE, "an embedding of %zu rows has no part of %zu below the first %zu", p->v.rows, rows, row0);
-        TRY(open_entry(q, p, model_file_part_name(i), row0, rows, quant_get(q->o.parts[i].type), err));
-        row0 += rows;
-    }
+    if (!q->o.parts.n || !str_is(p->info->name, model_file_part_name(0))) return f ? open_entry(q, p, name, 0, p->v.rows, f, err) : MOTE_OK;
+    for (size_t i = 0, row = 0; i < q->o.parts.n; row += (size_t)q->o.parts.rows[i++])
+        TRY(open_entry(q, p, model_file_part_name(i), row, (size_t)q->o.parts.rows[i], quant_get((int)q->o.parts.type[i]), err));
     return MOTE_OK;
 }
 
@@ -250,9 +245,10 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
     q->o = *o;
     if (!(q->o.scale_lr > 0)) q->o.scale_lr = 10;
     q->stale = true;
-    q->e = MEM_NEW_N(qat_entry, net_n_params(n) + QAT_PARTS_MAX);
+    q->e = MEM_NEW_N(qat_entry, net_n_params(n) + MODEL_FILE_PARTS_MAX);
     if (!q->e) FAILG(s, err, MOTE_E_MEMORY, "out of memory");
     const model_file *f = net_model(n)->file;
+    if (o->parts.n) TRYG(s, model_file_fit_parts(f, &q->o.parts, err));
     for (size_t i = 0; i < net_n_params(n); i++) {
         param *at = net_param(n, i);
         size_t index = 0;

@@ -20,17 +20,9 @@
 
 typedef enum qat_kind { QAT_WEIGHTS, QAT_SCALES } qat_kind;
 
-/* The first so many rows (0: all that are left) of the token embedding in this format. */
-typedef struct qat_part {
-    size_t rows;
-    int type;
-} qat_part;
-enum { QAT_PARTS_MAX = MODEL_FILE_PARTS_MAX };
-
 typedef struct qat_opts {
     qat_kind kind;
-    qat_part parts[QAT_PARTS_MAX]; /* of the token embedding, in place of one format (format/stack.c) */
-    size_t n_parts;
+    embedding_parts parts; /* of the token embedding, in place of one format (format/stack.c) */
     /* For tensor i of the model file: its format; a float type or a negative number leaves it alone. */
     int (*format)(void *ctx, size_t i);
     void *ctx;

@@ -11,7 +11,7 @@
  * rate means the same in every format. u is d0, or m0 in super-blocks. */
 typedef struct qat_entry {
     param *p;
-    size_t row0, rows;       /* of it: all but for an embedding in parts (qat_part) */
+    size_t row0, rows;       /* of it: all but for an embedding in parts (qat_opts) */
     char tensor[96];         /* the name in the file */
     const quant_format *f;
     const quant_grid *grid;  /* NULL: encoded anew each time */

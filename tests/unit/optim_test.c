@@ -122,6 +122,15 @@ static void codes_of_8_bits_are_close_and_ordered(void **given) {
             if (!k) assert_true(y[i] > 0);
         }
     }
+    for (int k = 0; k < 2; k++) /* the code is the number of borders below, on the borders and beside them, too */
+        for (int i = 0; i < 255 * 3; i++) {
+            const float at = c[k].border[i / 3], y = i % 3 == 0 ? at : nextafterf(at, i % 3 == 1 ? -2 : 2), x[2] = {1, y};
+            uint8_t code[2];
+            unsigned below = 0;
+            (void)optim_encode(&c[k], code, x, 2, false);
+            while (below < 255 && y > c[k].border[below]) below++;
+            assert_int_equal(code[1], below);
+        }
     uint8_t codes[2];
     float zero[2] = {0, 0}, back[2];
     assert_true(optim_encode(&c[0], codes, zero, 2, true) == 0);

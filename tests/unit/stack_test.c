@@ -160,11 +160,39 @@ static void wrong_parts_are_refused(void **unused) {
     assert_int_equal(model_file_open(&f, in_folder("bad.gguf"), 0, &err), MOTE_E_MISMATCH);
 }
 
+/* How many rows are left for the last, or why it cannot be. */
+static uint64_t fit(const char *path, embedding_parts p, mote_status want, const char *says) {
+    model_file *f = NULL;
+    mote_error err = {0};
+    OK(model_file_open(&f, path, 0, &e_));
+    assert_int_equal(model_file_fit_parts(f, &p, &err), want);
+    if (says && !strstr(err.message, says)) fail_msg("%s", err.message);
+    model_file_close(&f);
+    return p.rows[p.n - 1];
+}
+
+static void parts_that_are_wanted_fit_or_are_refused(void **unused) {
+    (void)unused;
+    static const piece whole[3] = {{TINY_VOCAB, COLS, QUANT_F32}};
+    write_pieces(in_folder("untied.gguf"), whole, true);
+    write_pieces(in_folder("tied.gguf"), whole, false);
+    embedding_parts p = {.rows = {64, 100}, .type = {QUANT_Q8_0, QUANT_Q4_0, QUANT_Q8_0}, .n = 3};
+    assert_int_equal(fit(in_folder("tied.gguf"), p, MOTE_OK, NULL), TINY_VOCAB - 164);
+    fit(in_folder("untied.gguf"), p, MOTE_E_UNSUPPORTED, "output matrix");
+    p.rows[1] = TINY_VOCAB;
+    fit(in_folder("tied.gguf"), p, MOTE_E_USAGE, "no part of");
+    p.rows[1] = TINY_VOCAB - 64;
+    fit(in_folder("tied.gguf"), p, MOTE_E_USAGE, "no part of 0");
+    p.rows[1] = 100, p.type[2] = QUANT_Q3_96;
+    fit(in_folder("tied.gguf"), p, MOTE_E_UNSUPPORTED, "no multiple");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_give_what_the_whole_gives),
         cmocka_unit_test(parts_are_packed_and_exported),
         cmocka_unit_test(wrong_parts_are_refused),
+        cmocka_unit_test(parts_that_are_wanted_fit_or_are_refused),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
