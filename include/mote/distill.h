@@ -39,7 +39,7 @@ typedef struct mote_distill_options {
     const char *teacher;               /* the model it learns from; with QAT [the student itself, before rounding] */
     const char *out;                   /* the GGUF file to write */
     const char *out_type;              /* number format of the matrices, without QAT [floats stay as they are; of others: "bf16"] */
-    const char *const *data;           /* text, or JSONL with "text" or chats; chats teach what the assistant says */
+    const mote_train_source *data;     /* chats teach what the assistant says */
     size_t n_data;
     double held_out;                   /* share of the data's items that is kept to look at [0.01]; below 0: none */
     /* what is compared: NAME=WEIGHT@FROM-UNTIL, separated by commas; FROM and UNTIL are shares of the run. ce: the text's own next

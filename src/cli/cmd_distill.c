@@ -29,7 +29,7 @@ const cli_option distill_options[] = {
     OPT_STR(struct distill_options, teacher, "teacher", NULL, "MODEL", "the model it learns from (with --qat: the student itself before rounding)"),
     OPT_STR(struct distill_options, out, "output", "o", "FILE.gguf", "the model to write"),
     OPT_STR(struct distill_options, out_type, "output-type", NULL, "TYPE", "number format of its matrices without --qat (default: floats stay as they are, others become bf16)"),
-    OPT_LIST(struct distill_options, data, "data", "f", "FILE", "text, or JSONL with \"text\" or chats, of which the assistant's words count"),
+    OPT_LIST(struct distill_options, data, "data", "f", "FILE[:WEIGHT]", "text, or JSONL with \"text\" or chats, of which the assistant's words count; may be given often, with shares of the tokens"),
     OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, gold, span, hidden, cosine, attn, ffn, relation; FROM and UNTIL are shares of the run (default kl)"),
     OPT_NUM(struct distill_options, temperature, "temperature", NULL, "X", 0, 1000, "of the distributions that are compared (0: 1)"),
     OPT_NUM(struct distill_options, beta, "beta", NULL, "X", 0, 1, "of jsd (0: 0.5)"),
@@ -111,8 +111,9 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
     return cli_done(CLI_OK);
 }
 
-static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types) {
-    mote_distill_options d = {.student = student, .teacher = teacher, .out = o->out, .out_type = o->out_type, .data = o->data.v, .n_data = o->data.n,
+static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types,
+               const mote_train_source *data) {
+    mote_distill_options d = {.student = student, .teacher = teacher, .out = o->out, .out_type = o->out_type, .data = data, .n_data = o->data.n,
         .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align, .layer_map = o->layer_map,
         .on_policy = o->on_policy, .on_policy_ahead = (size_t)o->ahead, .generate = o->generate, .sample_temperature = o->sample_temperature,
         .prompt_tokens = (size_t)o->prompt, .cache = o->cache, .write_cache = o->write_cache, .top_k = (size_t)o->top_k, .select = o->select, .keep = o->keep,
@@ -143,14 +144,17 @@ int cmd_distill(const cli_command *self, int argc, char **argv) {
     int code;
     if (!cli_parse(self, &o, &args, 0, argc, argv, &code)) return code;
     mote_tensor_type types[CLI_LIST_MAX] = {{0}};
+    mote_train_source data[CLI_LIST_MAX] = {{0}};
     char *student = o.model ? models_resolve(o.model, &code) : NULL;
     if (o.model && !student) return code;
     char *teacher = o.teacher ? models_resolve(o.teacher, &code) : NULL;
     if (!o.teacher || teacher) {
         code = overrides_split(self, &o.qat_types, types);
-        if (code == CLI_OK) code = run(self, &o, student, teacher, types);
+        if (code == CLI_OK) code = train_sources_split(&o.data, data);
+        if (code == CLI_OK) code = run(self, &o, student, teacher, types, data);
     }
     overrides_free(types, o.qat_types.n);
+    train_sources_free(data, o.data.n);
     free(student);
     free(teacher);
     return code;

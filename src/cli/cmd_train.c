@@ -53,17 +53,6 @@ const cli_example train_examples[] = {
     {0},
 };
 
-/* "FILE:WEIGHT", cut in place, where what follows the last colon is a number. */
-static void split_weight(char *text, mote_train_source *s) {
-    char *colon = strrchr(text, ':'), *end;
-    s->path = text;
-    if (!colon || !colon[1]) return;
-    double w = strtod(colon + 1, &end);
-    if (*end || !(w > 0)) return;
-    *colon = 0;
-    s->weight = w;
-}
-
 static int print_report(const struct train_options *o, const char *out, const mote_train_report *r) {
     char took[32];
     if (o->train.json) {
@@ -113,14 +102,9 @@ int cmd_train(const cli_command *self, int argc, char **argv) {
     mote_train_source data[CLI_LIST_MAX] = {{0}};
     char *model = o.model ? models_resolve(o.model, &code) : NULL;
     if (o.model && !model) return code;
-    code = CLI_OK;
-    for (size_t i = 0; i < o.data.n && code == CLI_OK; i++) {
-        char *text = strdup(o.data.v[i]);
-        if (text) split_weight(text, &data[i]);
-        else code = CLI_IO;
-    }
+    code = train_sources_split(&o.data, data);
     if (code == CLI_OK) code = run(self, &o, data, model);
-    for (size_t i = 0; i < o.data.n; i++) free((char *)(uintptr_t)data[i].path);
+    train_sources_free(data, o.data.n);
     free(model);
     return code;
 }

@@ -51,6 +51,10 @@ typedef struct train_flags {
     OPT_FLAG(S, F.quiet, "quiet", "q", "no progress"),                                                            \
     OPT_FLAG(S, F.json, "json", NULL, "print the result as JSON")
 
+/* --data FILE[:WEIGHT], as CLI_LIST_MAX sources that train_sources_free frees. Returns an exit code after a message. */
+int train_sources_split(const cli_list *given, mote_train_source *out);
+void train_sources_free(mote_train_source *sources, size_t n);
+
 /* Into the library's settings, with the MPI module where the program was started by mpirun. Returns an exit code after a message. */
 int train_settings_of(mote_train_settings *out, const train_flags *f);
 

@@ -35,6 +35,34 @@ static bool started_by_mpirun(void) {
     return false;
 }
 
+/* Cut in place where what follows the last colon is a number. */
+static void split_weight(char *text, mote_train_source *s) {
+    char *colon = strrchr(text, ':'), *end;
+    s->path = text;
+    if (!colon || !colon[1]) return;
+    double w = strtod(colon + 1, &end);
+    if (*end || !(w > 0)) return;
+    *colon = 0;
+    s->weight = w;
+}
+
+int train_sources_split(const cli_list *given, mote_train_source *out) {
+    for (size_t i = 0; i < given->n; i++) {
+        char *text = strdup(given->v[i]);
+        mote_error err;
+        if (!text) {
+            (void)cli_error(&err, MOTE_E_MEMORY, "out of memory");
+            return cli_fail(&err);
+        }
+        split_weight(text, &out[i]);
+    }
+    return CLI_OK;
+}
+
+void train_sources_free(mote_train_source *sources, size_t n) {
+    for (size_t i = 0; i < n; i++) free((char *)(uintptr_t)sources[i].path);
+}
+
 int train_settings_of(mote_train_settings *out, const train_flags *f) {
     const char *mask = getenv("MOTE_CPU_MASK");
     *out = (mote_train_settings){.steps = (uint64_t)f->steps, .tokens = f->tokens, .epochs = f->epochs, .max_seconds = f->max_seconds, .n_ctx = (size_t)f->ctx,

@@ -79,6 +79,19 @@ mote_status make_hash(maker *m, const char *path, char hex[SHA256_HEX], mote_err
 #define IN "{in}"
 #define OUT "{out}"
 
+/* The bytes of the path in "FILE:WEIGHT"; all of `text` where that is a file, or no number follows a colon. */
+static size_t path_bytes(const char *text) {
+    const char *colon = strrchr(text, ':');
+    double number;
+    if (!colon || access(text, F_OK) == 0 || !str_to_double(str_of(colon + 1), &number)) return strlen(text);
+    return (size_t)(colon - text);
+}
+
+/* Whether the path in it is there. cut: room for it. */
+static bool is_there(const char *text, char cut[MAKE_PATH_MAX]) {
+    return snprintf(cut, MAKE_PATH_MAX, "%.*s", (int)path_bytes(text), text) < MAKE_PATH_MAX && access(cut, R_OK) == 0;
+}
+
 /* Puts what stands for itself in the place of {in}, {source}, {imatrix}; {out} stays until the key is known. A file beside
  * the recipe is given its path. */
 static mote_status put_value(maker *m, make_args *a, str value, mote_error *err) {
@@ -94,9 +107,9 @@ static mote_status put_value(maker *m, make_args *a, str value, mote_error *err)
         else buf_putc(&b, value.p[i++]);
     }
     mote_status st = buf_check(&b, "argument", err);
-    char beside[MAKE_PATH_MAX];
+    char beside[MAKE_PATH_MAX], cut[MAKE_PATH_MAX];
     int n = b.p && b.n && b.p[0] != '/' ? snprintf(beside, sizeof beside, "%s%s", m->dir, b.p) : 0;
-    bool there = n > 0 && n < MAKE_PATH_MAX && access(beside, R_OK) == 0;
+    bool there = n > 0 && n < MAKE_PATH_MAX && is_there(beside, cut);
     if (st == MOTE_OK) st = make_put(m, a, there ? beside : b.p ? b.p : "", err);
     buf_free(&b);
     return st;
@@ -211,13 +224,14 @@ static mote_status key_of(maker *m, const make_args *a, char hex[SHA256_HEX], mo
     mote_status st = MOTE_OK;
     sha256_update(h, MOTE_VERSION, sizeof MOTE_VERSION);
     for (size_t i = 0; i < a->n && st == MOTE_OK; i++) {
-        char content[SHA256_HEX];
+        char content[SHA256_HEX], path[MAKE_PATH_MAX];
         struct stat s;
-        bool is_file = stat(a->v[i], &s) == 0 && (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && i && (strcmp(a->v[i - 1], "-m") == 0 || strcmp(a->v[i - 1], "--teacher") == 0)));
-        if (is_file) st = make_hash(m, a->v[i], content, err);
+        bool is_file = is_there(a->v[i], path) && stat(path, &s) == 0 && (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && i && (strcmp(a->v[i - 1], "-m") == 0 || strcmp(a->v[i - 1], "--teacher") == 0)));
+        if (is_file) st = make_hash(m, path, content, err);
         if (st != MOTE_OK) break;
         if (is_file) sha256_update(h, "file ", 5), sha256_update(h, content, sizeof content);
-        else sha256_update(h, a->v[i], strlen(a->v[i]) + 1);
+        const char *rest = a->v[i] + (is_file ? strlen(path) : 0); /* of a file: its weight, or nothing */
+        if (*rest || !is_file) sha256_update(h, rest, strlen(rest) + 1);
     }
     sha256_final(h, hex);
     sha256_free(h);

@@ -161,12 +161,31 @@ def killed_and_going_on():
     assert kept(json.loads(run("make", r, "-o", "cut.gguf", "-w", "cut.make", "--json"))) == [True, False]
 
 
+def data_have_weights():
+    """FILE:WEIGHT, looked for beside the recipe; the weight and the file's content count."""
+    os.makedirs("sub", exist_ok=True)
+    pathlib.Path("sub/more.txt").write_text("Quite another text, of hills and rivers and dogs.\n" * 50, encoding="utf-8")
+
+    def made(weight):
+        text = f"data: [text.txt:3, more.txt:{weight}]\nstages: [{{train: {{steps: 2, batch: 1, ctx-size: 64, layer-dropout: 0}}}}]\n"
+        pathlib.Path("sub/weights.yaml").write_text("model: base.gguf\nout: weighted.gguf\nsmoke: false\n" + text, encoding="utf-8")
+        return kept(json.loads(run("make", "sub/weights.yaml", "-w", "weights.make", "--no-eval", "--json")))
+
+    assert made(1) == [False] and made(1) == [True]
+    assert made(2) == [False] and made(1) == [True]
+    with open("sub/more.txt", "a", encoding="utf-8") as f:
+        f.write("One more line.\n")
+    assert made(1) == [False]
+    pathlib.Path("sub/more.txt").unlink()
+    run("make", "sub/weights.yaml", "-w", "weights.make", "--no-eval", code=4, says="more.txt")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

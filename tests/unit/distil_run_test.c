@@ -21,7 +21,7 @@
 #include "ok.h"
 
 static char student[256], teacher[256], other[256], text[256], out[256], again[256], cache[256];
-static const char *files[] = {text};
+static const mote_train_source files[] = {{.path = text}};
 
 static mote_distill_options options(const char *to) {
     return (mote_distill_options){.settings = {.steps = 6, .n_ctx = 32, .batch = 4, .micro_batch = 2, .lr = 3e-3, .seed = 3, .precision = "f32", .n_threads = 1, .dir = ""},
@@ -386,7 +386,7 @@ static void what_cannot_be_is_refused_by_name(void **unused) {
     o.teacher = NULL;
     assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_USAGE);
     o = options(out);
-    o.data = (const char *[]){"/nowhere/text"};
+    o.data = (const mote_train_source[]){{.path = "/nowhere/text"}};
     assert_int_equal(compress_distill(&o, NULL, &e), MOTE_E_NOT_FOUND);
 }
 

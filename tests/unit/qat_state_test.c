@@ -23,7 +23,7 @@
 
 enum { STEPS = 50, SLOT = 10 };
 static char model_path[256], text[256], out[256], small[256], again[256];
-static const char *files[] = {text};
+static const mote_train_source files[] = {{.path = text}};
 static bool reporting;
 
 static mote_distill_options options(const char *to, const char *type) {
