@@ -9,6 +9,7 @@
 
 #include "mote/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,6 +62,11 @@ MOTE_API size_t mote_file_find_meta(const mote_file *f, const char *key);
 MOTE_API size_t mote_file_n_tensors(const mote_file *f);
 /* i must be below mote_file_n_tensors. */
 MOTE_API mote_tensor mote_file_tensor(const mote_file *f, size_t i);
+
+/* `mote make` notes in the metadata entry "mote.make" how a model was made: a JSON text with recipe, source, stages and figures
+ * (docs/formats/gguf.md). *same: whether the file's weights are still those it speaks of. Errors: NOT_FOUND (nothing is noted, or no file), IO,
+ * FORMAT, MEMORY. */
+MOTE_API mote_status mote_file_check_made(const char *path, bool *same, mote_error *err);
 
 #define MOTE_SHA256_HEX 65 /* 64 digits and NUL */
 /* The SHA-256 of a file's content, in hexadecimal. Errors: NOT_FOUND, IO, MEMORY. */

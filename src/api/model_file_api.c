@@ -1,7 +1,7 @@
 /* model_file_api.c: bodies of mote/model_file.h, over a model_file. */
 #include "mote/model_file.h"
 
-#include "format/format.h"
+#include "format/provenance.h"
 
 struct mote_file {
     model_file *f;
@@ -80,6 +80,8 @@ mote_tensor mote_file_tensor(const mote_file *f, size_t i) {
     }
     return r;
 }
+
+mote_status mote_file_check_made(const char *path, bool *same, mote_error *err) { return provenance_check(path, same, err); }
 
 _Static_assert(MOTE_SHA256_HEX == SHA256_HEX, "one size of digest");
 mote_status mote_file_sha256(const char *path, char hex[MOTE_SHA256_HEX], mote_error *err) { return sha256_file(path, hex, err); }

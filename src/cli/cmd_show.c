@@ -152,6 +152,50 @@ static void print_line(const char *what, const mote_file *f, size_t i) {
     (void)putchar('\n');
 }
 
+static void print_json_text(const json_t *of, const char *key, size_t max) {
+    const json_t *v = json_object_get(of, key);
+    print_text((mote_text){json_string_value(v), json_string_length(v)}, max);
+}
+
+static void print_origin(const char *what, const json_t *of) {
+    (void)printf("%-16s ", what);
+    print_json_text(of, "name", 100);
+    (void)fputs(" (SHA-256 ", stdout);
+    print_json_text(of, "sha256", 64);
+    (void)puts(")");
+}
+
+/* How `mote make` made it (docs/formats/gguf.md). */
+static void print_made(const mote_file *f, const char *path) {
+    mote_text text = text_at(f, "mote.make");
+    json_t *made = text.n ? json_loadb(text.p, text.n, 0, NULL) : NULL;
+    const json_t *figures = json_object_get(made, "figures");
+    bool same = false;
+    size_t i;
+    json_t *stage, *word;
+    if (!made) return;
+    (void)putchar('\n');
+    print_origin("made by recipe", json_object_get(made, "recipe"));
+    print_origin("made from", json_object_get(made, "source"));
+    json_array_foreach(json_object_get(made, "stages"), i, stage) {
+        size_t k;
+        (void)printf("%s %2zu         ", i ? "     " : "stage", i + 1);
+        json_array_foreach(json_object_get(stage, "arguments"), k, word) {
+            (void)putchar(' ');
+            print_text((mote_text){json_string_value(word), json_string_length(word)}, 100);
+        }
+        (void)putchar('\n');
+    }
+    if (figures)
+        (void)printf("measured         perplexity %.4f (%.3f times the source's), divergence %.4f, same likeliest token %.1f %%\n",
+                     json_number_value(json_object_get(figures, "perplexity")),
+                     json_number_value(json_object_get(figures, "perplexity")) / json_number_value(json_object_get(figures, "perplexity_from")),
+                     json_number_value(json_object_get(figures, "kld")), 100 * json_number_value(json_object_get(figures, "same_top")));
+    bool checked = mote_file_check_made(path, &same, NULL) == MOTE_OK;
+    (void)printf("weights          %s\n", same ? "those that were made then" : checked ? "CHANGED since then: the figures are not theirs" : "not noted");
+    json_decref(made);
+}
+
 static void print_summary(const mote_file *f, const char *path) {
     char size[32], tensor_size[32];
     type_total t[TYPES_MAX], all;
@@ -179,6 +223,7 @@ static void print_summary(const mote_file *f, const char *path) {
     for (size_t i = 0; i < n; i++)
         (void)printf("%-10s %8" PRIu64 " %14" PRIu64 " %10s  %.2f\n", t[i].type, t[i].tensors, t[i].weights,
                      cli_size(tensor_size, t[i].bytes), bits(&t[i]));
+    print_made(f, path);
 }
 
 static void print_metadata(const mote_file *f) {

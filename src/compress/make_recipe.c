@@ -14,6 +14,8 @@ static const make_command commands[] = {
     {"sparsify", MAKE_MODEL | MAKE_IN_OUT},
     {"prune", MAKE_MODEL | MAKE_IN_OUT},
     {"convert", MAKE_MODEL | MAKE_IN_OUT},
+    {"pack", MAKE_MODEL | MAKE_IN_OUT},
+    {"export", MAKE_MODEL | MAKE_IN_OUT},
     {"train", MAKE_MODEL | MAKE_TRAINS},
     {"distill", MAKE_MODEL | MAKE_TRAINS},
     {"finetune", MAKE_TRAINS | MAKE_ADAPTER},

@@ -30,7 +30,7 @@ mote_status make_save_json(const char *path, const json_t *v, mote_error *err) {
     return st;
 }
 
-static json_t *load_json(const char *path) {
+json_t *make_load_json(const char *path) {
     file_map f;
     json_t *v = NULL;
     if (file_open(&f, path, FILE_READ, NULL) != MOTE_OK) return NULL;
@@ -87,8 +87,7 @@ static size_t path_bytes(const char *text) {
     return (size_t)(colon - text);
 }
 
-/* Whether the path in it is there. cut: room for it. */
-static bool is_there(const char *text, char cut[MAKE_PATH_MAX]) {
+bool make_is_there(const char *text, char cut[MAKE_PATH_MAX]) {
     return snprintf(cut, MAKE_PATH_MAX, "%.*s", (int)path_bytes(text), text) < MAKE_PATH_MAX && access(cut, R_OK) == 0;
 }
 
@@ -109,7 +108,7 @@ static mote_status put_value(maker *m, make_args *a, str value, mote_error *err)
     mote_status st = buf_check(&b, "argument", err);
     char beside[MAKE_PATH_MAX], cut[MAKE_PATH_MAX];
     int n = b.p && b.n && b.p[0] != '/' ? snprintf(beside, sizeof beside, "%s%s", m->dir, b.p) : 0;
-    bool there = n > 0 && n < MAKE_PATH_MAX && is_there(beside, cut);
+    bool there = n > 0 && n < MAKE_PATH_MAX && make_is_there(beside, cut);
     if (st == MOTE_OK) st = make_put(m, a, there ? beside : b.p ? b.p : "", err);
     buf_free(&b);
     return st;
@@ -226,7 +225,7 @@ static mote_status key_of(maker *m, const make_args *a, char hex[SHA256_HEX], mo
     for (size_t i = 0; i < a->n && st == MOTE_OK; i++) {
         char content[SHA256_HEX], path[MAKE_PATH_MAX];
         struct stat s;
-        bool is_file = is_there(a->v[i], path) && stat(path, &s) == 0 && (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && i && (strcmp(a->v[i - 1], "-m") == 0 || strcmp(a->v[i - 1], "--teacher") == 0)));
+        bool is_file = make_is_there(a->v[i], path) && stat(path, &s) == 0 && (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && i && (strcmp(a->v[i - 1], "-m") == 0 || strcmp(a->v[i - 1], "--teacher") == 0)));
         if (is_file) st = make_hash(m, path, content, err);
         if (st != MOTE_OK) break;
         if (is_file) sha256_update(h, "file ", 5), sha256_update(h, content, sizeof content);
@@ -293,7 +292,7 @@ static mote_status run_stage(maker *m, const make_args *a, const make_command *c
     (void)snprintf(out, MAKE_PATH_MAX, "%.*s/out.gguf", MAKE_PATH_MAX - 16, dir);
     (void)snprintf(done_path, sizeof done_path, "%s/done.json", dir);
     s->makes_model = makes_file && !(c->flags & (MAKE_SIDE | MAKE_ADAPTER));
-    json_t *done = load_json(done_path);
+    json_t *done = make_load_json(done_path);
     mote_status st = read_done(done, out, s, makes_file, &s->cached);
     json_decref(done);
     if (st != MOTE_OK || s->cached || m->o->dry_run) return st;
@@ -393,11 +392,11 @@ static mote_status try_out(maker *m, mote_error *err) {
 
 mote_status make_all(maker *m, mote_error *err) {
     mote_make_report *r = m->r;
-    char plan[MAKE_PATH_MAX + 32], before[SHA256_HEX], after[SHA256_HEX];
+    char plan[MAKE_PATH_MAX + 32], noted[MAKE_PATH_MAX + 32], before[SHA256_HEX], after[SHA256_HEX];
     struct stat st;
     if (!m->o->dry_run) TRY(make_folder(m->work, err));
     (void)snprintf(plan, sizeof plan, "%s/plan.json", m->work);
-    m->plan = load_json(plan);
+    m->plan = make_load_json(plan);
     if (!json_is_object(m->plan)) {
         json_decref(m->plan);
         m->plan = json_object();
@@ -417,7 +416,11 @@ mote_status make_all(maker *m, mote_error *err) {
     if (m->o->dry_run) return MOTE_OK;
     for (size_t i = 0; i < r->n_stages; i++)
         if (r->stages[i].makes_model) r->ppl_to = r->stages[i].ppl, r->kld = r->stages[i].kld, r->top = r->stages[i].top;
-    if (stat(m->model, &st) != 0 || strcmp(m->model, m->source) == 0) FAIL(err, MOTE_E_USAGE, "%s: no stage makes a model", m->recipe_path);
+    if (strcmp(m->model, m->source) == 0) FAIL(err, MOTE_E_USAGE, "%s: no stage makes a model", m->recipe_path);
+    (void)snprintf(noted, sizeof noted, "%s/result.gguf", m->work);
+    TRY(make_note(m, noted, err));
+    (void)snprintf(m->model, sizeof m->model, "%.*s", MAKE_PATH_MAX - 1, noted);
+    if (stat(m->model, &st) != 0) FAIL(err, MOTE_E_IO, "%s: %s", m->model, strerror(errno));
     r->bytes_to = (uint64_t)st.st_size;
     r->seconds = (double)(clock_ns() - m->began_ns) * 1e-9;
     TRY(make_hash(m, m->source, after, err));

@@ -78,11 +78,18 @@ mote_status make_plan_steps(maker *m, size_t stage, const make_args *a, const ch
 mote_status make_recipe(const char *recipe, const mote_make_options *o, mote_make_report *report, mote_error *err);
 mote_status make_all(maker *m, mote_error *err);
 mote_status make_hash(maker *m, const char *path, char hex[SHA256_HEX], mote_error *err);
+/* Whether the path in "FILE" or "FILE:WEIGHT" is there. cut: room for it. */
+bool make_is_there(const char *text, char cut[MAKE_PATH_MAX]);
+json_t *make_load_json(const char *path); /* NULL: there is none, or it is broken */
 mote_status make_save_json(const char *path, const json_t *v, mote_error *err);
 mote_status make_put(maker *m, make_args *a, const char *text, mote_error *err); /* copies */
 
 /* make_measure.c */
 mote_status make_measure(maker *m, const char *model, mote_make_stage *out, mote_error *err);
+
+/* make_provenance.c */
+/* The model, with a note of how it was made, as `out`. */
+mote_status make_note(maker *m, const char *out, mote_error *err);
 
 /* make_report.c */
 mote_status make_report(maker *m, mote_error *err);

@@ -55,8 +55,9 @@ typedef struct model_file model_file;
 
 /* VOCAB: a Hugging Face folder also gets the tokenizer.ggml.* arrays of a GGUF (for converting; who runs the model
  * reads tokenizer.json itself). NO_DATA: names and shapes are wanted alone; entropy-coded tensors are not decoded, their data are NULL. STACKED: an
- * embedding in parts of rows (stack.c) stays in them, as it does with NO_DATA; else it is one matrix in f32. */
-enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4, MODEL_FILE_NO_DATA = 8, MODEL_FILE_STACKED = 16 };
+ * embedding in parts of rows (stack.c) stays in them, as it does with NO_DATA; else it is one matrix in f32. RAW: a GGUF's entries as they lie there,
+ * with what is coded or shared left so. */
+enum { MODEL_FILE_NO_MMAP = 1, MODEL_FILE_NO_TENSORS_OK = 2, MODEL_FILE_VOCAB = 4, MODEL_FILE_NO_DATA = 8, MODEL_FILE_STACKED = 16, MODEL_FILE_RAW = 32 };
 /* Opens a GGUF file (the first or any part of a split one: the others are found beside it), or a folder in
  * Hugging Face form. *out is owned by the caller. */
 mote_status model_file_open(model_file **out, const char *path, int flags, mote_error *err);

@@ -110,6 +110,10 @@ mote_status model_file_open(model_file **out, const char *path, int flags, mote_
     }
     if (f->n_tensors == 0 && !(flags & MODEL_FILE_NO_TENSORS_OK))
         FAILG(s, err, MOTE_E_FORMAT, "%s: holds no tensors, only a vocabulary or metadata", path);
+    if (flags & MODEL_FILE_RAW) {
+        *out = f;
+        return MOTE_OK;
+    }
     s = model_file_open_vocabulary(f, err);
     if (s == MOTE_OK) s = model_file_uncode(f, !(flags & MODEL_FILE_NO_DATA), err);
     if (s == MOTE_OK) s = model_file_unshare(f, err);

@@ -118,6 +118,14 @@ mote_status trainer_save(trainer *t, mote_error *err) {
     return st;
 }
 
+/* While the learning rate stands still, before the steps in which it falls, how many are to come is open: nothing yet was done otherwise. */
+static bool length_is_open(const trainer *t, const ckpt *c, const json_t *had) {
+    const schedule *s = &t->o.schedule;
+    const int64_t at = json_get_int(ckpt_meta(c), "step", -1);
+    return s->kind == SCHEDULE_WSD && str_is(json_get_str(had, "schedule"), schedule_name(SCHEDULE_WSD)) && at >= 0 &&
+           (uint64_t)at + s->decay <= s->steps && at + json_get_int(had, "decay_steps", 0) <= json_get_int(had, "steps", 0);
+}
+
 mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
     const json_t *had = json_object_get(ckpt_meta(c), "identity"), *other;
     const char *key;
@@ -126,9 +134,10 @@ mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
         json_t *out;
     } have = {had};
     json_t *value;
+    const bool open = length_is_open(t, c, had);
     json_object_foreach(t->identity, key, value) {
         other = json_object_get(had, key);
-        if (json_equal(value, other)) continue;
+        if (json_equal(value, other) || (open && (strcmp(key, "steps") == 0 || strcmp(key, "decay_steps") == 0))) continue;
         char *a = other ? json_dumps(other, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
         mote_status s = ERR(err, MOTE_E_MISMATCH, "%s: it was made with %s %.100s, this run has %.100s; go on with the old value, or use another folder",
                             ckpt_path(c), key, a ? a : "(none)", b ? b : "?");

@@ -51,6 +51,13 @@ def nothing_is_done_twice():
     for name in ("report.md", "report.json", "bits.svg", "quality.svg"):
         assert (pathlib.Path(first["report"]).parent / name).stat().st_size > 100, name
     result = digest("small.gguf")
+    shown = run("show", "small.gguf")
+    assert "made by recipe   r.yaml" in shown and "made from        base.gguf" in shown and "--imatrix" in shown and "those that were made then" in shown, shown
+    noted = json.loads(json.loads(run("show", "small.gguf", "--json"))["metadata"]["mote.make"])
+    assert noted["source"]["sha256"] == before and noted["stages"][0]["files"]["text.txt"] == digest("text.txt"), noted
+    assert abs(noted["figures"]["perplexity"] - first["perplexity"]) < 1e-6 and os.getcwd() not in json.dumps(noted), noted
+    run("quantize", "small.gguf", "changed.gguf", "Q4_0", "--allow-requantize", "--no-smoke", "-q")
+    assert "CHANGED since then" in run("show", "changed.gguf")
     assert kept(json.loads(run("make", r, "--json"))) == [True, True]
     # an option of the second stage changes the second stage alone; the content of a file everything that reads it
     changed = recipe(EVAL + "stages:\n  - imatrix: {chunks: 2, ctx-size: 64, file: text.txt}\n  - quantize: {type: Q4_0}\n", "changed.yaml")
@@ -161,6 +168,17 @@ def killed_and_going_on():
     assert kept(json.loads(run("make", r, "-o", "cut.gguf", "-w", "cut.make", "--json"))) == [True, False]
 
 
+def a_packed_file_stays_packed():
+    run("train", "--depth", "1", "--width", "384", "--vocab", "320", "-f", "text.txt", "-o", "wide.gguf", "--steps", "1", "--batch", "1", "--ctx-size", "64", "--dir", "")
+    pathlib.Path("pack.yaml").write_text("model: wide.gguf\nout: packed.gguf\nsmoke: false\n" + EVAL + "stages:\n  - quantize: {type: Q3_96, pure: true}\n  - pack\n", encoding="utf-8")
+    report = json.loads(run("make", "pack.yaml", "--json"))
+    plain = report["stages"][0]["bytes"]
+    assert pathlib.Path("packed.gguf").stat().st_size == report["bytes"] < plain, report
+    assert abs(report["stages"][1]["perplexity"] - report["stages"][0]["perplexity"]) < 1e-6, report
+    shown = run("show", "packed.gguf")
+    assert "those that were made then" in shown and "stage  1          quantize" in shown and "       2          pack" in shown, shown
+
+
 def data_have_weights():
     """FILE:WEIGHT, looked for beside the recipe; the weight and the file's content count."""
     os.makedirs("sub", exist_ok=True)
@@ -185,7 +203,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

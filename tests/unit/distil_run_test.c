@@ -179,6 +179,34 @@ static void a_run_in_two_parts_is_the_same_run(void **unused) {
     }
 }
 
+/* Before the learning rate falls, a run may be made shorter or longer: it is the run of that length. */
+static void the_length_is_open_until_the_decay(void **unused) {
+    (void)unused;
+    mote_distill_options o = options(out);
+    char dir[300];
+    struct stopping s = {.at = 3};
+    mote_distill_report r;
+    o.settings.schedule = "wsd";
+    o.settings.warmup = 1;
+    o.settings.decay = 2;
+    OK(compress_distill(&o, NULL, &e_)); /* of 6 steps */
+    (void)snprintf(dir, sizeof dir, "%s/open.run", folder);
+    o.settings.dir = dir;
+    o.settings.steps = 40;
+    o.out = again;
+    o.callbacks = (mote_train_callbacks){.ctx = &s, .progress = count_step, .stop = stop_there};
+    assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_CANCELLED);
+    o.callbacks = (mote_train_callbacks){0};
+    o.settings.steps = 4; /* at step 3 the rate would fall already */
+    assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH);
+    o.settings.steps = 6;
+    OK(compress_distill(&o, &r, &e_));
+    assert_int_equal(r.resumed_at, 3);
+    same_bytes(out, again);
+    o.settings.steps = 40; /* its end is behind it */
+    assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH);
+}
+
 static void quantization_aware_training_gains_on_rounding(void **unused) {
     (void)unused;
     for (int scales = 0; scales < 2; scales++) {
@@ -409,6 +437,7 @@ int main(void) {
         cmocka_unit_test(every_source_of_rows_teaches),
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
+        cmocka_unit_test(the_length_is_open_until_the_decay),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(spans_are_compared_by_the_chain_rule),
