@@ -122,7 +122,7 @@ int cmd_pull(const cli_command *self, int argc, char **argv) {
     if (stat(source, &st) == 0 && S_ISREG(st.st_mode)) return pull_file(self, &o, source, false);
     const json_t *entry = models_catalogue_find(source);
     if (entry && !o.output && !o.sha256) {
-        code = models_fetch(entry);
+        code = models_fetch(entry); /* nothing, for a model that came with the program */
         if (code != CLI_OK) return code;
     } else if (entry) return cli_usage(self, "a model of the catalogue has its own hash and place: no --sha256, no -o");
     char *path = models_resolve(source, &code);
@@ -173,7 +173,8 @@ static void list_catalogue(json_t *rows, const char *dir) {
             here = here && bytes_of(path) == json_integer_value(json_object_get(file, "size"));
             free(path);
         }
-        char *path = models_join(dir, models_entry_text(entry, "path"));
+        char *bundled = models_bundled(entry), *path = bundled ? bundled : models_join(dir, models_entry_text(entry, "path"));
+        if (bundled) size = bytes_of(path);
         (void)json_array_append_new(rows, listed(models_entry_text(entry, "name"), path, size,
                                                  models_entry_text(entry, "about"), here));
         free(path);
@@ -273,7 +274,9 @@ int cmd_rm(const cli_command *self, int argc, char **argv) {
     if (args.n == 0) return cli_usage(self, "which model? mote list shows what is here");
     char *path = models_in_cache(args.v[0]);
     if (!path) {
-        cli_say("there is no model '%s' in the cache folder", args.v[0]);
+        const json_t *entry = models_catalogue_find(args.v[0]);
+        bool bundled = json_is_true(json_object_get(entry, "bundled"));
+        cli_say(bundled ? "'%s' came with the program and stays with it" : "there is no model '%s' in the cache folder", args.v[0]);
         return CLI_IO;
     }
     if (!o.yes && !confirmed(path)) cli_say("nothing is removed");

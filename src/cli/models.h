@@ -11,8 +11,11 @@ char *models_dir(void);
 char *models_join(const char *dir, const char *name);
 bool models_mkdirs(const char *dir); /* with parents; false after a message */
 
-/* The catalogue that is built into the program: a JSON array (src/cli/catalogue.json), parsed once. */
+/* The catalogue that is built into the program: a JSON array (src/cli/catalogue.json), parsed once; the default is the first that says so. */
 const json_t *models_catalogue(void);
+/* Where the model lies that came with the program ("bundled": true); caller frees, NULL: it is another. The catalogue holds no such model that is
+ * not there. */
+char *models_bundled(const json_t *entry);
 const json_t *models_catalogue_find(const char *name); /* NULL: the default entry; else NULL when absent */
 const char *models_entry_text(const json_t *entry, const char *key); /* "" when absent */
 
