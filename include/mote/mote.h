@@ -37,6 +37,7 @@
 #ifndef MOTE_MOTE_H
 #define MOTE_MOTE_H
 
+#include "mote/choose.h"
 #include "mote/convert.h"
 #include "mote/pack.h"
 #include "mote/make.h"

@@ -3,6 +3,7 @@
 #include "repl.h"
 #include "commands.h"
 #include "models.h"
+#include "presets.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -16,6 +17,9 @@ const cli_option run_options[] = {
     OPT_STR(RUN, prompt, "prompt", "p", "TEXT", "the prompt, instead of an argument"),
     OPT_STR(RUN, file, "file", "f", "FILE", "a file (- for standard input) as prompt, or after the prompt"),
     OPT_STR(RUN, system, "system-prompt", "sys", "TEXT", "what the model is told before the conversation"),
+    OPT_CHOICE(RUN, task, "task", NULL, "chat|summarize|rewrite|explain|classify|extract", "what to do with the prompt, in the words that small models understand best; classify and extract choose among labels, or the text's own words, and write nothing"),
+    OPT_STR(RUN, labels, "labels", NULL, "A,B,…", "classify: the labels"),
+    OPT_STR(RUN, fields, "fields", NULL, "A,B,…", "extract: what to look for; the answer is JSON"),
     OPT_INT(RUN, n_predict, "predict", "n", "N", -1, 1 << 30, "answer at most N tokens (-1: until the model ends)"),
     OPT_FLAG(RUN, raw, "raw", NULL, "no chat template: continue the prompt, print the continuation alone"),
     OPT_STR(RUN, prefix, "prefix", NULL, "TEXT", "fill in the middle: what stands before"),
@@ -41,6 +45,10 @@ const cli_example run_examples[] = {
     {"mote run 'Why is the sky blue?'", "answer once"},
     {"mote run -m model.gguf -f notes.txt 'Summarize this:'", "a prompt and a file"},
     {"git diff | mote run qwen2.5-coder-0.5b-instruct -f - 'Write a commit message for:'", "a prompt and a pipe"},
+    {"mote run --task summarize -f letter.txt", "what small models do well, asked as they were taught"},
+    {"mote run --task rewrite -f letter.txt", "shorter and plainer"},
+    {"mote run --task classify --labels sports,politics,business 'The striker scored twice.'", "one of these labels, always"},
+    {"mote run --task extract --fields name,city,date -f letter.txt", "words of the text, as JSON"},
     {"mote run -m model.gguf -p 'Once upon a time' -n 64 --temp 0 --raw", "continue a text, always the same way"},
     {"mote run -m big.gguf -md small.gguf --stats -f main.c 'Rename the variable n to count:'", "a small model guesses, the big one decides"},
     {"mote run -m qwen2.5-coder-0.5b-instruct --prefix 'int add(int a, int b) {' --suffix '}'", "fill in the middle"},
@@ -112,6 +120,15 @@ static mote_status generate(loaded *l, const struct run_options *o, const char *
     return s;
 }
 
+/* The prompt in the words of its task, if there is one. */
+static int fit_prompt(const struct run_options *o, char **prompt, size_t *n) {
+    if (!*prompt || !o->task || presets_chooses(o)) return CLI_OK;
+    char *text = presets_prompt(o, *prompt, *n, n);
+    free(*prompt);
+    *prompt = text;
+    return text ? CLI_OK : CLI_IO;
+}
+
 static int answer_once(loaded *l, const struct run_options *o, mote_sampler *sampler, const char *prompt, size_t n) {
     mote_error err;
     if (o->state && access(o->state, F_OK) == 0 && mote_session_load(l->session, 0, o->state, &err) != MOTE_OK)
@@ -156,6 +173,7 @@ int cmd_run(const cli_command *self, int argc, char **argv) {
     int code;
     if (!cli_parse(self, &o, &args, 2, argc, argv, &code)) return code;
     code = take_arguments(self, &o, &args);
+    if (code == CLI_OK) code = presets_apply(self, &o);
     if (code != CLI_OK) return code;
     if (o.n_predict == 0) return cli_usage(self, "-n 0 asks for no answer; -1 is without limit");
     if (o.stops.n > MOTE_STOPS_MAX) return cli_usage(self, "at most %d of -r", MOTE_STOPS_MAX);
@@ -167,9 +185,11 @@ int cmd_run(const cli_command *self, int argc, char **argv) {
         free(prompt);
         return cli_usage(self, "the prompt is empty");
     }
+    if (!prompt && presets_chooses(&o)) return cli_usage(self, "--task %s needs a text", o.task);
     loaded l = {0};
     mote_sampler *sampler = NULL;
-    code = load_model(&l, &o.model, NULL, false);
+    code = fit_prompt(&o, &prompt, &n);
+    if (code == CLI_OK) code = load_model(&l, &o.model, NULL, false);
     if (code == CLI_OK && mote_model_is_encoder(l.model)) {
         cli_say("%s makes embeddings, not text: mote embed -m %s", l.path, l.path);
         code = CLI_BAD_DATA;
@@ -183,7 +203,7 @@ int cmd_run(const cli_command *self, int argc, char **argv) {
     if (code == CLI_OK) {
         answer_install_sigint();
         bool once = prompt || o.prefix || o.suffix;
-        code = once ? answer_once(&l, &o, sampler, prompt, n) : chat_run(&l, &o, &sampler);
+        code = once && presets_chooses(&o) ? presets_choose(&l, &o, prompt, n) : once ? answer_once(&l, &o, sampler, prompt, n) : chat_run(&l, &o, &sampler);
     }
     mote_sampler_close(&sampler);
     load_close(&l);

@@ -9,7 +9,7 @@ struct run_options {
     session_flags session;
     sample_flags sample;
     spec_flags spec;
-    const char *prompt, *file, *system, *prefix, *suffix, *think, *template_file, *state;
+    const char *prompt, *file, *system, *prefix, *suffix, *think, *template_file, *state, *task, *labels, *fields;
     int64_t n_predict, keep;
     cli_list stops;
     bool raw, no_shift, special, json, stats, no_history;

@@ -1,0 +1,286 @@
+/* choose.c: labels and spans by their probabilities.
+ *
+ * Everything is a continuation of one prefix, which is computed once; each candidate is fed behind it and cut off again. Spans that begin at the
+ * same word are one feed: the logits after each token tell how likely the next word is, and how likely the end. A span is never likelier than
+ * its first token, so beginnings are tried in that order until none can win any more: the result is that of trying all. */
+#include "run/choose.h"
+
+#include "run/eval_tasks.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { WORDS_MAX = 16 /* of a span */, SPAN_TOKENS_MAX = 96, LABEL_BYTES_MAX = 256 };
+static const char nothing[] = "N/A"; /* the text that says nothing */
+
+typedef struct chooser {
+    mote_session *s;
+    size_t seq;
+    size_t n_prefix;
+    float *first; /* [n_vocab] logits behind the prefix */
+    float *rows;  /* [SPAN_TOKENS_MAX, n_vocab] */
+} chooser;
+
+static void chooser_close(chooser *c) {
+    mem_free(c->first);
+    mem_free(c->rows);
+}
+
+static mote_status chooser_open(chooser *c, mote_session *s, size_t seq, mote_error *err) {
+    *c = (chooser){.s = s, .seq = seq, .first = MEM_NEW_N(float, s->n_vocab), .rows = mem_calloc(SPAN_TOKENS_MAX, s->n_vocab * sizeof(float))};
+    if (c->first && c->rows) return MOTE_OK;
+    chooser_close(c);
+    FAIL(err, MOTE_E_MEMORY, "out of memory for logits");
+}
+
+/* What a stranger wrote is text and never a control token. */
+static mote_status encode(const chooser *c, str text, tok_ids *out, mote_error *err) { return run_encode_prompt(c->s->model, text, 0, out, err); }
+
+/* The ids of a piece of text as it stands behind the prefix's colon: some tokenizers put a space before whatever comes first. */
+static mote_status encode_behind(const chooser *c, const char *p, size_t n, tok_ids *out, mote_error *err) {
+    const tok_vocab *v = c->s->model->vocab;
+    tok_ids colon = {0};
+    buf b;
+    mote_status st;
+    buf_init(&b, TOK_TEXT_BYTES_MAX);
+    buf_putc(&b, ':');
+    TRYG(st, tok_encode(v, buf_str(&b), 0, &colon, err));
+    buf_put(&b, p, n);
+    TRYG(st, buf_check(&b, "a piece of text", err));
+    out->n = 0;
+    TRYG(st, tok_encode(v, buf_str(&b), 0, out, err));
+    if (out->n <= colon.n || memcmp(out->p, colon.p, colon.n * sizeof *out->p) != 0) FAILG(st, err, MOTE_E_UNSUPPORTED, "the tokenizer joins a colon with what follows");
+    out->n -= colon.n;
+    memmove(out->p, out->p + colon.n, out->n * sizeof *out->p);
+out:
+    tok_ids_free(&colon);
+    buf_free(&b);
+    return st;
+}
+
+static mote_status set_prefix(chooser *c, str text, mote_error *err) {
+    size_t reused;
+    tok_ids ids = {0};
+    mote_status st;
+    TRYG(st, encode(c, text, &ids, err));
+    if (ids.n + SPAN_TOKENS_MAX > c->s->n_ctx)
+        FAILG(st, err, MOTE_E_CONTEXT, "a text of %zu tokens, and room for an answer, do not fit the context of %zu", ids.n, c->s->n_ctx);
+    TRYG(st, run_prompt(c->s, c->seq, ids.p, ids.n, &reused, err));
+    const float *logits = run_logits(c->s, c->seq);
+    if (!logits) FAILG(st, err, MOTE_E_OUTPUT, "there are no logits behind the text");
+    memcpy(c->first, logits, c->s->n_vocab * sizeof *logits);
+    c->n_prefix = ids.n;
+out:
+    tok_ids_free(&ids);
+    return st;
+}
+
+static double log_p(const chooser *c, const float *row, int32_t id) {
+    eval_likelihood l;
+    eval_score_rows(row, c->s->n_vocab, &id, 1, &l);
+    return l.sum;
+}
+
+/* c->rows: the logits behind each of the n ids, which follow the prefix. */
+static mote_status try_ids(chooser *c, const int32_t *ids, size_t n, mote_error *err) {
+    TRY(run_truncate(c->s, c->seq, c->n_prefix, err));
+    return run_feed_all(c->s, &(run_feed){.seq = c->seq, .ids = ids, .n = n, .all = c->rows}, 1, err);
+}
+
+/* ---- labels ---- */
+
+static mote_status label_log_p(chooser *c, const char *label, double *out, mote_error *err) {
+    tok_ids ids = {0};
+    char text[LABEL_BYTES_MAX];
+    const int n = snprintf(text, sizeof text, " %s", label);
+    mote_status st;
+    if (n >= LABEL_BYTES_MAX) FAIL(err, MOTE_E_USAGE, "a label of %d bytes: expected less than %d", n - 1, LABEL_BYTES_MAX - 1);
+    TRYG(st, encode_behind(c, text, (size_t)n, &ids, err));
+    if (ids.n > SPAN_TOKENS_MAX) FAILG(st, err, MOTE_E_USAGE, "a label of %zu tokens: expected 1 to %d", ids.n, SPAN_TOKENS_MAX);
+    *out = log_p(c, c->first, ids.p[0]);
+    if (ids.n > 1) TRYG(st, try_ids(c, ids.p, ids.n - 1, err));
+    for (size_t i = 1; i < ids.n; i++) *out += log_p(c, c->rows + (i - 1) * c->s->n_vocab, ids.p[i]);
+out:
+    tok_ids_free(&ids);
+    return st;
+}
+
+/* Adds sign × log P(label | text) to each. */
+static mote_status add_labels(chooser *c, str text, const char *const *labels, size_t n, double sign, double *sum, mote_error *err) {
+    buf b;
+    buf_init(&b, TOK_TEXT_BYTES_MAX);
+    buf_printf(&b, "Text: %.*s\nCategory:", STR_ARG(text));
+    mote_status st = buf_check(&b, "a text", err);
+    if (st == MOTE_OK) st = set_prefix(c, buf_str(&b), err);
+    for (size_t i = 0; i < n && st == MOTE_OK; i++) {
+        double l = 0;
+        st = label_log_p(c, labels[i], &l, err);
+        if (st == MOTE_OK) sum[i] += sign * l;
+    }
+    buf_free(&b);
+    return st;
+}
+
+mote_status choose_label(mote_session *s, size_t seq, str text, const char *const *labels, size_t n, double *probability, mote_error *err) {
+    const tok_vocab *v; /* a model without a tokenizer says why */
+    chooser c;
+    TRY(run_vocab(s->model, &v, err));
+    TRY(chooser_open(&c, s, seq, err));
+    for (size_t i = 0; i < n; i++) probability[i] = 0;
+    mote_status st = add_labels(&c, text, labels, n, 1, probability, err);
+    if (st == MOTE_OK) st = add_labels(&c, STR(nothing), labels, n, -1, probability, err);
+    chooser_close(&c);
+    TRY(st);
+    double top = probability[0], sum = 0;
+    for (size_t i = 0; i < n; i++) top = fmax(top, probability[i]);
+    for (size_t i = 0; i < n; i++) sum += probability[i] = exp(probability[i] - top);
+    for (size_t i = 0; i < n; i++) probability[i] /= sum;
+    if (!(sum >= 1)) FAIL(err, MOTE_E_OUTPUT, "the model gives a log-likelihood that is not a number");
+    return MOTE_OK;
+}
+
+/* ---- spans ---- */
+
+typedef struct word {
+    size_t from, until; /* bytes of the text, without the punctuation around it */
+    size_t line;
+    bool taken;         /* by a field before */
+} word;
+
+/* Spans that begin at a word. */
+typedef struct beginning {
+    double log_p; /* of the first token: no span from here is likelier */
+    size_t word;
+    tok_ids ids;              /* of the longest of them */
+    size_t ends[WORDS_MAX];   /* tokens of the one with 1, 2, … words; 0: its tokens are no beginning of ids */
+    size_t n_ends;
+} beginning;
+
+typedef struct span_search {
+    chooser *c;
+    str text;
+    word *words;
+    beginning *starts;
+    size_t n_words;
+    int32_t end_id; /* the line's end */
+} span_search;
+
+static bool is_punctuation(char ch, bool at_start) { return strchr(at_start ? "([{<\"'`,;:.!?*-" : ")]}>\"'`,;:.!?*-", ch) != NULL; }
+
+static mote_status find_words(span_search *f, mote_error *err) {
+    size_t cap = 0, line = 0;
+    for (size_t i = 0; i < f->text.n;) {
+        while (i < f->text.n && isspace((unsigned char)f->text.p[i])) line += f->text.p[i++] == '\n';
+        size_t from = i;
+        while (i < f->text.n && !isspace((unsigned char)f->text.p[i])) i++;
+        size_t until = i;
+        while (from < until && is_punctuation(f->text.p[from], true)) from++;
+        while (from < until && is_punctuation(f->text.p[until - 1], false)) until--;
+        if (from == until) continue;
+        TRY(mem_grow(&f->words, &cap, f->n_words + 1, sizeof *f->words, f->text.n, err));
+        f->words[f->n_words++] = (word){from, until, line, false};
+    }
+    return MOTE_OK;
+}
+
+/* The ids of " " and the text's bytes [from, until). */
+static mote_status encode_piece(const span_search *f, size_t from, size_t until, tok_ids *out, mote_error *err) {
+    buf b;
+    buf_init(&b, TOK_TEXT_BYTES_MAX);
+    buf_putc(&b, ' ');
+    buf_put(&b, f->text.p + from, until - from);
+    mote_status st = buf_check(&b, "a span", err);
+    if (st == MOTE_OK) st = encode_behind(f->c, b.p, b.n, out, err);
+    buf_free(&b);
+    return st;
+}
+
+static mote_status open_beginning(const span_search *f, size_t first, beginning *b, mote_error *err) {
+    tok_ids one = {0};
+    mote_status st = MOTE_OK;
+    size_t n = 1;
+    while (n < WORDS_MAX && first + n < f->n_words && f->words[first + n].line == f->words[first].line && !f->words[first + n].taken) n++;
+    if (f->words[first].taken) n = 0;
+    b->word = first;
+    for (b->n_ends = n; b->n_ends; b->n_ends--) { /* the longest that is short enough */
+        TRYG(st, encode_piece(f, f->words[first].from, f->words[first + b->n_ends - 1].until, &b->ids, err));
+        if (b->ids.n <= SPAN_TOKENS_MAX) break;
+    }
+    for (size_t k = 0; k < b->n_ends; k++) {
+        TRYG(st, encode_piece(f, f->words[first].from, f->words[first + k].until, &one, err));
+        bool begins = one.n && one.n <= b->ids.n && memcmp(one.p, b->ids.p, one.n * sizeof *one.p) == 0;
+        b->ends[k] = begins ? one.n : 0;
+    }
+    b->log_p = b->n_ends && b->ids.n ? log_p(f->c, f->c->first, b->ids.p[0]) : (double)-INFINITY;
+out:
+    tok_ids_free(&one);
+    return st;
+}
+
+static int likelier(const void *a, const void *b) {
+    const beginning *x = a, *y = b;
+    return x->log_p < y->log_p ? 1 : x->log_p > y->log_p ? -1 : (x->word > y->word) - (x->word < y->word);
+}
+
+/* The likeliest span of those that begin there, if it is likelier than *best. */
+static mote_status try_beginning(const span_search *f, const beginning *b, mote_span *best, mote_error *err) {
+    TRY(try_ids(f->c, b->ids.p, b->ids.n, err));
+    double sum = b->log_p;
+    const size_t n_vocab = f->c->s->n_vocab;
+    for (size_t i = 0, k = 0; i < b->ids.n && sum > best->log_p; i++) {
+        const float *row = f->c->rows + i * n_vocab;
+        for (k = 0; k < b->n_ends; k++)
+            if (b->ends[k] == i + 1) {
+                double whole = sum + log_p(f->c, row, f->end_id);
+                if (whole > best->log_p) *best = (mote_span){f->words[b->word].from, f->words[b->word + k].until - f->words[b->word].from, whole};
+            }
+        if (i + 1 < b->ids.n) sum += log_p(f->c, row, b->ids.p[i + 1]);
+    }
+    return MOTE_OK;
+}
+
+/* All beginnings behind the prefix that is set. */
+static mote_status search(span_search *f, mote_span *best, mote_error *err) {
+    mote_status st = MOTE_OK;
+    *best = (mote_span){.log_p = -INFINITY};
+    f->starts = MEM_NEW_N(beginning, f->n_words + 1);
+    if (!f->starts) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu words", f->n_words);
+    for (size_t i = 0; i < f->n_words; i++) TRYG(st, open_beginning(f, i, &f->starts[i], err));
+    qsort(f->starts, f->n_words, sizeof *f->starts, likelier);
+    for (size_t i = 0; i < f->n_words && f->starts[i].log_p > best->log_p; i++) TRYG(st, try_beginning(f, &f->starts[i], best, err));
+out:
+    for (size_t i = 0; i < f->n_words; i++) tok_ids_free(&f->starts[i].ids);
+    mem_free(f->starts);
+    return st;
+}
+
+mote_status choose_spans(mote_session *s, size_t seq, str text, const char *const *fields, size_t n, mote_span *out, mote_error *err) {
+    const tok_vocab *v; /* a model without a tokenizer says why */
+    chooser c;
+    span_search f = {.c = &c, .text = text};
+    tok_ids end = {0};
+    buf prompt;
+    mote_status st;
+    TRY(run_vocab(s->model, &v, err));
+    TRY(chooser_open(&c, s, seq, err));
+    buf_init(&prompt, TOK_TEXT_BYTES_MAX);
+    TRYG(st, find_words(&f, err));
+    TRYG(st, encode_behind(&c, "\n", 1, &end, err));
+    f.end_id = end.p[0];
+    buf_printf(&prompt, "Text: %.*s\n", STR_ARG(text));
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(&prompt, "%s:", fields[i]);
+        TRYG(st, buf_check(&prompt, "a text", err));
+        TRYG(st, set_prefix(&c, buf_str(&prompt), err));
+        TRYG(st, search(&f, &out[i], err));
+        buf_printf(&prompt, " %.*s\n", (int)out[i].n, text.p + out[i].from);
+        for (size_t k = 0; k < f.n_words; k++) f.words[k].taken |= f.words[k].from >= out[i].from && f.words[k].until <= out[i].from + out[i].n;
+    }
+out:
+    buf_free(&prompt);
+    tok_ids_free(&end);
+    mem_free(f.words);
+    chooser_close(&c);
+    return st;
+}
