@@ -2,7 +2,7 @@
 #include "mote/choose.h"
 
 #include "api/api_int.h"
-#include "run/choose.h"
+#include "run/choosing.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * Everything is a continuation of one prefix, which is computed once; each candidate is fed behind it and cut off again. Spans that begin at the
  * same word are one feed: the logits after each token tell how likely the next word is, and how likely the end. A span is never likelier than
  * its first token, so beginnings are tried in that order until none can win any more: the result is that of trying all. */
-#include "run/choose.h"
+#include "run/choosing.h"
 
 #include "run/eval_tasks.h"
 

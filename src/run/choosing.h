@@ -1,6 +1,6 @@
-/* choose.h: the engines of mote_classify and mote_extract (mote/choose.h). */
-#ifndef MOTE_RUN_CHOOSE_H
-#define MOTE_RUN_CHOOSE_H
+/* choosing.h: the engines of mote_classify and mote_extract (mote/choose.h). */
+#ifndef MOTE_RUN_CHOOSING_H
+#define MOTE_RUN_CHOOSING_H
 
 #include "mote/choose.h"
 #include "run/run.h"
