@@ -2,10 +2,12 @@
 """texts.py OUT [--part NAME:MB]… [--ebooks DIR]… [--markdown DIR:LICENCE]… [--packages DIR]: training and calibration
 text whose licences are known.
 
-Writes OUT/{prose,docs,code}.jsonl, a document a line ({"text", "source", "licence"}), and the same as plain .txt.
-  prose   every folder given with --ebooks: checkouts of Standard Ebooks productions (public domain; their work is CC0)
-  docs    Python's, PostgreSQL's, SQLite's and Rust's documentation (packages) and --markdown folders
-  code    Python's standard library and Go's (packages)
+Writes OUT/{prose,docs,code,glosses}.jsonl, a document a line ({"text", "source", "licence"}), and the same as plain .txt.
+  prose    Jane Austen's novels (a package) and every folder given with --ebooks: checkouts of Standard Ebooks productions (public domain; their
+           work is CC0)
+  docs     Python's, PostgreSQL's, SQLite's, Rust's and Perl's documentation (packages) and --markdown folders
+  code     Python's standard library and Go's (packages)
+  glosses  what WordNet says of nouns, neighbours together (a package)
 The packages are Debian's; apt-get downloads them into --packages (default: a temporary folder), nothing is installed.
 Evaluation texts are in none of them. `mote data` filters, removes duplicates and decontaminates what this writes.
 """
@@ -18,12 +20,16 @@ import re
 import subprocess
 import sys
 import tempfile
+import zlib
 
 PACKAGES = {  # package: (part, folder inside, pattern, licence)
     "python3.11-doc": ("docs", "usr/share/doc/python3.11/html/_sources", "**/*.rst.txt", "PSF-2.0"),
     "postgresql-doc-15": ("docs", "usr/share/doc/postgresql-doc-15/html", "*.html", "PostgreSQL"),
     "sqlite3-doc": ("docs", "usr/share/doc/sqlite3", "*.html", "public domain"),
     "rust-doc": ("docs", "usr/share/doc/rust-doc/html/book", "*.html", "MIT OR Apache-2.0"),
+    "perl-doc": ("docs", "usr/share/perl", "*/pod/*.pod", "Artistic-1.0-Perl OR GPL-1.0-or-later"),
+    "r-cran-janeaustenr": ("prose", "usr/lib/R/site-library/janeaustenr/data", "Rdata.rdb", "public domain"),
+    "wordnet-base": ("glosses", "usr/share/wordnet", "data.noun", "WordNet"),
     "libpython3.11-stdlib": ("code", "usr/lib/python3.11", "**/*.py", "PSF-2.0"),
     "golang-1.19-src": ("code", "usr/share/go-1.19/src", "**/*.go", "BSD-3-Clause"),
 }
@@ -67,6 +73,11 @@ def tidy(text):
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
+def unwrap(text):
+    """A paragraph is a line; what is indented stays."""
+    return "\n\n".join(p if re.search(r"(?m)^[ \t]", p) else p.replace("\n", " ") for p in text.split("\n\n"))
+
+
 def page(source):
     """HTML or XHTML to text; without the manual's navigation."""
     parser = Text()
@@ -79,6 +90,50 @@ def rst(source):
     """reStructuredText as it is written, without targets and comments."""
     source = re.sub(r"(?m)^\.\. (_[^\n]*|\S*index::.*)\n", "", source)
     return tidy(re.sub(r":[a-z:]+:`[~!]?([^`<]+?)(?: <[^`]*>)?`", r"\1", source))
+
+
+def pod(source):
+    """Perl's documentation without its commands."""
+    source = re.sub(r"(?m)^=(?:encoding|for|begin|end|over|back|cut|pod)[^\n]*\n", "", source)
+    source = re.sub(r"(?m)^=(?:head\d|item)[ \t]*", "", source)
+    for _ in range(3):  # they nest
+        source = re.sub(r"\b[BCFILSXZ](?:<<+ (.*?) >>+|<([^<>]*)>)", lambda m: (m.group(1) or m.group(2) or "").split("|")[0], source, flags=re.S)
+    return unwrap(tidy(source.replace("E<lt>", "<").replace("E<gt>", ">")))
+
+
+def r_strings(blob):
+    """The lines of each character vector in a lazy-load database of R: zlib streams of XDR, a string being flags, length, bytes."""
+    at = 0
+    while at + 4 < len(blob):
+        stream = zlib.decompressobj()
+        data = stream.decompress(blob[at + 4:])
+        at = len(blob) - len(stream.unused_data)
+        lines, k = [], data.find(b"\x00\x00\x00\x10", 14)  # a vector of strings: its type, then how many
+        count, k = int.from_bytes(data[k + 4:k + 8], "big"), k + 8
+        for _ in range(count):
+            n = int.from_bytes(data[k + 4:k + 8], "big", signed=True)
+            lines.append(data[k + 8:k + 8 + max(n, 0)].decode("utf-8"))
+            k += 8 + max(n, 0)
+        yield lines
+
+
+def novels(path):
+    """Chapters of the novels in it."""
+    for lines in r_strings(path.read_bytes()):
+        chapter = []
+        for line in lines + ["CHAPTER"]:
+            if re.match(r"(CHAPTER|Chapter)\b", line) and chapter:
+                yield unwrap(tidy("\n".join(chapter))), lines[0].title()
+                chapter = []
+            chapter.append(line.strip())
+
+
+def glosses(path, together=12):
+    """Noun by noun: "coral reef: a reef consisting of coral consolidated into limestone"."""
+    lines = [line.split(" | ") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ")]
+    said = [f"{fields.split()[4].replace('_', ' ')}: {gloss.strip()}" for fields, gloss in lines]
+    for i in range(0, len(said), together):
+        yield "\n".join(said[i:i + together]), str(i)
 
 
 def read(path):
@@ -102,7 +157,11 @@ def from_packages(folder):
         if not root.exists():
             subprocess.run(["dpkg-deb", "-x", debs[0], root], check=True)
         for path in sorted((root / inside).glob(pattern)):
-            if re.search(r"(^|/)(test|tests|testdata|idlelib|lib2to3|encodings|vendor|unicode|LICENSE|changelog|print\.html|go/api)", str(path.relative_to(root / inside))):
+            if re.search(r"(^|/)(test|tests|testdata|idlelib|lib2to3|encodings|vendor|unicode|LICENSE|changelog|print\.html|go/api|pod/perl\d|pod/perl(delta|toc|hist|uniprops))", str(path.relative_to(root / inside))):
+                continue
+            pieces = {".rdb": novels, ".noun": glosses}.get(path.suffix)
+            if pieces:
+                yield from ((part, text, f"{package}:{where}", licence) for text, where in pieces(path))
                 continue
             source = read(path)
             if not source:
@@ -110,6 +169,8 @@ def from_packages(folder):
             name = f"{package}:{path.relative_to(root)}"
             if path.suffix == ".html":
                 yield part, page(source), name, licence
+            elif path.suffix == ".pod":
+                yield part, pod(source), name, licence
             elif part == "docs":
                 yield part, rst(source), name, licence
             else:

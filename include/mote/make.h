@@ -33,6 +33,7 @@ extern "C" {
 typedef struct mote_make_stage {
     char name[48];       /* of the command */
     char key[65];
+    char folder[80];     /* where it is kept, in the work folder */
     bool makes_model;    /* else what it makes lies beside the model (imatrix), or it only says something (eval) */
     bool cached;         /* it was there already */
     double seconds;      /* of the run that made it */

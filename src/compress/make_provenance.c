@@ -50,7 +50,7 @@ static mote_status describe(maker *m, json_t **out, mote_error *err) {
                      name_of(m->source), "sha256", source, "stages", stages);
     if (!*out) FAIL(err, MOTE_E_MEMORY, "out of memory");
     for (size_t i = 0; i < r->n_stages; i++) {
-        (void)snprintf(path, sizeof path, "%.*s/%s-%.16s/done.json", MAKE_PATH_MAX - 96, m->work, r->stages[i].name, r->stages[i].key);
+        (void)snprintf(path, sizeof path, "%.*s/%s/done.json", MAKE_PATH_MAX - 96, m->work, r->stages[i].folder);
         json_t *done = make_load_json(path);
         mote_status st = put_stage(m, i, done, stages, err);
         json_decref(done);

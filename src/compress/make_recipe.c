@@ -20,6 +20,7 @@ static const make_command commands[] = {
     {"distill", MAKE_MODEL | MAKE_TRAINS},
     {"finetune", MAKE_TRAINS | MAKE_ADAPTER},
     {"merge", MAKE_MODEL | MAKE_MERGES},
+    {"generate", MAKE_DATA},
     {"eval", 0},
     {"perplexity", 0},
     {"bench", 0},

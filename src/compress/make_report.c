@@ -100,7 +100,7 @@ static void draw_quality(const maker *m, buf *b) {
 }
 
 static void stage_folder(const maker *m, const mote_make_stage *s, char out[MAKE_PATH_MAX]) {
-    (void)snprintf(out, MAKE_PATH_MAX, "%.*s/%s-%.16s", MAKE_PATH_MAX - 96, m->work, s->name, s->key);
+    (void)snprintf(out, MAKE_PATH_MAX, "%.*s/%s", MAKE_PATH_MAX - 96, m->work, s->folder);
 }
 
 /* Copies a training stage's loss curve; false: it has none. */

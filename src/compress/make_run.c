@@ -91,7 +91,17 @@ bool make_is_there(const char *text, char cut[MAKE_PATH_MAX]) {
     return snprintf(cut, MAKE_PATH_MAX, "%.*s", (int)path_bytes(text), text) < MAKE_PATH_MAX && access(cut, R_OK) == 0;
 }
 
-/* Puts what stands for itself in the place of {in}, {source}, {imatrix}; {out} stays until the key is known. A file beside
+/* "{name}" of data that a stage has made, at the beginning of the text; *end: the bytes it takes there. */
+static const make_data *find_data(const maker *m, str text, size_t *end) {
+    for (size_t i = 0; i < m->n_data; i++) {
+        const size_t n = strlen(m->data[i].name);
+        *end = n + 2;
+        if (text.n >= n + 2 && text.p[0] == '{' && text.p[n + 1] == '}' && memcmp(text.p + 1, m->data[i].name, n) == 0) return &m->data[i];
+    }
+    return NULL;
+}
+
+/* Puts what stands for itself in the place of {in}, {source}, {imatrix}, {name}; {out} stays until the key is known. A file beside
  * the recipe is given its path. */
 static mote_status put_value(maker *m, make_args *a, str value, mote_error *err) {
     const struct {
@@ -100,9 +110,12 @@ static mote_status put_value(maker *m, make_args *a, str value, mote_error *err)
     buf b;
     buf_init(&b, MAKE_PATH_MAX * 4);
     for (size_t i = 0; i < value.n;) {
-        size_t k = 0;
-        while (k < COUNT_OF(places) && !str_starts(str_sub(value, i, value.n - i), str_of(places[k].name))) k++;
+        const str rest = str_sub(value, i, value.n - i);
+        size_t k = 0, end;
+        while (k < COUNT_OF(places) && !str_starts(rest, str_of(places[k].name))) k++;
+        const make_data *d = k < COUNT_OF(places) ? NULL : find_data(m, rest, &end);
         if (k < COUNT_OF(places)) buf_puts(&b, places[k].value), i += strlen(places[k].name);
+        else if (d) buf_puts(&b, d->path), i += end;
         else buf_putc(&b, value.p[i++]);
     }
     mote_status st = buf_check(&b, "argument", err);
@@ -148,11 +161,11 @@ static bool is_quantized(const char *path) {
 
 /* What the command wants beside its options: where models come from and go to. */
 static mote_status put_usual(maker *m, make_args *a, const char *name, const make_command *c, const json_t *options, mote_error *err) {
-    if (given(options, "args")) return MOTE_OK;
-    if (c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES)) {
+    if (given(options, "args") && !(c->flags & MAKE_DATA)) return MOTE_OK;
+    if (c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES | MAKE_DATA)) {
         if (!given(options, "model")) {
             TRY(make_put(m, a, "-m", err));
-            TRY(make_put(m, a, m->model, err));
+            TRY(make_put(m, a, c->flags & MAKE_DATA ? m->source : m->model, err));
         }
         TRY(make_put(m, a, "-o", err));
         TRY(make_put(m, a, OUT, err));
@@ -174,7 +187,7 @@ static mote_status put_usual(maker *m, make_args *a, const char *name, const mak
         }
         if (!given(options, "allow-requantize") && is_quantized(m->model)) TRY(make_put(m, a, "--allow-requantize", err));
     }
-    if (!(c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES | MAKE_IN_OUT)) && c->name[0] && !given(options, "model")) {
+    if (!(c->flags & (MAKE_SIDE | MAKE_TRAINS | MAKE_MERGES | MAKE_IN_OUT | MAKE_DATA)) && c->name[0] && !given(options, "model")) {
         TRY(make_put(m, a, "-m", err));
         TRY(make_put(m, a, m->model, err));
     }
@@ -198,7 +211,7 @@ static mote_status put_all(maker *m, make_args *a, size_t stage, const char *nam
     str type = json_get_str(options, "type");
     bool quantizes = strcmp(name, "quantize") == 0;
     json_object_foreach((json_t *)(uintptr_t)options, key, value) {
-        if (strcmp(key, "args") == 0 || (quantizes && strcmp(key, "type") == 0)) continue;
+        if (strcmp(key, "args") == 0 || (quantizes && strcmp(key, "type") == 0) || (c->flags & MAKE_DATA && strcmp(key, "as") == 0)) continue;
         TRY(put_option(m, a, key, value, err));
     }
     const json_t *args = json_object_get(options, "args");
@@ -217,7 +230,8 @@ static mote_status put_all(maker *m, make_args *a, size_t stage, const char *nam
 
 /* ---- keys ---- */
 
-static mote_status key_of(maker *m, const make_args *a, char hex[SHA256_HEX], mote_error *err) {
+/* whole: else without how long a run is, which may change while its learning rate stands still (schedule wsd), so that it goes on in its folder. */
+static mote_status key_of(maker *m, const make_args *a, bool whole, char hex[SHA256_HEX], mote_error *err) {
     sha256 *h = sha256_new();
     if (!h) FAIL(err, MOTE_E_MEMORY, "out of memory for a hash");
     mote_status st = MOTE_OK;
@@ -225,6 +239,10 @@ static mote_status key_of(maker *m, const make_args *a, char hex[SHA256_HEX], mo
     for (size_t i = 0; i < a->n && st == MOTE_OK; i++) {
         char content[SHA256_HEX], path[MAKE_PATH_MAX];
         struct stat s;
+        if (!whole && (strcmp(a->v[i], "--steps") == 0 || strcmp(a->v[i], "--decay") == 0)) {
+            i++;
+            continue;
+        }
         bool is_file = make_is_there(a->v[i], path) && stat(path, &s) == 0 && (S_ISREG(s.st_mode) || (S_ISDIR(s.st_mode) && i && (strcmp(a->v[i - 1], "-m") == 0 || strcmp(a->v[i - 1], "--teacher") == 0)));
         if (is_file) st = make_hash(m, path, content, err);
         if (st != MOTE_OK) break;
@@ -235,6 +253,13 @@ static mote_status key_of(maker *m, const make_args *a, char hex[SHA256_HEX], mo
     sha256_final(h, hex);
     sha256_free(h);
     return st;
+}
+
+/* The length of the run may change: its recipe says schedule: wsd. */
+static bool is_open(const make_args *a) {
+    for (size_t i = 0; i + 1 < a->n; i++)
+        if (strcmp(a->v[i], "--schedule") == 0 && strcmp(a->v[i + 1], "wsd") == 0) return true;
+    return false;
 }
 
 /* ---- one stage ---- */
@@ -284,15 +309,33 @@ static json_t *args_json(const make_args *a) {
     return list;
 }
 
+/* Where a stage is kept, and what was noted there when it was done (NULL: nothing). A run whose length is open has one folder for all lengths, until it
+ * was brought to an end with another one. */
+static mote_status find_folder(maker *m, const make_args *a, mote_make_stage *s, char dir[MAKE_PATH_MAX], json_t **done, mote_error *err) {
+    for (int whole = !is_open(a); whole < 2; whole++) {
+        char hex[SHA256_HEX], path[MAKE_PATH_MAX + 32], folder[sizeof s->folder];
+        TRY(key_of(m, a, whole, hex, err));
+        (void)snprintf(folder, sizeof folder, "%.47s-%.16s", s->name, hex);
+        memcpy(s->folder, folder, sizeof folder);
+        if (snprintf(dir, MAKE_PATH_MAX, "%s/%s", m->work, folder) >= MAKE_PATH_MAX - 32) FAIL(err, MOTE_E_USAGE, "the path is too long");
+        (void)snprintf(path, sizeof path, "%s/done.json", dir);
+        *done = make_load_json(path);
+        if (!*done || str_is(json_get_str(*done, "key"), s->key)) return MOTE_OK;
+        json_decref(*done);
+        *done = NULL;
+    }
+    return MOTE_OK;
+}
+
 /* Runs the stage, or finds that it was run. out: what it makes, or its folder. */
 static mote_status run_stage(maker *m, const make_args *a, const make_command *c, bool makes_file, mote_make_stage *s, char out[MAKE_PATH_MAX], mote_error *err) {
     char dir[MAKE_PATH_MAX], done_path[MAKE_PATH_MAX + 32];
-    TRY(key_of(m, a, s->key, err));
-    if (snprintf(dir, sizeof dir, "%s/%s-%.16s", m->work, s->name, s->key) >= (int)sizeof dir - 32) FAIL(err, MOTE_E_USAGE, "the path is too long");
-    (void)snprintf(out, MAKE_PATH_MAX, "%.*s/out.gguf", MAKE_PATH_MAX - 16, dir);
+    json_t *done;
+    TRY(key_of(m, a, true, s->key, err));
+    TRY(find_folder(m, a, s, dir, &done, err));
+    (void)snprintf(out, MAKE_PATH_MAX, "%.*s/out.%s", MAKE_PATH_MAX - 16, dir, c->flags & MAKE_DATA ? "jsonl" : "gguf");
     (void)snprintf(done_path, sizeof done_path, "%s/done.json", dir);
-    s->makes_model = makes_file && !(c->flags & (MAKE_SIDE | MAKE_ADAPTER));
-    json_t *done = make_load_json(done_path);
+    s->makes_model = makes_file && !(c->flags & (MAKE_SIDE | MAKE_ADAPTER | MAKE_DATA));
     mote_status st = read_done(done, out, s, makes_file, &s->cached);
     json_decref(done);
     if (st != MOTE_OK || s->cached || m->o->dry_run) return st;
@@ -318,6 +361,19 @@ static bool told(const maker *m, size_t stage, const char *what) {
     return !m->o->progress || m->o->progress(m->o->ctx, stage, make_n_stages(m), what);
 }
 
+static mote_status keep_data(maker *m, const char *command, const json_t *options, const char *path, mote_error *err) {
+    const str as = json_get_str(options, "as");
+    size_t end;
+    char name[40];
+    (void)snprintf(name, sizeof name, "{%.*s}", as.n ? (int)MIN(as.n, 32) : (int)strlen(command), as.n ? as.p : command);
+    if (as.n >= sizeof m->data->name || find_data(m, str_of(name), &end)) FAIL(err, MOTE_E_FORMAT, "%s: data '%.40s': the name is too long, or given twice", m->recipe_path, name);
+    if (m->n_data == MAKE_DATA_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages that make data", m->recipe_path, MAKE_DATA_MAX);
+    make_data *d = &m->data[m->n_data++];
+    (void)snprintf(d->name, sizeof d->name, "%.*s", (int)strlen(name) - 2, name + 1);
+    (void)snprintf(d->path, sizeof d->path, "%s", path);
+    return MOTE_OK;
+}
+
 static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     const make_command *c;
     const json_t *options;
@@ -333,12 +389,13 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     for (size_t k = 0; k < a.n; k++) makes_file |= strcmp(a.v[k], OUT) == 0;
     const make_args *args = &a;
     if (c->flags & MAKE_TRAINS && m->time > 0 && !make_counts_steps(options) && !m->o->dry_run) {
-        TRY(key_of(m, &a, base_key, err));
+        TRY(key_of(m, &a, true, base_key, err));
         TRY(make_plan_steps(m, i, &a, base_key, &with_steps, err));
         args = &with_steps;
     }
     TRY(run_stage(m, args, c, makes_file, s, out, err));
     m->r->n_stages = i + 1;
+    if (c->flags & MAKE_DATA) return keep_data(m, s->name, options, out, err);
     if (m->o->dry_run || !makes_file) return MOTE_OK;
     (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : c->flags & MAKE_ADAPTER ? m->adapter : m->model, MAKE_PATH_MAX, "%s", out);
     if (c->flags & MAKE_MERGES) m->adapter[0] = 0;

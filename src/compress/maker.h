@@ -15,8 +15,15 @@
 #define MAKE_ARGS_MAX 256
 #define MAKE_PATH_MAX 4096
 
-/* A stage's command: trains; gives a model; gives a file beside it; IN OUT are arguments; gives an adapter, which a merge takes up. */
-enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8, MAKE_ADAPTER = 16, MAKE_MERGES = 32 };
+/* A stage's command: trains; gives a model; gives a file beside it; IN OUT are arguments; gives an adapter, which a merge takes up; gives data, by a name of
+ * their own. */
+enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8, MAKE_ADAPTER = 16, MAKE_MERGES = 32, MAKE_DATA = 64 };
+#define MAKE_DATA_MAX 16
+
+/* What a stage that gives data has made, for "{name}" in later ones. */
+typedef struct make_data {
+    char name[32], path[MAKE_PATH_MAX];
+} make_data;
 
 typedef struct make_command {
     const char *name;
@@ -34,6 +41,8 @@ typedef struct maker {
     char model[MAKE_PATH_MAX];   /* what the last stage that makes one has made */
     char imatrix[MAKE_PATH_MAX]; /* "" without */
     char adapter[MAKE_PATH_MAX]; /* of the last finetune, until it is merged; "" without */
+    make_data data[MAKE_DATA_MAX];
+    size_t n_data;
     uint64_t target;             /* bytes; 0: none */
     double time;                 /* seconds; 0: none */
     uint64_t began_ns;

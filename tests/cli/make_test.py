@@ -179,6 +179,43 @@ def a_packed_file_stays_packed():
     assert "those that were made then" in shown and "stage  1          quantize" in shown and "       2          pack" in shown, shown
 
 
+def a_stage_makes_data():
+    pathlib.Path("begin.txt").write_text("The quick fox\nThe old dog\n", encoding="utf-8")
+    text = "stages:\n  - generate: {as: said, args: [begin.txt], raw: true, predict: 12, seed: 3}\n  - train: {data: ['{said}:1', 'text.txt:2'], steps: 2, batch: 1, ctx-size: 64}\n"
+    pathlib.Path("said.yaml").write_text("model: base.gguf\nout: said.gguf\nsmoke: false\n" + text, encoding="utf-8")
+    assert kept(json.loads(run("make", "said.yaml", "--no-eval", "--json"))) == [False, False]
+    assert kept(json.loads(run("make", "said.yaml", "--no-eval", "--json"))) == [True, True]
+    made = list(pathlib.Path("said.gguf.make").glob("generate-*/out.jsonl"))
+    assert len(made) == 1 and made[0].read_text(encoding="utf-8").count("The") >= 2, made
+    twice = text.replace("stages:\n", "stages:\n  - generate: {as: said, args: [begin.txt], raw: true, predict: 2}\n")
+    pathlib.Path("said.yaml").write_text("model: base.gguf\nout: said.gguf\nsmoke: false\n" + twice, encoding="utf-8")
+    run("make", "said.yaml", "--no-eval", code=1, says="given twice")
+
+
+def a_run_is_brought_to_its_end():
+    """With schedule wsd, steps may change until the rate falls: the stage goes on in its folder, and is the run of that length."""
+    def recipe_of(steps):
+        return recipe("smoke: false\ndata: text.txt\nstages:\n  - train: {steps: %d, decay: 4, warmup: 2, schedule: wsd, batch: 1, ctx-size: 64, save-every: 5, lr: 1e-3}\n" % steps, "open.yaml")
+
+    run("make", recipe_of(40), "-o", "straight.gguf", "--no-eval")
+    child = subprocess.Popen([MOTE, "make", recipe_of(100000), "-o", "ended.gguf", "--no-eval"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 60
+    while time.time() < deadline and not list(pathlib.Path("ended.gguf.make").glob("train-*/out.gguf.run/step-*5.mtc")):
+        time.sleep(0.005)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    saved = sorted(pathlib.Path("ended.gguf.make").glob("train-*/out.gguf.run/step-*.mtc"))
+    at = int(saved[0].name[5:-4])
+    for path in saved[1:]:
+        path.unlink()
+    if at + 4 <= 40:
+        run("make", recipe_of(40), "-o", "ended.gguf", "--no-eval")
+        assert len(list(pathlib.Path("ended.gguf.make").glob("train-*"))) == 1
+        assert digest("ended.gguf") == digest("straight.gguf")
+    run("make", recipe_of(41), "-o", "ended.gguf", "--no-eval")  # behind its end another run begins
+    assert len(list(pathlib.Path("straight.gguf.make").glob("train-*"))) == 1
+
+
 def data_have_weights():
     """FILE:WEIGHT, looked for beside the recipe; the weight and the file's content count."""
     os.makedirs("sub", exist_ok=True)
@@ -203,7 +240,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_run_is_brought_to_its_end, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 
