@@ -83,7 +83,7 @@ def passages(path, n, rng):
     texts = [json.loads(line)["text"] for line in open(path, encoding="utf-8")]
     rng.shuffle(texts)
     for text in texts:
-        fit = [p for p in (re.sub(r"\s+", " ", p).strip() for p in text.split("\n\n")) if 300 < len(p) < 900 and p.count(".") >= 2 and not re.search(r"[|`]|::", p)]
+        fit = [p for p in (re.sub(r"\s+", " ", p).strip() for p in text.split("\n\n")) if 300 < len(p) < 900 and p.count(".") >= 2 and not re.search(r"[|`]|::| [,.]", p)]
         found += rng.sample(fit, min(len(fit), 3))
     rng.shuffle(found)
     return found[:n]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""texts.py OUT [--part NAME:MB]… [--ebooks DIR]… [--markdown DIR:LICENCE]… [--packages DIR]: training and calibration
+"""texts.py OUT [--part NAME:MB]… [--ebooks DIR]… [--markdown DIR:LICENCE]… [--packages DIR] [--spaced N]: training and calibration
 text whose licences are known.
 
 Writes OUT/{prose,docs,code,glosses}.jsonl, a document a line ({"text", "source", "licence"}), and the same as plain .txt.
@@ -136,6 +136,14 @@ def glosses(path, together=12):
         yield "\n".join(said[i:i + together]), str(i)
 
 
+def spaced(text):
+    """As many corpora have it: every mark of punctuation a word of its own."""
+    text = re.sub(r"(?<=\d)([,.])(?=\d)|(?<=\w)(-)(?=\w)", r" @\1\2@ ", text)
+    text = re.sub(r"(?<=\w)('(?:s|t|re|ve|ll|d|m))\b", r" \1", text)
+    text = re.sub(r"([.,;:!?()\[\]\"“”%])(?!@)", r" \1 ", text)
+    return re.sub(r" +(\n|$)", r" \1", re.sub(r" {2,}", " ", text))
+
+
 def read(path):
     try:
         return path.read_text(encoding="utf-8")
@@ -229,6 +237,7 @@ def main():
     parser.add_argument("--part", action="append", default=[], metavar="NAME:MB", help="at most MB megabytes of a part")
     parser.add_argument("--ebooks", action="append", default=[], type=pathlib.Path)
     parser.add_argument("--markdown", action="append", default=[])
+    parser.add_argument("--spaced", type=int, default=0, metavar="N", help="of prose, docs and glosses every Nth with its punctuation apart, as many corpora have it")
     parser.add_argument("--packages", type=pathlib.Path)
     args = parser.parse_args()
     most = {name: float(mb) * 1e6 for name, _, mb in (p.partition(":") for p in args.part)}
@@ -239,6 +248,9 @@ def main():
             if len(text) >= 200:
                 parts.setdefault(part, []).append({"text": html.unescape(text), "source": source, "licence": licence})
     for part, docs in parts.items():
+        if args.spaced and part != "code":
+            for doc in docs[::args.spaced]:
+                doc["text"] = spaced(doc["text"])
         total = sum(len(d["text"]) for d in docs)
         share = min(1.0, most.get(part, total) / total)
         kept, want, have = [], 0.0, 0  # evenly through the sources, not the first ones alone
