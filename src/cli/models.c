@@ -73,6 +73,8 @@ static char *beside_program(const char *const *places, const char *name) {
 /* Installed, or in the source tree. */
 static const char *const helpers[] = {"../libexec/mote", "../../tools", NULL}, *const bundles[] = {"../share/mote/models", "../../models", NULL};
 
+char *models_bundle_dir(void) { return beside_program(bundles, "."); }
+
 char *models_bundled(const json_t *entry) {
     return json_is_true(json_object_get(entry, "bundled")) ? beside_program(bundles, models_entry_text(entry, "path")) : NULL;
 }

@@ -13,6 +13,8 @@ bool models_mkdirs(const char *dir); /* with parents; false after a message */
 
 /* The catalogue that is built into the program: a JSON array (src/cli/catalogue.json), parsed once; the default is the first that says so. */
 const json_t *models_catalogue(void);
+/* The folder of the models that came with the program; caller frees, NULL: there is none. */
+char *models_bundle_dir(void);
 /* Where the model lies that came with the program ("bundled": true); caller frees, NULL: it is another. The catalogue holds no such model that is
  * not there. */
 char *models_bundled(const json_t *entry);

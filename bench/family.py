@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Figures of mote's own models, for `mote family`: models/figures/NAME.json of each models/NAME.gguf.
+
+usage: bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--rounds 5] [--no-speed] [FILE…]
+
+--reference: the model that perplexity and tasks are compared with. --tasks: a folder with the tasks' files (tools/eval-data.py); without it tasks are
+left as they were. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
+measured in a run stays as it was, as long as the file is the same. Close everything else while speed is measured.
+"""
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "models" / "figures"
+PROMPT = "Please tell me in a few short words why the sky looks blue in the day and red in the evening, and what the sun has to do with it."
+CHANCE = {"hellaswag": 0.25, "arc_easy": 0.25, "arc_challenge": 0.25, "piqa": 0.5, "boolq": 0.5, "winogrande": 0.5, "openbookqa": 0.25}
+
+
+def out_of(*command):
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True).stdout
+
+
+def speed(mote, model, rounds):
+    session = ["-t", "2", "-c", "2048", "-ctk", "q8_0", "-ctv", "q8_0"]
+    bench = json.loads(out_of(mote, "bench", "-m", model, "-p", "0", "-n", "128", "-t", "2", "-r", rounds, "-o", "json"))
+    first, start, memory = [], [], []
+    for _ in range(rounds + 1):
+        began = time.monotonic()
+        child = subprocess.Popen([mote, "run", "-m", model, *session, "--temp", "0", "--raw", "--json", "-n", "1", "-p", PROMPT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        said = json.loads(child.stdout.read())
+        _, status, used = os.wait4(child.pid, 0)
+        assert status == 0
+        start.append(1000 * (time.monotonic() - began))
+        first.append(said["prompt_ms"])
+        memory.append(used.ru_maxrss * 1024)
+    return {"tokens_per_s": statistics.median(bench[-1]["samples_ts"]), "first_token_ms": statistics.median(first[1:]), "start_ms": statistics.median(start[1:]),
+            "memory_bytes": max(memory)}
+
+
+def perplexity(mote, model, reference, text):
+    with tempfile.TemporaryDirectory() as folder:
+        base = pathlib.Path(folder) / "base.kld"
+        args = ["-f", text, "-c", "512", "--chunks", "60"]
+        if not reference:
+            return {"perplexity": json.loads(out_of(mote, "perplexity", "-m", model, *args, "--json"))["ppl"]}
+        out_of(mote, "perplexity", "-m", reference, *args, "--kl-divergence-base", base)
+        d = json.loads(out_of(mote, "perplexity", "-m", model, *args, "--kl-divergence-base", base, "--kl-divergence", "--json"))
+        return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["ppl_base"], "kld": d["kld_mean"], "same_top": d["same_top"]}
+
+
+def accuracies(mote, model, tasks, limit):
+    d = json.loads(out_of(mote, "eval", "-m", model, "-d", tasks, *CHANCE, "--limit", limit, "--json"))
+    return {name: d[name]["acc_norm" if "acc_norm" in d[name] else "acc"]["value"] for name in CHANCE}
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--mote", default=ROOT / "build/release/mote")
+    ap.add_argument("--reference")
+    ap.add_argument("--tasks")
+    ap.add_argument("--limit", type=int, default=1000)
+    ap.add_argument("--rounds", type=int, default=5)
+    ap.add_argument("--no-speed", action="store_true")
+    ap.add_argument("files", nargs="*")
+    o = ap.parse_args()
+    text = pathlib.Path(os.environ.get("MOTE_SHARED", ROOT.parent / "shared")) / "oracle/text/wikitext2-test.txt"
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    for file in [pathlib.Path(f) for f in o.files] or sorted((ROOT / "models").glob("*.gguf")):
+        path, digest = FIGURES / f"{file.stem}.json", hashlib.sha256(file.read_bytes()).hexdigest()
+        row = json.loads(path.read_text()) if path.exists() else {}
+        if row.get("sha256") != digest:
+            row = {}
+        about = json.loads(out_of(o.mote, "show", file, "--json"))
+        row |= {"name": file.stem, "file": file.name, "sha256": digest, "bytes": about["size"], "parameters": about["weights"], "bits_per_weight": about["bits_per_weight"],
+                "date": time.strftime("%Y-%m-%d"), "version": out_of(o.mote, "--version").splitlines()[0]}
+        if not o.no_speed:
+            row |= speed(o.mote, file, o.rounds)
+        row |= perplexity(o.mote, file, o.reference, text)
+        if o.tasks:
+            got = accuracies(o.mote, file, o.tasks, o.limit)
+            row |= {"accuracy": got, "tasks": statistics.mean(got.values()), "items": o.limit}
+            if o.reference:
+                whole, least = accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
+                row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
+        path.write_text(json.dumps(row, indent=1) + "\n")
+        print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
