@@ -44,7 +44,7 @@ DOC = ROOT / "docs" / "COMPRESSION.md"
 PICTURE = ROOT / "docs" / "img" / "compression.svg"
 COLUMNS = ["date", "commit", "family", "technique", "variant", "stage", "name", "tokens", "bytes", "ppl", "ratio", "kld", "same_top",
            "speed", "chunks"]
-FAMILIES = ["quantization", "sparsity", "pruning", "vocabulary", "sharing", "attention", "distillation", "run time", "speculation"]
+FAMILIES = ["quantization", "sparsity", "pruning", "vocabulary", "sharing", "attention", "distillation", "designs", "run time", "speculation"]
 # What `ratio` is; the less, the better. Families that are not named: perplexity, with divergence and likeliest tokens beside it.
 RATIOS = {"vocabulary": "bits per byte ÷ reference", "speculation": "passes ÷ tokens"}
 QUESTIONS = ["Why is the sky blue?", "Write a short story about a cat.", "How do I learn to cook?", "What is a volcano?", "Give me three tips for sleeping well.",
