@@ -243,7 +243,7 @@ static mote_status try_beginning(const span_search *f, const beginning *b, mote_
 /* All beginnings behind the prefix that is set. */
 static mote_status search(span_search *f, mote_span *best, mote_error *err) {
     mote_status st = MOTE_OK;
-    *best = (mote_span){.log_p = -INFINITY};
+    *best = (mote_span){.log_p = (double)-INFINITY};
     f->starts = MEM_NEW_N(beginning, f->n_words + 1);
     if (!f->starts) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu words", f->n_words);
     for (size_t i = 0; i < f->n_words; i++) TRYG(st, open_beginning(f, i, &f->starts[i], err));
