@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Figures of mote's own models, for `mote family`: models/figures/NAME.json of each models/NAME.gguf.
 
-usage: bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--rounds 5] [--no-speed] [FILE…]
+usage: bench/family.py --write     the tables of models/NAME.md from the figures
+       bench/family.py --check     changes nothing, fails when --write would (a test)
+       bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--rounds 5] [--no-speed] [--cpu-seconds N]
+                       [FILE…]
 
 --reference: the model that perplexity and tasks are compared with. --tasks: a folder with the tasks' files (tools/eval-data.py); without it tasks are
 left as they were. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
-measured in a run stays as it was, as long as the file is the same. Close everything else while speed is measured.
+measured in a run stays as it was, as long as the file is the same. --cpu-seconds: what making it took, all cores together; the card says the
+energy of that at 10 watts a core. Close everything else while speed is measured.
 """
 import argparse
 import hashlib
@@ -14,6 +18,7 @@ import os
 import pathlib
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -52,12 +57,44 @@ def perplexity(mote, model, reference, text):
             return {"perplexity": json.loads(out_of(mote, "perplexity", "-m", model, *args, "--json"))["ppl"]}
         out_of(mote, "perplexity", "-m", reference, *args, "--kl-divergence-base", base)
         d = json.loads(out_of(mote, "perplexity", "-m", model, *args, "--kl-divergence-base", base, "--kl-divergence", "--json"))
-        return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["ppl_base"], "kld": d["kld_mean"], "same_top": d["same_top"]}
+        return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["base_ppl"], "kld": d["kld_mean"], "same_top": d["same_top"]}
 
 
 def accuracies(mote, model, tasks, limit):
     d = json.loads(out_of(mote, "eval", "-m", model, "-d", tasks, *CHANCE, "--limit", limit, "--json"))
     return {name: d[name]["acc_norm" if "acc_norm" in d[name] else "acc"]["value"] for name in CHANCE}
+
+
+ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "parameters", lambda v: f"{v / 1e6:.1f} million"),
+        ("bits_per_weight", "in memory, scales included", lambda v: f"{v:.2f} bits a weight"), ("memory_bytes", "resident, context of 2,048 tokens in q8_0, a short question", lambda v: f"{v / 1e6:.1f} MB"),
+        ("start_ms", "from the command to the first token", lambda v: f"{v:.0f} ms"), ("first_token_ms", "to the first token, running, 32 tokens asked", lambda v: f"{v:.0f} ms"),
+        ("tokens_per_s", "writing, one sequence, 2 threads", lambda v: f"{v:.0f} tokens/s"), ("perplexity", "perplexity, WikiText-2, windows of 512", lambda v: f"{v:.2f}"),
+        ("perplexity_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"), ("kld", "mean KL divergence from it, nats", lambda v: f"{v:.4f}"),
+        ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
+        ("tasks_share", "… of the original's above guessing", lambda v: f"{v:.0f} %"), ("cpu_seconds", "making it", lambda v: f"{v:,.0f} CPU-seconds, {v * 10 / 3.6e6:.2f} kWh at 10 W a core")]
+
+
+def table(row):
+    lines = ["| | |", "|---|---:|"] + [f"| {what} | {text(row[key])} |" for key, what, text in ROWS if key in row]
+    lines += [f"| {name} | {100 * value:.1f} % |" for name, value in row.get("accuracy", {}).items()]
+    return "\n".join([*lines, "", f"Measured {row['date']}, {row['version']}; SHA-256 `{row['sha256']}`."])
+
+
+def cards(check):
+    stale = 0
+    for path in sorted((ROOT / "models").glob("*.md")):
+        figures = FIGURES / f"{path.stem}.json"
+        head, mark, rest = path.read_text(encoding="utf-8").partition("<!-- figures -->\n")
+        if not mark or not figures.exists():
+            continue
+        text = head + mark + table(json.loads(figures.read_text())) + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
+        if text != path.read_text(encoding="utf-8"):
+            stale = 1
+            if check:
+                print(f"{path.relative_to(ROOT)} is not current: bench/family.py --write")
+            else:
+                path.write_text(text, encoding="utf-8")
+    return stale if check else 0
 
 
 def main():
@@ -68,8 +105,13 @@ def main():
     ap.add_argument("--limit", type=int, default=1000)
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--no-speed", action="store_true")
+    ap.add_argument("--cpu-seconds", type=float)
+    ap.add_argument("--write", action="store_true")
+    ap.add_argument("--check", action="store_true")
     ap.add_argument("files", nargs="*")
     o = ap.parse_args()
+    if o.write or o.check:
+        return cards(o.check)
     text = pathlib.Path(os.environ.get("MOTE_SHARED", ROOT.parent / "shared")) / "oracle/text/wikitext2-test.txt"
     FIGURES.mkdir(parents=True, exist_ok=True)
     for file in [pathlib.Path(f) for f in o.files] or sorted((ROOT / "models").glob("*.gguf")):
@@ -80,6 +122,8 @@ def main():
         about = json.loads(out_of(o.mote, "show", file, "--json"))
         row |= {"name": file.stem, "file": file.name, "sha256": digest, "bytes": about["size"], "parameters": about["weights"], "bits_per_weight": about["bits_per_weight"],
                 "date": time.strftime("%Y-%m-%d"), "version": out_of(o.mote, "--version").splitlines()[0]}
+        if o.cpu_seconds:
+            row["cpu_seconds"] = o.cpu_seconds
         if not o.no_speed:
             row |= speed(o.mote, file, o.rounds)
         row |= perplexity(o.mote, file, o.reference, text)
@@ -94,4 +138,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
