@@ -7,7 +7,7 @@
 /* Fits the options to o->task: checks what goes with it, sets the system prompt, sampling and length where the user left them, and whether it is one of
  * those that choose (presets_choose). Returns an exit code after a message. */
 int presets_apply(const cli_command *self, struct run_options *o);
-/* The prompt as the task asks it: malloc, or NULL with CLI_OK's opposite after a message. */
+/* The prompt as the task asks it; caller frees, NULL after a message. */
 char *presets_prompt(const struct run_options *o, const char *text, size_t n, size_t *n_out);
 /* classify and extract: a label or words of the text, by their probabilities. */
 bool presets_chooses(const struct run_options *o);
