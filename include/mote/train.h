@@ -24,6 +24,7 @@ typedef struct mote_train_settings {
     size_t micro_batch;     /* rows at once, the rest adds up [as many as about 2048 tokens] */
     /* how fast */
     double lr;              /* peak learning rate [by the command] */
+    const char *lr_steps;   /* "1000=1e-4,3000=5e-5": in place of lr once so many steps are done [none] */
     const char *schedule;   /* "wsd", "cosine", "linear", "constant" ["wsd"] */
     double warmup;          /* share of the steps, or from 1 on steps [0.02]; below 0: none */
     double decay;           /* wsd: share of the steps at the end, or from 1 on steps [0.2] */

@@ -8,7 +8,7 @@
 typedef struct train_flags {
     int64_t steps, ctx, batch, micro_batch, state_bits, threads, seed, save_every, keep, eval_every;
     double tokens, epochs, max_seconds, lr, warmup, decay, floor, muon_lr, beta1, beta2, eps, weight_decay, clip, ema;
-    const char *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask, *freeze;
+    const char *lr_steps, *schedule, *decay_shape, *optimizer, *precision, *dir, *on_nan, *cpu_mask, *freeze;
     bool decay_all, keep_zeros, recompute, quiet, json;
 } train_flags;
 
@@ -21,6 +21,7 @@ typedef struct train_flags {
     OPT_INT(S, F.batch, "batch", "b", "N", 0, 1 << 20, "rows of a step (0: by the command)"),                     \
     OPT_INT(S, F.micro_batch, "micro-batch", "ub", "N", 0, 1 << 20, "rows at once, the rest adds up (0: about 2048 tokens)"), \
     OPT_NUM(S, F.lr, "lr", NULL, "X", 0, 10, "peak learning rate (0: by the command)"),                           \
+    OPT_STR(S, F.lr_steps, "lr-steps", NULL, "N=X,…", "learning rate X in place of --lr once N steps are done"),  \
     OPT_CHOICE(S, F.schedule, "schedule", NULL, "wsd|cosine|linear|constant", "how the learning rate goes (default wsd: warm-up, stable, decay)"), \
     OPT_NUM(S, F.warmup, "warmup", NULL, "X", -1, 1e9, "share of the steps, or from 1 on steps, in which it rises (0: 0.02; below 0: none)"), \
     OPT_NUM(S, F.decay, "decay", NULL, "X", -1, 1e9, "wsd: share of the steps, or from 1 on steps, in which it falls (0: 0.2)"), \

@@ -66,7 +66,7 @@ void train_sources_free(mote_train_source *sources, size_t n) {
 int train_settings_of(mote_train_settings *out, const train_flags *f) {
     const char *mask = getenv("MOTE_CPU_MASK");
     *out = (mote_train_settings){.steps = (uint64_t)f->steps, .tokens = f->tokens, .epochs = f->epochs, .max_seconds = f->max_seconds, .n_ctx = (size_t)f->ctx,
-        .batch = (size_t)f->batch, .micro_batch = (size_t)f->micro_batch, .lr = f->lr, .schedule = f->schedule, .warmup = f->warmup,
+        .batch = (size_t)f->batch, .micro_batch = (size_t)f->micro_batch, .lr = f->lr, .lr_steps = f->lr_steps, .schedule = f->schedule, .warmup = f->warmup,
         .decay = f->decay, .decay_shape = f->decay_shape, .floor = f->floor, .optimizer = f->optimizer, .muon_lr = f->muon_lr,
         .beta1 = f->beta1, .beta2 = f->beta2, .eps = f->eps, .weight_decay = f->weight_decay, .decay_all = f->decay_all, .keep_zeros = f->keep_zeros, .clip = f->clip,
         .ema = f->ema, .state_bits = (int)f->state_bits, .precision = f->precision, .recompute = f->recompute, .freeze = f->freeze, .n_threads = (int)f->threads,

@@ -230,7 +230,15 @@ static mote_status put_all(maker *m, make_args *a, size_t stage, const char *nam
 
 /* ---- keys ---- */
 
-/* whole: else without how long a run is, which may change while its learning rate stands still (schedule wsd), so that it goes on in its folder. */
+/* How long a run is and at what rates: what may change while its learning rate stands still (schedule wsd). */
+static bool is_length(const char *option) {
+    static const char *const all[] = {"--steps", "--decay", "--lr-steps"};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(option, all[i]) == 0) return true;
+    return false;
+}
+
+/* whole: else without the length of a run that is open, so that it goes on in its folder. */
 static mote_status key_of(maker *m, const make_args *a, bool whole, char hex[SHA256_HEX], mote_error *err) {
     sha256 *h = sha256_new();
     if (!h) FAIL(err, MOTE_E_MEMORY, "out of memory for a hash");
@@ -239,7 +247,7 @@ static mote_status key_of(maker *m, const make_args *a, bool whole, char hex[SHA
     for (size_t i = 0; i < a->n && st == MOTE_OK; i++) {
         char content[SHA256_HEX], path[MAKE_PATH_MAX];
         struct stat s;
-        if (!whole && (strcmp(a->v[i], "--steps") == 0 || strcmp(a->v[i], "--decay") == 0)) {
+        if (!whole && is_length(a->v[i])) {
             i++;
             continue;
         }

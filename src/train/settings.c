@@ -4,13 +4,14 @@
 #include "tensor/tensor.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define ROW(name, kind, field) {name, SETTING_##kind, offsetof(mote_train_settings, field)}
 const setting train_settings_table[] = {
     ROW("steps", COUNT, steps), ROW("max_steps", COUNT, steps), ROW("tokens", NUM, tokens), ROW("epochs", NUM, epochs),
     ROW("max_seconds", NUM, max_seconds), ROW("num_train_epochs", NUM, epochs), ROW("ctx", COUNT, n_ctx), ROW("max_seq_length", COUNT, n_ctx), ROW("batch", COUNT, batch),
     ROW("micro_batch", COUNT, micro_batch), ROW("per_device_train_batch_size", COUNT, micro_batch), ROW("lr", NUM, lr),
-    ROW("learning_rate", NUM, lr), ROW("schedule", STR, schedule), ROW("lr_scheduler_type", STR, schedule), ROW("warmup", NUM, warmup),
+    ROW("learning_rate", NUM, lr), ROW("lr_steps", STR, lr_steps), ROW("schedule", STR, schedule), ROW("lr_scheduler_type", STR, schedule), ROW("warmup", NUM, warmup),
     ROW("warmup_ratio", NUM, warmup), ROW("warmup_steps", NUM, warmup), ROW("decay", NUM, decay), ROW("decay_shape", STR, decay_shape),
     ROW("floor", NUM, floor), ROW("optimizer", STR, optimizer), ROW("muon_lr", NUM, muon_lr), ROW("beta1", NUM, beta1),
     ROW("beta2", NUM, beta2), ROW("eps", NUM, eps), ROW("weight_decay", NUM, weight_decay), ROW("decay_all", BOOL, decay_all),
@@ -162,6 +163,22 @@ static mote_status word(int *out, const char *given, const char *const *words, c
     return s;
 }
 
+/* "N=X,…" into stages, X over the peak. */
+static mote_status lr_stages(schedule *s, const char *given, double lr, mote_error *err) {
+    for (const char *p = given; p && *p;) {
+        char *end = NULL;
+        const unsigned long long from = *p >= '0' && *p <= '9' ? strtoull(p, &end, 10) : 0;
+        const double rate = end && *end == '=' ? strtod(end + 1, &end) : 0;
+        if (!(rate > 0 && rate <= 10) || (*end != ',' && *end) || (*end == ',' && !end[1]))
+            FAIL(err, MOTE_E_USAGE, "lr_steps '%.80s': expected STEPS=RATE,…, as 1000=1e-4,3000=5e-5", given);
+        if (s->n_stages == SCHEDULE_STAGES) FAIL(err, MOTE_E_LIMIT, "lr_steps '%.80s': at most %d", given, SCHEDULE_STAGES);
+        if (s->n_stages && from <= s->stages[s->n_stages - 1].from) FAIL(err, MOTE_E_USAGE, "lr_steps '%.80s': expected rising steps", given);
+        s->stages[s->n_stages++] = (schedule_stage){from, rate / lr};
+        p = *end ? end + 1 : end;
+    }
+    return MOTE_OK;
+}
+
 mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, const train_machine *m, uint64_t steps, double lr, double weight_decay,
                              mote_error *err) {
     static const char *const guards[] = {"stop", "skip", "back", NULL}, *const optims[] = {"adamw", "muon", NULL},
@@ -182,7 +199,7 @@ mote_status settings_trainer(trainer_opts *out, const mote_train_settings *s, co
         .keep_zeros = s->keep_zeros};
     out->schedule = (schedule){.kind = kinds[kind], .steps = steps, .warmup = share_of(s->warmup, 0.02, steps),
         .decay = share_of(s->decay, 0.2, steps), .sqrt_decay = shape == 1, .floor = s->floor};
-    return MOTE_OK;
+    return lr_stages(&out->schedule, s->lr_steps, out->optim.lr, err);
 }
 
 json_t *settings_identity(const trainer_opts *o, const mote_train_settings *s) {
@@ -194,6 +211,11 @@ json_t *settings_identity(const trainer_opts *o, const mote_train_settings *s) {
                      "sqrt_decay", o->schedule.sqrt_decay, "floor", o->schedule.floor, "clip", o->clip, "ema", o->ema, "seed",
                      (json_int_t)s->seed, "precision", o->prec == GEMM_BF16 ? "bf16" : "f32", "decay_all", s->decay_all, "keep_zeros",
                      s->keep_zeros);
+    for (size_t i = 0; v && i < o->schedule.n_stages; i++) {
+        const schedule_stage *stage = &o->schedule.stages[i];
+        if (i == 0) (void)json_object_set_new(v, "lr_steps", json_array());
+        (void)json_array_append_new(json_object_get(v, "lr_steps"), json_pack("[I, f]", (json_int_t)stage->from, stage->factor));
+    }
     if (v && s->freeze) (void)json_object_set_new(v, "freeze", json_string(s->freeze));
     return v;
 }

@@ -118,12 +118,32 @@ mote_status trainer_save(trainer *t, mote_error *err) {
     return st;
 }
 
-/* While the learning rate stands still, before the steps in which it falls, how many are to come is open: nothing yet was done otherwise. */
+/* While the learning rate stands still, before the steps in which it falls, how many are to come, and at what rates, is open: nothing yet was done otherwise. */
 static bool length_is_open(const trainer *t, const ckpt *c, const json_t *had) {
     const schedule *s = &t->o.schedule;
     const int64_t at = json_get_int(ckpt_meta(c), "step", -1);
     return s->kind == SCHEDULE_WSD && str_is(json_get_str(had, "schedule"), schedule_name(SCHEDULE_WSD)) && at >= 0 &&
            (uint64_t)at + s->decay <= s->steps && at + json_get_int(had, "decay_steps", 0) <= json_get_int(had, "steps", 0);
+}
+
+/* The stages that have begun at step 'at', of a list as an identity holds it. */
+static size_t stages_begun(const json_t *list, int64_t at) {
+    size_t n = 0;
+    while (n < json_array_size(list) && json_integer_value(json_array_get(json_array_get(list, n), 0)) < at) n++;
+    return n;
+}
+
+static bool same_stages(const json_t *a, const json_t *b, int64_t at) {
+    const size_t n = stages_begun(a, at);
+    bool same = n == stages_begun(b, at);
+    for (size_t i = 0; i < n && same; i++) same = json_equal(json_array_get(a, i), json_array_get(b, i));
+    return same;
+}
+
+/* What may differ of a run whose rest is open. */
+static bool may_differ(const trainer *t, const ckpt *c, const json_t *had, const char *key) {
+    return strcmp(key, "steps") == 0 || strcmp(key, "decay_steps") == 0 ||
+           (strcmp(key, "lr_steps") == 0 && same_stages(json_object_get(t->identity, key), json_object_get(had, key), json_get_int(ckpt_meta(c), "step", 0)));
 }
 
 mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
@@ -137,7 +157,7 @@ mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
     const bool open = length_is_open(t, c, had);
     json_object_foreach(t->identity, key, value) {
         other = json_object_get(had, key);
-        if (json_equal(value, other) || (open && (strcmp(key, "steps") == 0 || strcmp(key, "decay_steps") == 0))) continue;
+        if (json_equal(value, other) || (open && may_differ(t, c, had, key))) continue;
         char *a = other ? json_dumps(other, JSON_ENCODE_ANY) : NULL, *b = json_dumps(value, JSON_ENCODE_ANY);
         mote_status s = ERR(err, MOTE_E_MISMATCH, "%s: it was made with %s %.100s, this run has %.100s; go on with the old value, or use another folder",
                             ckpt_path(c), key, a ? a : "(none)", b ? b : "?");
@@ -146,7 +166,7 @@ mote_status trainer_same_run(const trainer *t, const ckpt *c, mote_error *err) {
         return s;
     }
     json_object_foreach(have.out, key, value)
-        if (!json_object_get(t->identity, key))
+        if (!json_object_get(t->identity, key) && !(open && may_differ(t, c, had, key)))
             FAIL(err, MOTE_E_MISMATCH, "%s: it was made with %s, which this run does not have; use another folder", ckpt_path(c), key);
     return MOTE_OK;
 }

@@ -179,16 +179,21 @@ static void a_run_in_two_parts_is_the_same_run(void **unused) {
     }
 }
 
-/* Before the learning rate falls, a run may be made shorter or longer: it is the run of that length. */
-static void the_length_is_open_until_the_decay(void **unused) {
-    (void)unused;
+static mote_distill_options stable_options(void) {
     mote_distill_options o = options(out);
-    char dir[300];
-    struct stopping s = {.at = 3};
-    mote_distill_report r;
     o.settings.schedule = "wsd";
     o.settings.warmup = 1;
     o.settings.decay = 2;
+    return o;
+}
+
+/* Before the learning rate falls, a run may be made shorter or longer: it is the run of that length. */
+static void the_length_is_open_until_the_decay(void **unused) {
+    (void)unused;
+    mote_distill_options o = stable_options();
+    char dir[300];
+    struct stopping s = {.at = 3};
+    mote_distill_report r;
     OK(compress_distill(&o, NULL, &e_)); /* of 6 steps */
     (void)snprintf(dir, sizeof dir, "%s/open.run", folder);
     o.settings.dir = dir;
@@ -205,6 +210,34 @@ static void the_length_is_open_until_the_decay(void **unused) {
     same_bytes(out, again);
     o.settings.steps = 40; /* its end is behind it */
     assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH);
+}
+
+/* So are its rates: a stage that has not begun may be given, taken away or changed. */
+static void later_rates_are_open(void **unused) {
+    (void)unused;
+    mote_distill_options o = stable_options();
+    char dir[300];
+    struct stopping s = {.at = 3};
+    o.settings.lr_steps = "3=1e-3,5=5e-4";
+    OK(compress_distill(&o, NULL, &e_));
+    (void)snprintf(dir, sizeof dir, "%s/rates.run", folder);
+    o.settings.dir = dir;
+    o.out = again;
+    o.settings.lr_steps = "4=1";
+    o.callbacks = (mote_train_callbacks){.ctx = &s, .progress = count_step, .stop = stop_there};
+    assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_CANCELLED);
+    o.callbacks = (mote_train_callbacks){0};
+    o.settings.lr_steps = "2=1e-3"; /* step 3 was done at another rate */
+    assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH);
+    o.settings.lr_steps = "3=1e-3,5=5e-4";
+    OK(compress_distill(&o, NULL, &e_));
+    same_bytes(out, again);
+    static const char *const wrong[] = {"3", "3=", "=1", "-3=1e-3", "3=0", "3=-1", "3=nan", "3=1e-3,", "3=1e-3;4=1", "4=1,3=1", "3=1e9", "1=1,2=1,3=1,4=1,5=1,6=1,7=1,8=1,9=1"};
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
+        o.settings.lr_steps = wrong[i];
+        const mote_status why = compress_distill(&o, NULL, NULL);
+        if (why != MOTE_E_USAGE && why != MOTE_E_LIMIT) fail_msg("'%s' gave %d", wrong[i], (int)why);
+    }
 }
 
 static void quantization_aware_training_gains_on_rounding(void **unused) {
@@ -437,7 +470,7 @@ int main(void) {
         cmocka_unit_test(every_source_of_rows_teaches),
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
-        cmocka_unit_test(the_length_is_open_until_the_decay),
+        cmocka_unit_test(the_length_is_open_until_the_decay), cmocka_unit_test(later_rates_are_open),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(spans_are_compared_by_the_chain_rule),

@@ -245,6 +245,8 @@ static void schedules_rise_and_fall(void **given) {
     assert_true(schedule_at(&s, 10) == 1 && schedule_at(&s, 80) == 1 && fabs(schedule_at(&s, 90) - 0.5) < 1e-12);
     s.sqrt_decay = true;
     assert_true(fabs(schedule_at(&s, 85) - 0.5) < 1e-12 && schedule_at(&s, 1000) == 0);
+    s = (schedule){.kind = SCHEDULE_WSD, .steps = 100, .decay = 20, .stages = {{30, 0.5}, {60, 0.1}}, .n_stages = 2};
+    assert_true(schedule_at(&s, 29) == 1 && schedule_at(&s, 30) == 0.5 && schedule_at(&s, 60) == 0.1 && fabs(schedule_at(&s, 90) - 0.05) < 1e-12);
     s = (schedule){.kind = SCHEDULE_LINEAR, .steps = 10};
     assert_true(schedule_at(&s, 0) == 1 && fabs(schedule_at(&s, 5) - 0.5) < 1e-12);
     s = (schedule){.kind = SCHEDULE_CONSTANT};
