@@ -37,7 +37,8 @@ import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from made import ROOT, filled, keep
+
 CASES = ROOT / "bench" / "compression"
 TABLE = ROOT / "bench" / "compression.csv"
 DOC = ROOT / "docs" / "COMPRESSION.md"
@@ -292,18 +293,9 @@ def write(check):
     rows = read_rows()
     if check and os.environ.get("MOTE_REPORT"):
         report(rows)
-    head, _, rest = DOC.read_text(encoding="utf-8").partition("<!-- tables -->\n")
-    _, _, tail = rest.partition("<!-- end -->")
-    page = f"{head}<!-- tables -->\n{tables(rows)}\n<!-- end -->{tail}"
-    changed = 0
-    for path, text in ((DOC, page), (PICTURE, picture(rows))):
-        if text and (not path.exists() or path.read_text(encoding="utf-8") != text):
-            changed = 1
-            if check:
-                print(f"{path.relative_to(ROOT)} is not current: bench/compression.py --write")
-            else:
-                path.write_text(text, encoding="utf-8")
-    return changed if check else 0
+    made = {DOC: filled(DOC.read_text(encoding="utf-8"), "tables", tables(rows))}
+    drawn = picture(rows)
+    return keep(made | {PICTURE: drawn} if drawn else made, check)
 
 
 def main():

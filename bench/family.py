@@ -22,7 +22,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from made import ROOT, filled, keep
+
 FIGURES = ROOT / "models" / "figures"
 PROMPT = "Please tell me in a few short words why the sky looks blue in the day and red in the evening, and what the sun has to do with it."
 CHANCE = {"hellaswag": 0.25, "arc_easy": 0.25, "arc_challenge": 0.25, "piqa": 0.5, "boolq": 0.5, "winogrande": 0.5, "openbookqa": 0.25}
@@ -81,20 +82,12 @@ def table(row):
 
 
 def cards(check):
-    stale = 0
+    made = {}
     for path in sorted((ROOT / "models").glob("*.md")):
         figures = FIGURES / f"{path.stem}.json"
-        head, mark, rest = path.read_text(encoding="utf-8").partition("<!-- figures -->\n")
-        if not mark or not figures.exists():
-            continue
-        text = head + mark + table(json.loads(figures.read_text())) + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
-        if text != path.read_text(encoding="utf-8"):
-            stale = 1
-            if check:
-                print(f"{path.relative_to(ROOT)} is not current: bench/family.py --write")
-            else:
-                path.write_text(text, encoding="utf-8")
-    return stale if check else 0
+        if figures.exists():
+            made[path] = filled(path.read_text(encoding="utf-8"), "figures", table(json.loads(figures.read_text())))
+    return keep(made, check)
 
 
 def main():

@@ -12,7 +12,8 @@ import math
 import pathlib
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from made import ROOT, filled, keep
+
 DOC = ROOT / "docs" / "PERFORMANCE.md"
 PICTURE = ROOT / "docs" / "img" / "roofline.svg"
 
@@ -246,33 +247,17 @@ def roofline(found, machine):
 
 # ---- the document ----
 
-def fill(document, tables):
-    for name, content in tables.items():
-        begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
-        if begin not in document:
-            sys.exit(f"performance.py: {DOC.name} has no place for table {name}")
-        head, rest = document.split(begin, 1)
-        if end not in rest:
-            sys.exit(f"performance.py: {DOC.name}: table {name} has no end")
-        document = head + begin + content + "\n" + end + rest.split(end, 1)[1]
-    return document
-
-
 def main():
     rows = read_rows()
     found = latest(rows)
     machine = json.loads((ROOT / "bench" / "machine.json").read_text(encoding="utf-8"))
     tables = {"context": context(found), "empty": depth_table(found, "0"), "deep": depth_table(found, "4096"), "batch": batch_table(found),
               "start": start_table(found), "train": train_table(found), "machine": machine_table(machine), "history": history_table(rows)}
-    now = {DOC: fill(DOC.read_text(encoding="utf-8"), tables), PICTURE: roofline(found, machine)}
-    stale = [p for p, content in now.items() if not p.exists() or p.read_text(encoding="utf-8") != content]
-    if "--check" in sys.argv[1:]:
-        for p in stale:
-            print(f"{p.relative_to(ROOT)} is not what bench/results.csv and bench/machine.json say: run bench/performance.py")
-        sys.exit(1 if stale else 0)
-    for p in stale:
-        p.write_text(now[p], encoding="utf-8")
+    document = DOC.read_text(encoding="utf-8")
+    for name, content in tables.items():
+        document = filled(document, f"table {name}", content)
+    return keep({DOC: document, PICTURE: roofline(found, machine)}, "--check" in sys.argv[1:])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

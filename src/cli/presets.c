@@ -64,10 +64,12 @@ char *presets_prompt(const struct run_options *o, const char *text, size_t n, si
 
 /* ---- choosing ---- */
 
+enum { WORDS_CAP = MOTE_LABELS_MAX + 1 /* one more than the library takes: it says so */ };
+
 /* "a, b": the words between commas, cut in place. */
-static size_t split(char *list, const char *words[MOTE_LABELS_MAX]) {
+static size_t split(char *list, const char *words[WORDS_CAP]) {
     size_t n = 0;
-    for (char *at = list; at && n < MOTE_LABELS_MAX;) {
+    for (char *at = list; at && n < WORDS_CAP;) {
         char *comma = strchr(at, ',');
         if (comma) *comma = 0;
         while (*at == ' ') at++;
@@ -100,7 +102,7 @@ static int print_spans(const char *text, const char *const *fields, const mote_s
 }
 
 int presets_choose(loaded *l, const struct run_options *o, const char *text, size_t n) {
-    const char *words[MOTE_LABELS_MAX];
+    const char *words[WORDS_CAP];
     double p[MOTE_LABELS_MAX];
     mote_span spans[MOTE_LABELS_MAX];
     mote_error err;

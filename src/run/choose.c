@@ -20,18 +20,22 @@ typedef struct chooser {
     size_t n_prefix;
     float *first; /* [n_vocab] logits behind the prefix */
     float *rows;  /* [SPAN_TOKENS_MAX, n_vocab] */
+    tok_ids colon; /* what every piece stands behind */
 } chooser;
 
 static void chooser_close(chooser *c) {
     mem_free(c->first);
     mem_free(c->rows);
+    tok_ids_free(&c->colon);
 }
 
 static mote_status chooser_open(chooser *c, mote_session *s, size_t seq, mote_error *err) {
+    const tok_vocab *v; /* a model without a tokenizer says why */
+    TRY(run_vocab(s->model, &v, err));
     *c = (chooser){.s = s, .seq = seq, .first = MEM_NEW_N(float, s->n_vocab), .rows = mem_calloc(SPAN_TOKENS_MAX, s->n_vocab * sizeof(float))};
-    if (c->first && c->rows) return MOTE_OK;
-    chooser_close(c);
-    FAIL(err, MOTE_E_MEMORY, "out of memory for logits");
+    mote_status st = c->first && c->rows ? tok_encode(v, STR(":"), 0, &c->colon, err) : ERR(err, MOTE_E_MEMORY, "out of memory for logits");
+    if (st != MOTE_OK) chooser_close(c);
+    return st;
 }
 
 /* What a stranger wrote is text and never a control token. */
@@ -39,22 +43,19 @@ static mote_status encode(const chooser *c, str text, tok_ids *out, mote_error *
 
 /* The ids of a piece of text as it stands behind the prefix's colon: some tokenizers put a space before whatever comes first. */
 static mote_status encode_behind(const chooser *c, const char *p, size_t n, tok_ids *out, mote_error *err) {
-    const tok_vocab *v = c->s->model->vocab;
-    tok_ids colon = {0};
+    const tok_ids *colon = &c->colon;
     buf b;
     mote_status st;
     buf_init(&b, TOK_TEXT_BYTES_MAX);
     buf_putc(&b, ':');
-    TRYG(st, tok_encode(v, buf_str(&b), 0, &colon, err));
     buf_put(&b, p, n);
     TRYG(st, buf_check(&b, "a piece of text", err));
     out->n = 0;
-    TRYG(st, tok_encode(v, buf_str(&b), 0, out, err));
-    if (out->n <= colon.n || memcmp(out->p, colon.p, colon.n * sizeof *out->p) != 0) FAILG(st, err, MOTE_E_UNSUPPORTED, "the tokenizer joins a colon with what follows");
-    out->n -= colon.n;
-    memmove(out->p, out->p + colon.n, out->n * sizeof *out->p);
+    TRYG(st, tok_encode(c->s->model->vocab, buf_str(&b), 0, out, err));
+    if (out->n <= colon->n || memcmp(out->p, colon->p, colon->n * sizeof *out->p) != 0) FAILG(st, err, MOTE_E_UNSUPPORTED, "the tokenizer joins a colon with what follows");
+    out->n -= colon->n;
+    memmove(out->p, out->p + colon->n, out->n * sizeof *out->p);
 out:
-    tok_ids_free(&colon);
     buf_free(&b);
     return st;
 }
@@ -123,9 +124,7 @@ static mote_status add_labels(chooser *c, str text, const char *const *labels, s
 }
 
 mote_status choose_label(mote_session *s, size_t seq, str text, const char *const *labels, size_t n, double *probability, mote_error *err) {
-    const tok_vocab *v; /* a model without a tokenizer says why */
     chooser c;
-    TRY(run_vocab(s->model, &v, err));
     TRY(chooser_open(&c, s, seq, err));
     for (size_t i = 0; i < n; i++) probability[i] = 0;
     mote_status st = add_labels(&c, text, labels, n, 1, probability, err);
@@ -152,6 +151,7 @@ typedef struct word {
 typedef struct beginning {
     double log_p; /* of the first token: no span from here is likelier */
     size_t word;
+    bool stale;               /* what follows has to be found anew: a word of them was taken */
     tok_ids ids;              /* of the longest of them */
     size_t ends[WORDS_MAX];   /* tokens of the one with 1, 2, … words; 0: its tokens are no beginning of ids */
     size_t n_ends;
@@ -161,7 +161,8 @@ typedef struct span_search {
     chooser *c;
     str text;
     word *words;
-    beginning *starts;
+    beginning *starts;  /* [n_words] in the text's order */
+    beginning **order;  /* [n_words] in that of log_p */
     size_t n_words;
     int32_t end_id; /* the line's end */
 } span_search;
@@ -196,13 +197,13 @@ static mote_status encode_piece(const span_search *f, size_t from, size_t until,
     return st;
 }
 
-static mote_status open_beginning(const span_search *f, size_t first, beginning *b, mote_error *err) {
+static mote_status find_spans(const span_search *f, beginning *b, mote_error *err) {
+    const size_t first = b->word;
     tok_ids one = {0};
     mote_status st = MOTE_OK;
     size_t n = 1;
     while (n < WORDS_MAX && first + n < f->n_words && f->words[first + n].line == f->words[first].line && !f->words[first + n].taken) n++;
     if (f->words[first].taken) n = 0;
-    b->word = first;
     for (b->n_ends = n; b->n_ends; b->n_ends--) { /* the longest that is short enough */
         TRYG(st, encode_piece(f, f->words[first].from, f->words[first + b->n_ends - 1].until, &b->ids, err));
         if (b->ids.n <= SPAN_TOKENS_MAX) break;
@@ -212,14 +213,24 @@ static mote_status open_beginning(const span_search *f, size_t first, beginning 
         bool begins = one.n && one.n <= b->ids.n && memcmp(one.p, b->ids.p, one.n * sizeof *one.p) == 0;
         b->ends[k] = begins ? one.n : 0;
     }
-    b->log_p = b->n_ends && b->ids.n ? log_p(f->c, f->c->first, b->ids.p[0]) : (double)-INFINITY;
+    b->stale = false;
 out:
     tok_ids_free(&one);
     return st;
 }
 
+/* The words of this span are given to no other field. */
+static void take(span_search *f, const mote_span *span) {
+    for (size_t i = 0; i < f->n_words; i++) {
+        word *w = &f->words[i];
+        if (w->taken || w->from < span->from || w->until > span->from + span->n) continue;
+        w->taken = true;
+        for (size_t b = i < WORDS_MAX ? 0 : i - WORDS_MAX + 1; b <= i; b++) f->starts[b].stale = true;
+    }
+}
+
 static int likelier(const void *a, const void *b) {
-    const beginning *x = a, *y = b;
+    const beginning *x = *(beginning *const *)a, *y = *(beginning *const *)b;
     return x->log_p < y->log_p ? 1 : x->log_p > y->log_p ? -1 : (x->word > y->word) - (x->word < y->word);
 }
 
@@ -242,30 +253,42 @@ static mote_status try_beginning(const span_search *f, const beginning *b, mote_
 
 /* All beginnings behind the prefix that is set. */
 static mote_status search(span_search *f, mote_span *best, mote_error *err) {
-    mote_status st = MOTE_OK;
     *best = (mote_span){.log_p = (double)-INFINITY};
-    f->starts = MEM_NEW_N(beginning, f->n_words + 1);
-    if (!f->starts) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu words", f->n_words);
-    for (size_t i = 0; i < f->n_words; i++) TRYG(st, open_beginning(f, i, &f->starts[i], err));
-    qsort(f->starts, f->n_words, sizeof *f->starts, likelier);
-    for (size_t i = 0; i < f->n_words && f->starts[i].log_p > best->log_p; i++) TRYG(st, try_beginning(f, &f->starts[i], best, err));
-out:
-    for (size_t i = 0; i < f->n_words; i++) tok_ids_free(&f->starts[i].ids);
+    for (size_t i = 0; i < f->n_words; i++) {
+        beginning *b = f->order[i] = &f->starts[i];
+        if (b->stale) TRY(find_spans(f, b, err));
+        b->log_p = b->n_ends && b->ids.n ? log_p(f->c, f->c->first, b->ids.p[0]) : (double)-INFINITY;
+    }
+    qsort(f->order, f->n_words, sizeof *f->order, likelier);
+    for (size_t i = 0; i < f->n_words && f->order[i]->log_p > best->log_p; i++) TRY(try_beginning(f, f->order[i], best, err));
+    return MOTE_OK;
+}
+
+static void search_close(span_search *f) {
+    for (size_t i = 0; f->starts && i < f->n_words; i++) tok_ids_free(&f->starts[i].ids);
     mem_free(f->starts);
-    return st;
+    mem_free(f->order);
+    mem_free(f->words);
+}
+
+static mote_status search_open(span_search *f, mote_error *err) {
+    TRY(find_words(f, err));
+    f->starts = MEM_NEW_N(beginning, f->n_words + 1);
+    f->order = MEM_NEW_N(beginning *, f->n_words + 1);
+    if (!f->starts || !f->order) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu words", f->n_words);
+    for (size_t i = 0; i < f->n_words; i++) f->starts[i] = (beginning){.word = i, .stale = true};
+    return MOTE_OK;
 }
 
 mote_status choose_spans(mote_session *s, size_t seq, str text, const char *const *fields, size_t n, mote_span *out, mote_error *err) {
-    const tok_vocab *v; /* a model without a tokenizer says why */
     chooser c;
     span_search f = {.c = &c, .text = text};
     tok_ids end = {0};
     buf prompt;
     mote_status st;
-    TRY(run_vocab(s->model, &v, err));
     TRY(chooser_open(&c, s, seq, err));
     buf_init(&prompt, TOK_TEXT_BYTES_MAX);
-    TRYG(st, find_words(&f, err));
+    TRYG(st, search_open(&f, err));
     TRYG(st, encode_behind(&c, "\n", 1, &end, err));
     f.end_id = end.p[0];
     buf_printf(&prompt, "Text: %.*s\n", STR_ARG(text));
@@ -275,12 +298,12 @@ mote_status choose_spans(mote_session *s, size_t seq, str text, const char *cons
         TRYG(st, set_prefix(&c, buf_str(&prompt), err));
         TRYG(st, search(&f, &out[i], err));
         buf_printf(&prompt, " %.*s\n", (int)out[i].n, text.p + out[i].from);
-        for (size_t k = 0; k < f.n_words; k++) f.words[k].taken |= f.words[k].from >= out[i].from && f.words[k].until <= out[i].from + out[i].n;
+        take(&f, &out[i]);
     }
 out:
     buf_free(&prompt);
     tok_ids_free(&end);
-    mem_free(f.words);
+    search_close(&f);
     chooser_close(&c);
     return st;
 }

@@ -3,9 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+enum { FIRST = (127 - 31) << 8 /* 2^-31 */ };
+
 /* Which 256th of which power of two |y| ≤ 1 is in; very small ones share the first. */
 static inline uint32_t key_of(float y) {
-    enum { FIRST = (127 - 31) << 8 };
     uint32_t bits;
     memcpy(&bits, &y, sizeof bits);
     const uint32_t key = (bits & 0x7fffffffu) >> 15;
@@ -22,7 +23,7 @@ static unsigned below(const optim_code *c, float y) {
 /* A border lies in the key of its own size, and between 0 and the first key's end there is at most the one beside 0. */
 static void index_borders(optim_code *c) {
     for (uint32_t key = 0; key < OPTIM_CODE_KEYS; key++) {
-        const uint32_t bits[2] = {key ? (key + ((127 - 31) << 8)) << 15 : 0, ((key + ((127 - 31) << 8) + 1) << 15) - 1};
+        const uint32_t bits[2] = {key ? (key + FIRST) << 15 : 0, ((key + FIRST + 1) << 15) - 1};
         float edge[2];
         memcpy(edge, bits, sizeof edge);
         c->first[0][key] = (uint8_t)below(c, edge[0]);
