@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,10 +47,24 @@ static char *find_model(void *ctx, const char *name) {
     return models_names_one(name) ? models_resolve(name, &code) : NULL;
 }
 
+static volatile sig_atomic_t asked; /* the signal that asks for an end */
+static void on_signal(int sig) { asked = sig; }
+
+/* The status of a stage. Ctrl-C reaches the stage itself, which may have a checkpoint to write: its end is waited for. Another program's SIGTERM is
+ * handed on. */
+static int wait_for(pid_t pid) {
+    int status = 0;
+    for (bool handed_on = false; waitpid(pid, &status, 0) < 0 && errno == EINTR;) {
+        if (asked == SIGTERM && !handed_on) handed_on = kill(pid, SIGTERM) == 0;
+    }
+    return status;
+}
+
 static int run_stage(void *ctx, const char *const *argv, size_t argc, const char *log) {
     const struct state *s = ctx;
     char **args = calloc(argc + 2, sizeof *args);
     posix_spawn_file_actions_t files;
+    struct sigaction on = {.sa_handler = on_signal}, interrupt, term;
     pid_t pid;
     int status = 0;
     if (!args || posix_spawn_file_actions_init(&files) != 0) {
@@ -58,15 +73,21 @@ static int run_stage(void *ctx, const char *const *argv, size_t argc, const char
     }
     args[0] = strdup("mote");
     for (size_t i = 0; i < argc; i++) args[i + 1] = strdup(argv[i]);
+    asked = 0;
+    (void)sigaction(SIGINT, &on, &interrupt);
+    (void)sigaction(SIGTERM, &on, &term);
     bool ok = posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0) == 0 &&
               posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_TRUNC, 0666) == 0 &&
               (isatty(STDERR_FILENO) || posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO) == 0) &&
               posix_spawn(&pid, s->self, &files, NULL, args, environ) == 0;
+    if (ok) status = wait_for(pid);
+    (void)sigaction(SIGINT, &interrupt, NULL);
+    (void)sigaction(SIGTERM, &term, NULL);
     posix_spawn_file_actions_destroy(&files);
     for (size_t i = 0; i <= argc; i++) free(args[i]);
     free(args);
     if (!ok) return CLI_IO;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    if (asked && status) return 128 + SIGINT;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

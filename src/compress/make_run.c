@@ -308,6 +308,7 @@ static mote_status run_command(maker *m, const make_args *a, const char *dir, co
     if (code == 0) return MOTE_OK;
     mote_status st = code == 3 ? MOTE_E_GATE : code == 2 ? MOTE_E_USAGE : code == 4 ? MOTE_E_IO : code == 130 ? MOTE_E_CANCELLED : MOTE_E_FORMAT;
     last_words(log, words, sizeof words);
+    if (st == MOTE_E_CANCELLED) FAIL(err, st, "stage '%s' was stopped: %s%s", a->v[0], words, log);
     FAIL(err, st, "stage '%s' ended with code %d: %s%s", a->v[0], code, words, log);
 }
 

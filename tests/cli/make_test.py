@@ -192,6 +192,12 @@ def a_stage_makes_data():
     run("make", "said.yaml", "--no-eval", code=1, says="given twice")
 
 
+def wait_for_step(work):
+    deadline = time.time() + 60
+    while time.time() < deadline and not list(pathlib.Path(work).glob("train-*/out.gguf.run/step-*5.mtc")):
+        time.sleep(0.005)
+
+
 def a_run_is_brought_to_its_end():
     """With schedule wsd, steps may change until the rate falls: the stage goes on in its folder, and is the run of that length."""
     def recipe_of(steps):
@@ -199,9 +205,7 @@ def a_run_is_brought_to_its_end():
 
     run("make", recipe_of(40), "-o", "straight.gguf", "--no-eval")
     child = subprocess.Popen([MOTE, "make", recipe_of(100000), "-o", "ended.gguf", "--no-eval"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.time() + 60
-    while time.time() < deadline and not list(pathlib.Path("ended.gguf.make").glob("train-*/out.gguf.run/step-*5.mtc")):
-        time.sleep(0.005)
+    wait_for_step("ended.gguf.make")
     os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     saved = sorted(pathlib.Path("ended.gguf.make").glob("train-*/out.gguf.run/step-*.mtc"))
@@ -214,6 +218,22 @@ def a_run_is_brought_to_its_end():
         assert digest("ended.gguf") == digest("straight.gguf")
     run("make", recipe_of(41), "-o", "ended.gguf", "--no-eval")  # behind its end another run begins
     assert len(list(pathlib.Path("straight.gguf.make").glob("train-*"))) == 1
+
+
+def a_stop_waits_for_the_checkpoint():
+    r = recipe("smoke: false\ndata: text.txt\nstages:\n  - train: {steps: 100000, batch: 1, ctx-size: 64, save-every: 5}\n", "stop.yaml")
+    for sig, group in ((signal.SIGINT, True), (signal.SIGTERM, False)):
+        work = f"stop{sig}.make"
+        child = subprocess.Popen([MOTE, "make", r, "-w", work, "--no-eval"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        wait_for_step(work)
+        (os.killpg if group else os.kill)(child.pid, sig)
+        said = child.communicate(timeout=60)[1]
+        assert child.returncode == 1 and "was stopped: stopped at step" in said, (child.returncode, said)
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise AssertionError("the stage goes on without its recipe")
+        except ProcessLookupError:
+            pass
 
 
 def data_have_weights():
@@ -240,7 +260,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_run_is_brought_to_its_end, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 
