@@ -3,15 +3,16 @@
 
 usage: bench/family.py --write     the tables of models/NAME.md from the figures
        bench/family.py --check     changes nothing, fails when --write would (a test)
-       bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--rounds 5] [--no-speed] [--cpu-seconds N]
+       bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--chats] [--rounds 5] [--no-speed] [--cpu-seconds N]
                        [FILE…]
 
 --reference: the model that perplexity and tasks are compared with. --tasks: a folder with the tasks' files (tools/eval-data.py); without it tasks are
-left as they were. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
+left as they were. --chats: the answers to bench/chats.txt, too. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
 measured in a run stays as it was, as long as the file is the same. --cpu-seconds: what making it took, all cores together; the card says the
 energy of that at 10 watts a core. Close everything else while speed is measured.
 """
 import argparse
+import collections
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ import time
 from made import ROOT, filled, keep
 
 FIGURES = ROOT / "models" / "figures"
+QUESTIONS = ROOT / "bench" / "chats.txt"
 PROMPT = "Please tell me in a few short words why the sky looks blue in the day and red in the evening, and what the sun has to do with it."
 CHANCE = {"hellaswag": 0.25, "arc_easy": 0.25, "arc_challenge": 0.25, "piqa": 0.5, "boolq": 0.5, "winogrande": 0.5, "openbookqa": 0.25}
 
@@ -50,15 +52,45 @@ def speed(mote, model, rounds):
             "memory_bytes": max(memory)}
 
 
-def perplexity(mote, model, reference, text):
+def perplexity(mote, model, reference, *args):
     with tempfile.TemporaryDirectory() as folder:
         base = pathlib.Path(folder) / "base.kld"
-        args = ["-f", text, "-c", "512", "--chunks", "60"]
+        args = [*args, "-c", "512", "--chunks", "60"]
         if not reference:
             return {"perplexity": json.loads(out_of(mote, "perplexity", "-m", model, *args, "--json"))["ppl"]}
         out_of(mote, "perplexity", "-m", reference, *args, "--kl-divergence-base", base)
         d = json.loads(out_of(mote, "perplexity", "-m", model, *args, "--kl-divergence-base", base, "--kl-divergence", "--json"))
         return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["base_ppl"], "kld": d["kld_mean"], "same_top": d["same_top"]}
+
+
+def turns_in_a_circle(text, run=8, times=4):
+    """Some eight words in a row stand there four times."""
+    words = text.split()
+    seen = collections.Counter(tuple(words[i:i + run]) for i in range(len(words) - run + 1))
+    return any(n >= times for n in seen.values())
+
+
+def conversations(mote, model, folder):
+    """bench/chats.txt as the original answers it, drawing, in its template: a text that no recipe has seen."""
+    said, one, text = folder / "said.jsonl", folder / "one.json", folder / "said.txt"
+    out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "400", "-c", "1024", "-np", "16", "--temp", "1", "--top-k", "0", "--top-p", "0.97", "--min-p", "0", "--seed", "5")
+    with open(text, "w", encoding="utf-8") as f:
+        for line in said.read_text(encoding="utf-8").splitlines():
+            one.write_text(json.dumps({"messages": json.loads(line)["messages"], "add_generation_prompt": False}), encoding="utf-8")
+            f.write(out_of(mote, "template", "-m", model, "-c", one))
+    return text
+
+
+def chats(mote, model):
+    """How the answers to 200 questions end, greedily: of each kind how many in a hundred."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = pathlib.Path(folder) / "said.jsonl"
+        out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "512", "-c", "1024", "-np", "16", "--temp", "0")
+        answers = [json.loads(line) for line in said.read_text(encoding="utf-8").splitlines()]
+    texts = [a["messages"][-1]["content"] for a in answers]
+    share = 100 / len(answers)
+    return {"ended": share * sum(a["finish"] == "stop" for a in answers), "loops": share * sum(map(turns_in_a_circle, texts)),
+            "malformed": share * sum(not t.strip() or "<|" in t or "\ufffd" in t for t in texts), "words": statistics.mean(len(t.split()) for t in texts)}
 
 
 def accuracies(mote, model, tasks, limit):
@@ -71,13 +103,18 @@ ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "paramete
         ("start_ms", "from the command to the first token", lambda v: f"{v:.0f} ms"), ("first_token_ms", "to the first token, running, 32 tokens asked", lambda v: f"{v:.0f} ms"),
         ("tokens_per_s", "writing, one sequence, 2 threads", lambda v: f"{v:.0f} tokens/s"), ("perplexity", "perplexity, WikiText-2, windows of 512", lambda v: f"{v:.2f}"),
         ("perplexity_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"), ("kld", "mean KL divergence from it, nats", lambda v: f"{v:.4f}"),
-        ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
+        ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("chat_perplexity_ratio", "perplexity on the original's answers to 200 questions, times its own", lambda v: f"{v:.3f}"), ("chat_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"),
+        ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
         ("tasks_share", "… of the original's above guessing", lambda v: f"{v:.0f} %"), ("cpu_seconds", "making it", lambda v: f"{v:,.0f} CPU-seconds, {v * 10 / 3.6e6:.2f} kWh at 10 W a core")]
 
 
 def table(row):
     lines = ["| | |", "|---|---:|"] + [f"| {what} | {text(row[key])} |" for key, what, text in ROWS if key in row]
     lines += [f"| {name} | {100 * value:.1f} % |" for name, value in row.get("accuracy", {}).items()]
+    for whose, key in (("", "chats"), (", the original", "chats_reference")):
+        if key in row:
+            c = row[key]
+            lines.append(f"| 200 questions, greedily, at most 512 tokens{whose} | {c['ended']:.1f} % end, {c['loops']:.1f} % turn in a circle, {c['malformed']:.1f} % malformed, {c['words']:.0f} words |")
     return "\n".join([*lines, "", f"Measured {row['date']}, {row['version']}; SHA-256 `{row['sha256']}`."])
 
 
@@ -95,6 +132,7 @@ def main():
     ap.add_argument("--mote", default=ROOT / "build/release/mote")
     ap.add_argument("--reference")
     ap.add_argument("--tasks")
+    ap.add_argument("--chats", action="store_true")
     ap.add_argument("--limit", type=int, default=1000)
     ap.add_argument("--rounds", type=int, default=5)
     ap.add_argument("--no-speed", action="store_true")
@@ -119,13 +157,20 @@ def main():
             row["cpu_seconds"] = o.cpu_seconds
         if not o.no_speed:
             row |= speed(o.mote, file, o.rounds)
-        row |= perplexity(o.mote, file, o.reference, text)
+        row |= perplexity(o.mote, file, o.reference, "-f", text)
         if o.tasks:
             got = accuracies(o.mote, file, o.tasks, o.limit)
             row |= {"accuracy": got, "tasks": statistics.mean(got.values()), "items": o.limit}
             if o.reference:
                 whole, least = accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
                 row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
+        if o.chats:
+            row["chats"] = chats(o.mote, file)
+            if o.reference:
+                row["chats_reference"] = chats(o.mote, o.reference)
+                with tempfile.TemporaryDirectory() as folder:
+                    said = conversations(o.mote, o.reference, pathlib.Path(folder))
+                    row |= {"chat_" + key: value for key, value in perplexity(o.mote, file, o.reference, "-f", said, "--special").items()}
         path.write_text(json.dumps(row, indent=1) + "\n")
         print(json.dumps(row))
 

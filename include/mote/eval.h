@@ -20,6 +20,7 @@ typedef struct mote_ppl_opts {
     void *ctx;
     const char *save_logits;    /* write log-probabilities here, as the base of later comparisons, or NULL */
     const char *compare_logits; /* such a file of the same text: fills the divergence part; or NULL */
+    bool special;               /* control tokens written in the text, as in conversations that a template rendered, are those tokens */
 } mote_ppl_opts;
 MOTE_API void mote_ppl_opts_fill(mote_ppl_opts *o, size_t size);
 static inline mote_ppl_opts mote_ppl_opts_default(void) {

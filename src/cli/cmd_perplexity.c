@@ -10,7 +10,7 @@ struct perplexity_options {
     session_flags session;
     const char *file, *base;
     int64_t chunks;
-    bool compare, json;
+    bool compare, special, json;
 };
 
 const cli_option perplexity_options[] = {
@@ -18,6 +18,7 @@ const cli_option perplexity_options[] = {
     OPT_INT(struct perplexity_options, chunks, "chunks", NULL, "N", 0, 1 << 30, "score the first N windows (0: all)"),
     OPT_STR(struct perplexity_options, base, "kl-divergence-base", NULL, "FILE", "write the log-probabilities here, to compare another model with them"),
     OPT_FLAG(struct perplexity_options, compare, "kl-divergence", NULL, "compare with the log-probabilities in --kl-divergence-base"),
+    OPT_FLAG(struct perplexity_options, special, "special", NULL, "control tokens written in the text are those tokens (a chat: mote template)"),
     OPT_FLAG(struct perplexity_options, json, "json", NULL, "print JSON"),
     MODEL_OPTIONS(struct perplexity_options, model),
     SESSION_OPTIONS(struct perplexity_options, session),
@@ -81,6 +82,7 @@ int cmd_perplexity(const cli_command *self, int argc, char **argv) {
         mote_ppl_result r = {.size = sizeof r};
         if (o.session.ctx) po.n_ctx = (size_t)o.session.ctx;
         po.n_chunks = (size_t)o.chunks;
+        po.special = o.special;
         po.on_chunk = on_chunk;
         po.ctx = &p;
         if (o.compare) po.compare_logits = o.base;

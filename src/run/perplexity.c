@@ -250,7 +250,7 @@ mote_status run_perplexity(mote_session *s, str text, const mote_ppl_opts *o, mo
         FAIL(err, MOTE_E_RANGE, "windows of %zu tokens; expected 4 to the session's context of %zu", o->n_ctx,
              s->n_ctx);
     TRY(run_vocab(s->model, &m.vocab, err));
-    TRYG(st, tok_encode(m.vocab, text, TOK_BOS, &ids, err));
+    TRYG(st, tok_encode(m.vocab, text, TOK_BOS | (o->special ? TOK_SPECIAL : 0), &ids, err));
     m.ids = ids.p;
     m.n_chunks = ids.n / o->n_ctx;
     if (m.n_chunks < 2)

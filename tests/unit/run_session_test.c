@@ -470,6 +470,14 @@ static void test_perplexity(void **state) {
     assert_int_equal(mote_perplexity(s, text, strlen(text), &o, &b, &err), MOTE_E_FORMAT);
     o.compare_logits = NULL;
     assert_int_equal(mote_perplexity(s, "hello", 5, &o, &b, &err), MOTE_E_USAGE);
+    for (size_t i = 0; i + 4 < sizeof text; i += 4) memcpy(text + i, "</s>", 4);
+    for (int special = 0; special < 2; special++) {
+        o.special = special;
+        OK(mote_perplexity(s, text, strlen(text), &o, &b, &err));
+        OK(mote_tokenize(model, text, strlen(text), MOTE_TOK_BOS | (special ? MOTE_TOK_SPECIAL : 0), ids, 8000, &n, &err));
+        assert_int_equal(b.n_tokens, n);
+        assert_true(special == (n < sizeof text / 3));
+    }
     mote_session_close(&s);
 }
 
