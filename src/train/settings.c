@@ -4,7 +4,6 @@
 #include "tensor/tensor.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #define ROW(name, kind, field) {name, SETTING_##kind, offsetof(mote_train_settings, field)}
 const setting train_settings_table[] = {
@@ -165,16 +164,18 @@ static mote_status word(int *out, const char *given, const char *const *words, c
 
 /* "N=X,…" into stages, X over the peak. */
 static mote_status lr_stages(schedule *s, const char *given, double lr, mote_error *err) {
-    for (const char *p = given; p && *p;) {
-        char *end = NULL;
-        const unsigned long long from = *p >= '0' && *p <= '9' ? strtoull(p, &end, 10) : 0;
-        const double rate = end && *end == '=' ? strtod(end + 1, &end) : 0;
-        if (!(rate > 0 && rate <= 10) || (*end != ',' && *end) || (*end == ',' && !end[1]))
+    const str all = str_of(given ? given : "");
+    for (size_t at = 0, end; at < all.n; at = end + 1) {
+        end = MIN(str_find(all, STR(","), at), all.n);
+        const str one = str_sub(all, at, end - at);
+        const size_t eq = MIN(str_find(one, STR("="), 0), one.n);
+        uint64_t from;
+        double rate;
+        if (eq == one.n || end + 1 == all.n || !str_to_u64(str_sub(one, 0, eq), &from) || !str_to_double(str_sub(one, eq + 1, one.n - eq - 1), &rate) || !(rate > 0 && rate <= 10))
             FAIL(err, MOTE_E_USAGE, "lr_steps '%.80s': expected STEPS=RATE,…, as 1000=1e-4,3000=5e-5", given);
         if (s->n_stages == SCHEDULE_STAGES) FAIL(err, MOTE_E_LIMIT, "lr_steps '%.80s': at most %d", given, SCHEDULE_STAGES);
         if (s->n_stages && from <= s->stages[s->n_stages - 1].from) FAIL(err, MOTE_E_USAGE, "lr_steps '%.80s': expected rising steps", given);
         s->stages[s->n_stages++] = (schedule_stage){from, rate / lr};
-        p = *end ? end + 1 : end;
     }
     return MOTE_OK;
 }

@@ -28,7 +28,7 @@ $ mote pull $SHARED/oracle/arch/llama-dense.gguf
 >~ .*/models/llama-dense.gguf
 $ mote show llama-dense | head -3 | tail -1
 > architecture     llama
-$ mote list --json | python3 -c 'import json,sys; print([r["name"] for r in json.load(sys.stdin) if r["here"]])'
+$ mote list --json | python3 -c 'import json,sys; print([r["name"] for r in json.load(sys.stdin) if r["here"] and r["name"] != "mote-nano"])'
 > ['llama-dense']
 $ mote pull bad.gguf
 ! not a model; it was removed
