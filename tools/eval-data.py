@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 """Turns public copies of evaluation sets into the JSON lines that `mote eval` and lm-evaluation-harness read.
 
-usage: tools/eval-data.py OUT SOURCE…      OUT/TASK.jsonl for every task that a source holds
+usage: tools/eval-data.py OUT SOURCE…            OUT/TASK.jsonl for every task that a source holds
+       tools/eval-data.py --pairs OUT SOURCE…    OUT/TASK-pairs.jsonl of LLM-Adapters' dataset/NAME/train.json: what is asked, as the harness asks it, a
+                                                 right answer and a wrong one, to learn from (`mote finetune --task dpo`), and OUT/plain.jinja
 
 Sources, told apart by their form: a folder with LLM-Adapters' dataset/NAME/test.json (ARC-Easy, ARC-Challenge, piqa, winogrande, openbookqa; its
-boolq has no passages), MMLU's test/*.csv, llama.cpp's hellaswag_val_full.txt, IFEval's input_data.jsonl, GSM8K's *.jsonl. Nothing of them belongs into this
-repository or into training.
+boolq has no passages, nor are there any in its train.json), MMLU's test/*.csv, llama.cpp's hellaswag_val_full.txt, IFEval's input_data.jsonl, GSM8K's *.jsonl. Nothing of them belongs into this
+repository, and nothing of the tests into training.
 """
 import csv
 import json
 import pathlib
+import random
 import re
 import sys
 
 LABELS = "ABCDEFGH"
+NAMES = {"ARC-Easy": "arc_easy", "ARC-Challenge": "arc_challenge", "boolq": "boolq", "piqa": "piqa", "winogrande": "winogrande", "openbookqa": "openbookqa"}
+PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"  # a template that adds nothing: the harness asks without one
 
 
 def adapters(path, name):
@@ -34,6 +39,25 @@ def adapters(path, name):
         else:
             key = "question_stem" if name == "openbookqa" else "question"
             yield {key: question, "choices": {"text": choices, "label": list(LABELS[:len(choices)])}, "answerKey": LABELS[right]}
+
+
+def pair(task, item, rng):
+    """The harness's prompt with a right and a wrong continuation, one of the wrong ones drawn."""
+    if task == "boolq":
+        return f"\nQuestion: {item['question']}?\nAnswer:", *((" yes", " no") if item["label"] else (" no", " yes"))
+    right = LABELS.index(item["answerKey"])
+    choices = item["choices"]["text"]
+    wrong = rng.choice([c for i, c in enumerate(choices) if i != right])
+    asked = item["question_stem"] if task == "openbookqa" else f"Question: {item['question']}\nAnswer:"
+    return asked, f" {choices[right]}", f" {wrong}"
+
+
+def pairs(task, items):
+    rng = random.Random(task)
+    for item in items:
+        asked, right, wrong = pair(task, item, rng)
+        if right != wrong:
+            yield {"prompt": asked, "chosen": right, "rejected": wrong}
 
 
 def hellaswag(path):
@@ -61,15 +85,23 @@ def write(out, name, items):
 
 
 def main():
-    if len(sys.argv) < 3:
+    args = sys.argv[1:]
+    learn = args[:1] == ["--pairs"]
+    args = args[learn:]
+    if len(args) < 2:
         sys.exit(__doc__)
-    out = pathlib.Path(sys.argv[1])
+    out = pathlib.Path(args[0])
     out.mkdir(parents=True, exist_ok=True)
-    names = {"ARC-Easy": "arc_easy", "ARC-Challenge": "arc_challenge"}
-    for source in map(pathlib.Path, sys.argv[2:]):
+    if learn:
+        (out / "plain.jinja").write_text(PLAIN, encoding="utf-8")
+    for source in map(pathlib.Path, args[1:]):
         for path in [source] if source.is_file() else sorted(source.rglob("*")):
-            if path.name == "test.json" and path.parent.name in ("ARC-Easy", "ARC-Challenge", "boolq", "piqa", "winogrande", "openbookqa"):
-                write(out, names.get(path.parent.name, path.parent.name), adapters(path, path.parent.name))
+            if learn:
+                if path.name == "train.json" and path.parent.name in ("ARC-Easy", "ARC-Challenge", "boolq", "openbookqa"):
+                    task = NAMES[path.parent.name]
+                    write(out, f"{task}-pairs", pairs(task, adapters(path, path.parent.name)))
+            elif path.name == "test.json" and path.parent.name in NAMES:
+                write(out, NAMES[path.parent.name], adapters(path, path.parent.name))
             elif path.name == "hellaswag_val_full.txt":
                 write(out, "hellaswag", hellaswag(path))
             elif path.is_dir() and path.name == "test" and any(path.glob("*.csv")):
