@@ -91,12 +91,12 @@ bool make_is_there(const char *text, char cut[MAKE_PATH_MAX]) {
     return snprintf(cut, MAKE_PATH_MAX, "%.*s", (int)path_bytes(text), text) < MAKE_PATH_MAX && access(cut, R_OK) == 0;
 }
 
-/* "{name}" of data that a stage has made, at the beginning of the text; *end: the bytes it takes there. */
-static const make_data *find_data(const maker *m, str text, size_t *end) {
-    for (size_t i = 0; i < m->n_data; i++) {
-        const size_t n = strlen(m->data[i].name);
+/* "{name}" of what a stage has made, at the beginning of the text; *end: the bytes it takes there. */
+static const make_named *find_named(const maker *m, str text, size_t *end) {
+    for (size_t i = 0; i < m->n_named; i++) {
+        const size_t n = strlen(m->named[i].name);
         *end = n + 2;
-        if (text.n >= n + 2 && text.p[0] == '{' && text.p[n + 1] == '}' && memcmp(text.p + 1, m->data[i].name, n) == 0) return &m->data[i];
+        if (text.n >= n + 2 && text.p[0] == '{' && text.p[n + 1] == '}' && memcmp(text.p + 1, m->named[i].name, n) == 0) return &m->named[i];
     }
     return NULL;
 }
@@ -113,7 +113,7 @@ static mote_status put_value(maker *m, make_args *a, str value, mote_error *err)
         const str rest = str_sub(value, i, value.n - i);
         size_t k = 0, end;
         while (k < COUNT_OF(places) && !str_starts(rest, str_of(places[k].name))) k++;
-        const make_data *d = k < COUNT_OF(places) ? NULL : find_data(m, rest, &end);
+        const make_named *d = k < COUNT_OF(places) ? NULL : find_named(m, rest, &end);
         if (k < COUNT_OF(places)) buf_puts(&b, places[k].value), i += strlen(places[k].name);
         else if (d) buf_puts(&b, d->path), i += end;
         else buf_putc(&b, value.p[i++]);
@@ -211,7 +211,7 @@ static mote_status put_all(maker *m, make_args *a, size_t stage, const char *nam
     str type = json_get_str(options, "type");
     bool quantizes = strcmp(name, "quantize") == 0;
     json_object_foreach((json_t *)(uintptr_t)options, key, value) {
-        if (strcmp(key, "args") == 0 || (quantizes && strcmp(key, "type") == 0) || (c->flags & MAKE_DATA && strcmp(key, "as") == 0)) continue;
+        if (strcmp(key, "args") == 0 || (quantizes && strcmp(key, "type") == 0) || strcmp(key, "as") == 0) continue;
         TRY(put_option(m, a, key, value, err));
     }
     const json_t *args = json_object_get(options, "args");
@@ -370,14 +370,15 @@ static bool told(const maker *m, size_t stage, const char *what) {
     return !m->o->progress || m->o->progress(m->o->ctx, stage, make_n_stages(m), what);
 }
 
-static mote_status keep_data(maker *m, const char *command, const json_t *options, const char *path, mote_error *err) {
+/* What the stage made, by its name ("as", or the command's own). */
+static mote_status keep_named(maker *m, const char *command, const json_t *options, const char *path, mote_error *err) {
     const str as = json_get_str(options, "as");
     size_t end;
     char name[40];
     (void)snprintf(name, sizeof name, "{%.*s}", as.n ? (int)MIN(as.n, 32) : (int)strlen(command), as.n ? as.p : command);
-    if (as.n >= sizeof m->data->name || find_data(m, str_of(name), &end)) FAIL(err, MOTE_E_FORMAT, "%s: data '%.40s': the name is too long, or given twice", m->recipe_path, name);
-    if (m->n_data == MAKE_DATA_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages that make data", m->recipe_path, MAKE_DATA_MAX);
-    make_data *d = &m->data[m->n_data++];
+    if (as.n >= sizeof m->named->name || find_named(m, str_of(name), &end)) FAIL(err, MOTE_E_FORMAT, "%s: 'as: %.40s': the name is too long, or given twice", m->recipe_path, name);
+    if (m->n_named == MAKE_NAMED_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages that are called by name", m->recipe_path, MAKE_NAMED_MAX);
+    make_named *d = &m->named[m->n_named++];
     (void)snprintf(d->name, sizeof d->name, "%.*s", (int)strlen(name) - 2, name + 1);
     (void)snprintf(d->path, sizeof d->path, "%s", path);
     return MOTE_OK;
@@ -404,7 +405,8 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     }
     TRY(run_stage(m, args, c, makes_file, s, out, err));
     m->r->n_stages = i + 1;
-    if (c->flags & MAKE_DATA) return keep_data(m, s->name, options, out, err);
+    if (c->flags & MAKE_DATA || (makes_file && given(options, "as"))) TRY(keep_named(m, s->name, options, out, err));
+    if (c->flags & MAKE_DATA) return MOTE_OK;
     if (m->o->dry_run || !makes_file) return MOTE_OK;
     (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : c->flags & MAKE_ADAPTER ? m->adapter : m->model, MAKE_PATH_MAX, "%s", out);
     if (c->flags & MAKE_MERGES) m->adapter[0] = 0;

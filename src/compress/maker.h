@@ -18,12 +18,12 @@
 /* A stage's command: trains; gives a model; gives a file beside it; IN OUT are arguments; gives an adapter, which a merge takes up; gives data, by a name of
  * their own. */
 enum { MAKE_TRAINS = 1, MAKE_MODEL = 2, MAKE_SIDE = 4, MAKE_IN_OUT = 8, MAKE_ADAPTER = 16, MAKE_MERGES = 32, MAKE_DATA = 64 };
-#define MAKE_DATA_MAX 16
+#define MAKE_NAMED_MAX 16
 
-/* What a stage that gives data has made, for "{name}" in later ones. */
-typedef struct make_data {
+/* What a stage has made, for "{name}" in later ones. */
+typedef struct make_named {
     char name[32], path[MAKE_PATH_MAX];
-} make_data;
+} make_named;
 
 typedef struct make_command {
     const char *name;
@@ -41,8 +41,8 @@ typedef struct maker {
     char model[MAKE_PATH_MAX];   /* what the last stage that makes one has made */
     char imatrix[MAKE_PATH_MAX]; /* "" without */
     char adapter[MAKE_PATH_MAX]; /* of the last finetune, until it is merged; "" without */
-    make_data data[MAKE_DATA_MAX];
-    size_t n_data;
+    make_named named[MAKE_NAMED_MAX];
+    size_t n_named;
     uint64_t target;             /* bytes; 0: none */
     double time;                 /* seconds; 0: none */
     uint64_t began_ns;

@@ -192,6 +192,14 @@ def a_stage_makes_data():
     run("make", "said.yaml", "--no-eval", code=1, says="given twice")
 
 
+def a_stage_is_called_by_name():
+    text = "smoke: false\nstages:\n  - prune: {as: small, vocab: 290, file: text.txt}\n  - distill: {teacher: '{small}', data: text.txt, steps: 2, batch: 1, ctx-size: 64}\n"
+    report = json.loads(run("make", recipe(text, "named.yaml"), "-o", "named.gguf", "--no-eval", "--json"))
+    assert [s["command"] for s in report["stages"]] == ["prune", "distill"], report
+    assert [t["shape"][-1] for t in json.loads(run("show", "named.gguf", "--json", "--tensors"))["tensors"] if t["name"] == "token_embd.weight"] == [290]
+    run("make", recipe(text.replace("{small}", "{smell}"), "named.yaml"), "-o", "named.gguf", "--no-eval", code=4, says="{smell}")
+
+
 def wait_for_step(work):
     deadline = time.time() + 60
     while time.time() < deadline and not list(pathlib.Path(work).glob("train-*/out.gguf.run/step-*5.mtc")):
@@ -260,7 +268,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 
