@@ -247,15 +247,33 @@ static mote_status bad_logits(const float *logits, size_t n, mote_error *err) {
     FAIL(err, MOTE_E_OUTPUT, "every token is forbidden: all logits are -inf");
 }
 
+/* Lanes of constant number without a branch: compilers make vectors of them. Each lane keeps its first greatest. */
 mote_status sample_argmax(const float *logits, size_t n, int32_t *id, mote_error *err) {
-    size_t best = 0;
-    bool bad = false;
-    for (size_t i = 0; i < n; i++) {
-        bad |= !(logits[i] < INFINITY);
-        if (logits[i] > logits[best]) best = i;
+    enum { LANES = 16 };
+    const size_t whole = n / LANES * LANES;
+    float top[LANES];
+    int32_t at[LANES] = {0}, bad[LANES] = {0}, best = 0;
+    for (size_t k = 0; k < LANES; k++) top[k] = -INFINITY;
+    for (size_t i = 0; i < whole; i += LANES)
+        for (size_t k = 0; k < LANES; k++) {
+            const float x = logits[i + k];
+            const int32_t greater = -(x > top[k]);
+            bad[k] |= !(x < INFINITY);
+            top[k] = x > top[k] ? x : top[k];
+            at[k] = (at[k] & ~greater) | ((int32_t)i & greater);
+        }
+    float most = -INFINITY;
+    for (size_t k = 0; k < LANES; k++) {
+        const int32_t place = at[k] + (int32_t)k;
+        bad[0] |= bad[k];
+        if (top[k] > most || (top[k] == most && place < best)) most = top[k], best = place;
     }
-    if (bad || !(logits[best] > -INFINITY)) return bad_logits(logits, n, err);
-    *id = (int32_t)best;
+    for (size_t i = whole; i < n; i++) {
+        bad[0] |= !(logits[i] < INFINITY);
+        if (logits[i] > most) most = logits[i], best = (int32_t)i;
+    }
+    if (bad[0] || !(most > -INFINITY)) return bad_logits(logits, n, err);
+    *id = best;
     return MOTE_OK;
 }
 

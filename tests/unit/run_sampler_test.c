@@ -1,4 +1,6 @@
 /* run_sampler_test.c: the sampling chain against distributions worked out by hand, and its refusals. */
+#include "base/rng.h"
+#include "run/run.h"
 #include "run/sampler.h"
 
 #include <math.h>
@@ -53,14 +55,14 @@ static void expect_distribution(const mote_sample_opts *o, const float *logits, 
     sampler_free(s);
 }
 
-static void test_plain_draw(void **state) {
-    (void)state;
+static void test_plain_draw(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     expect_distribution(&o, four, (const double[]){0.5, 0.3, 0.15, 0.05}, N);
 }
 
-static void test_top_k(void **state) {
-    (void)state;
+static void test_top_k(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.top_k = 2;
     expect_distribution(&o, four, (const double[]){0.625, 0.375, 0, 0}, N);
@@ -68,8 +70,8 @@ static void test_top_k(void **state) {
     expect_distribution(&o, four, (const double[]){0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0}, N);
 }
 
-static void test_top_p(void **state) {
-    (void)state;
+static void test_top_p(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.top_p = 0.75f;
     expect_distribution(&o, four, (const double[]){0.625, 0.375, 0, 0}, N);
@@ -77,8 +79,8 @@ static void test_top_p(void **state) {
     expect_distribution(&o, four, (const double[]){1, 0, 0, 0}, N);
 }
 
-static void test_min_p(void **state) {
-    (void)state;
+static void test_min_p(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.min_p = 0.2f; /* at least 0.1 */
     expect_distribution(&o, four, (const double[]){0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0}, N);
@@ -87,8 +89,8 @@ static void test_min_p(void **state) {
     expect_distribution(&o, four, (const double[]){0.625, 0.375, 0, 0}, N);
 }
 
-static void test_typical(void **state) {
-    (void)state;
+static void test_typical(void **unused) {
+    (void)unused;
     /* Entropy 1.142 nats; distances 0.449, 0.062, 0.755, 1.854: the order is 1, 0, 2, 3. */
     mote_sample_opts o = plain();
     o.typical_p = 0.2f;
@@ -100,16 +102,16 @@ static void test_typical(void **state) {
     expect_distribution(&o, four, (const double[]){0, 1, 0, 0}, N);
 }
 
-static void test_top_n_sigma(void **state) {
-    (void)state;
+static void test_top_n_sigma(void **unused) {
+    (void)unused;
     /* mean -1.6975, deviation 0.8593: 1 sigma below the greatest is -1.552. */
     mote_sample_opts o = plain();
     o.top_n_sigma = 1;
     expect_distribution(&o, four, (const double[]){0.625, 0.375, 0, 0}, N);
 }
 
-static void test_xtc(void **state) {
-    (void)state;
+static void test_xtc(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.xtc_probability = 1;
     o.xtc_threshold = 0.1f;
@@ -120,8 +122,8 @@ static void test_xtc(void **state) {
     expect_distribution(&o, four, (const double[]){0.5, 0.3, 0.15, 0.05}, N);
 }
 
-static void test_temperature(void **state) {
-    (void)state;
+static void test_temperature(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.temp = 0.5f; /* squares: 0.25, 0.09, 0.0225, 0.0025 of 0.365 */
     expect_distribution(&o, four,
@@ -132,8 +134,8 @@ static void test_temperature(void **state) {
     expect_distribution(&o, four, (const double[]){1, 0, 0, 0}, N);
 }
 
-static void test_dynamic_temperature(void **state) {
-    (void)state;
+static void test_dynamic_temperature(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.temp = 1;
     o.dynatemp_range = 0.5f;
@@ -146,8 +148,8 @@ static void test_dynamic_temperature(void **state) {
     expect_distribution(&o, four, p, N);
 }
 
-static void test_mirostat2(void **state) {
-    (void)state;
+static void test_mirostat2(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.mirostat = 2;
     o.mirostat_tau = 1; /* mu begins at 2 bits: p ≥ 0.25 stays */
@@ -161,8 +163,8 @@ static void test_mirostat2(void **state) {
     sampler_free(s);
 }
 
-static void test_mirostat1_reaches_its_target(void **state) {
-    (void)state;
+static void test_mirostat1_reaches_its_target(void **unused) {
+    (void)unused;
     enum { VOCAB = 2000, DRAWS = 3000 };
     static float zipf[VOCAB];
     double z = 0, mean = 0;
@@ -187,8 +189,8 @@ static void test_mirostat1_reaches_its_target(void **state) {
 
 /* ---- what has been said ---- */
 
-static void test_penalties(void **state) {
-    (void)state;
+static void test_penalties(void **unused) {
+    (void)unused;
     const float logits[] = {3, 2, -1, 0.5f};
     mote_sample_opts o = plain();
     o.temp = 0;
@@ -216,8 +218,8 @@ static void test_penalties(void **state) {
     sampler_free(s);
 }
 
-static void test_history_slides(void **state) {
-    (void)state;
+static void test_history_slides(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.frequency_penalty = 1;
     o.penalty_last_n = 5;
@@ -251,8 +253,8 @@ static void dry_by_hand(const int32_t *said, size_t n, size_t allowed, double mu
     }
 }
 
-static void test_dry(void **state) {
-    (void)state;
+static void test_dry(void **unused) {
+    (void)unused;
     enum { VOCAB = 5 };
     mote_sample_opts o = plain();
     o.temp = 0;
@@ -282,8 +284,8 @@ static void test_dry(void **state) {
 
 /* ---- the frame ---- */
 
-static void test_ties_and_bad_logits(void **state) {
-    (void)state;
+static void test_ties_and_bad_logits(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.temp = 0;
     mote_sampler *s = open_n(&o, N);
@@ -299,8 +301,8 @@ static void test_ties_and_bad_logits(void **state) {
     sampler_free(s);
 }
 
-static void test_bias(void **state) {
-    (void)state;
+static void test_bias(void **unused) {
+    (void)unused;
     const mote_logit_bias bias[] = {{0, -INFINITY}, {3, 10}};
     mote_sample_opts o = plain();
     o.temp = 0;
@@ -314,8 +316,8 @@ static void test_bias(void **state) {
     expect_distribution(&o, four, (const double[]){0, 0.6, 0.3, 0.1}, N);
 }
 
-static void test_seed_repeats(void **state) {
-    (void)state;
+static void test_seed_repeats(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     mote_sampler *a = open_n(&o, N), *b = open_n(&o, N);
     int32_t first[64];
@@ -346,8 +348,8 @@ static int by_logit(const void *a, const void *b) {
 }
 
 /* Selection without sorting everything gives what sorting everything gives, ties included. */
-static void test_selection(void **state) {
-    (void)state;
+static void test_selection(void **unused) {
+    (void)unused;
     enum { VOCAB = 5000 };
     static float logits[VOCAB];
     static cand sorted[VOCAB];
@@ -377,8 +379,8 @@ static void test_selection(void **state) {
     }
 }
 
-static void test_order(void **state) {
-    (void)state;
+static void test_order(void **unused) {
+    (void)unused;
     mote_error err;
     mote_sampler *s;
     mote_sample_opts o = plain();
@@ -400,8 +402,8 @@ static void test_order(void **state) {
     assert_null(s);
 }
 
-static void test_logprobs(void **state) {
-    (void)state;
+static void test_logprobs(void **unused) {
+    (void)unused;
     mote_sample_opts o = plain();
     o.logprobs = true;
     o.n_top = 3;
@@ -419,8 +421,8 @@ static void test_logprobs(void **state) {
     sampler_free(s);
 }
 
-static void test_refusals(void **state) {
-    (void)state;
+static void test_refusals(void **unused) {
+    (void)unused;
     static const struct {
         const char *name;
         size_t offset;
@@ -495,9 +497,38 @@ static void test_refusals(void **state) {
     assert_int_equal(sampler_open(&s, 0, 10, NULL, &o, &err), MOTE_E_UNSUPPORTED);
 }
 
+/* Of any length, with ties, and whatever is no number at any place. */
+static void test_argmax(void **unused) {
+    (void)unused;
+    enum { MOST = 70 };
+    mote_error err;
+    rng r;
+    rng_seed(&r, 5, 5);
+    mote_session s = {0};
+    for (uint32_t n = 1; n <= MOST; n++) {
+        float x[MOST];
+        size_t want = 0;
+        int32_t id = -1;
+        for (size_t i = 0; i < n; i++) x[i] = rng_below(&r, 8) ? (float)rng_below(&r, 9) - 4 : -INFINITY;
+        x[rng_below(&r, n)] = 1;
+        for (size_t i = 0; i < n; i++) want = x[i] > x[want] ? i : want;
+        s.n_vocab = n;
+        assert_int_equal(sample_argmax(x, n, &id, &err), MOTE_OK);
+        assert_int_equal(id, want);
+        assert_int_equal(run_check_logits(&s, x, 1, &err), MOTE_OK);
+        x[rng_below(&r, n)] = n % 2 ? NAN : INFINITY;
+        assert_int_equal(sample_argmax(x, n, &id, NULL), MOTE_E_OUTPUT);
+        assert_int_equal(run_check_logits(&s, x, 1, NULL), MOTE_E_OUTPUT);
+    }
+    const float none[3] = {-INFINITY, -INFINITY, -INFINITY};
+    int32_t id;
+    assert_int_equal(sample_argmax(none, 3, &id, NULL), MOTE_E_OUTPUT);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plain_draw),
+        cmocka_unit_test(test_argmax),
         cmocka_unit_test(test_top_k),
         cmocka_unit_test(test_top_p),
         cmocka_unit_test(test_min_p),
