@@ -241,7 +241,7 @@ static void pack_when_it_pays(const state *s, const model_batch *b) {
 
 /* Huge pages are faster to read and resident as a whole: they come when a good part of a block is used. */
 static void widen_pages(state *s, size_t n_tokens) {
-    enum { BATCH = 32 };
+    enum { BATCH = 128 };
     size_t cached = n_tokens;
     if (!s->work_is_huge && n_tokens >= BATCH) {
         mem_make_huge(s->work, s->work_bytes);
