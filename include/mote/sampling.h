@@ -62,6 +62,11 @@ static inline mote_sample_opts mote_sample_opts_default(void) {
     return o;
 }
 
+/* Sets those options of o for which the model's file recommends a value (general.sampling.temp, top_k, top_p, min_p, xtc_probability,
+ * xtc_threshold, penalty_last_n, penalty_repeat, mirostat, mirostat_tau, mirostat_eta); the others stay. MOTE_E_FORMAT, MOTE_E_RANGE: a value that
+ * cannot be, by its name; o is then as it was. */
+MOTE_API mote_status mote_model_sampling(const mote_model *m, mote_sample_opts *o, mote_error *err);
+
 typedef struct mote_sampler mote_sampler;
 /* For logits of m's vocabulary. All memory is allocated here; o and what it points to are copied. */
 MOTE_API mote_status mote_sampler_open(mote_sampler **out, const mote_model *m, const mote_sample_opts *o,

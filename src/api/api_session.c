@@ -179,6 +179,16 @@ void mote_sample_opts_fill(mote_sample_opts *o, size_t size) {
     api_fill(o, size, &d, sizeof d);
 }
 
+mote_status mote_model_sampling(const mote_model *m, mote_sample_opts *o, mote_error *err) {
+    API_NEED(m, err);
+    API_NEED(o, err);
+    mote_sample_opts own = mote_sample_opts_default();
+    TRY(api_merge(&own, sizeof own, o, err));
+    TRY(sampler_advice(m->file, &own, err));
+    api_result(o, &own, sizeof own);
+    return MOTE_OK;
+}
+
 mote_status mote_sampler_open(mote_sampler **out, const mote_model *m, const mote_sample_opts *o,
                               mote_error *err) {
     API_NEED(out, err);

@@ -447,6 +447,7 @@ int cmd_generate(const cli_command *self, int argc, char **argv) {
     size_t before = w.head;
     if (code == CLI_OK && w.head < w.n_jobs) {
         code = load_model(&w.l, &o.model, NULL, false);
+        if (code == CLI_OK) code = load_sampling(&o.sample, w.l.model);
         if (code == CLI_OK) code = open_slots(&w);
         answer_install_sigint();
         w.bar = cli_progress_start("generating");

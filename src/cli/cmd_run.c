@@ -199,6 +199,7 @@ int cmd_run(const cli_command *self, int argc, char **argv) {
     if (o.keep >= 0) so.n_keep = (size_t)o.keep;
     if (code == CLI_OK) code = load_session(&l, &o.session, &so, o.model.verbose);
     if (code == CLI_OK) code = load_speculator(&l, &o.spec);
+    if (code == CLI_OK) code = load_sampling(&o.sample, l.model);
     if (code == CLI_OK) code = load_sampler(&sampler, l.model, &o.sample);
     if (code == CLI_OK) {
         answer_install_sigint();

@@ -184,12 +184,37 @@ void load_close(loaded *l) {
 
 /* ---- sampling ---- */
 
-/* What each flag is before the user says otherwise. It mirrors mote_sample_opts_default; a test compares. */
+#define UNSAID (double)NAN
+enum { UNSAID_COUNT = -1000 /* no option takes it */ };
+
+/* What each flag is before the user says otherwise. UNSAID: what the model recommends, or the library's default. */
 const sample_flags sample_defaults = {
-    .seed = -1, .temp = 0.8, .dynatemp_exponent = 1, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .typical = 1, .top_n_sigma = -1,
-    .xtc_threshold = 0.1, .repeat_last_n = 64, .repeat_penalty = 1, .dry_base = 1.75, .dry_allowed_length = 2, .dry_last_n = -1,
-    .mirostat_tau = 5, .mirostat_eta = 0.1,
+    .seed = -1, .temp = UNSAID, .dynatemp_exponent = 1, .top_k = UNSAID_COUNT, .top_p = UNSAID, .min_p = UNSAID, .typical = 1, .top_n_sigma = -1,
+    .xtc_probability = UNSAID, .xtc_threshold = UNSAID, .repeat_last_n = UNSAID_COUNT, .repeat_penalty = UNSAID, .dry_base = 1.75, .dry_allowed_length = 2,
+    .dry_last_n = -1, .mirostat = UNSAID_COUNT, .mirostat_tau = UNSAID, .mirostat_eta = UNSAID,
 };
+
+bool sample_unsaid(double flag) { return isnan(flag); }
+
+int load_sampling(sample_flags *f, const mote_model *m) {
+    mote_sample_opts o = mote_sample_opts_default();
+    mote_error err;
+    if (mote_model_sampling(m, &o, &err) != MOTE_OK) return cli_fail(&err);
+    const struct {
+        double *flag;
+        float v;
+    } numbers[] = {{&f->temp, o.temp}, {&f->top_p, o.top_p}, {&f->min_p, o.min_p}, {&f->xtc_probability, o.xtc_probability}, {&f->xtc_threshold, o.xtc_threshold},
+                   {&f->repeat_penalty, o.repeat_penalty}, {&f->mirostat_tau, o.mirostat_tau}, {&f->mirostat_eta, o.mirostat_eta}};
+    const struct {
+        int64_t *flag;
+        int32_t v;
+    } counts[] = {{&f->top_k, o.top_k}, {&f->repeat_last_n, o.penalty_last_n}, {&f->mirostat, o.mirostat}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sample_unsaid(*numbers[i].flag)) *numbers[i].flag = (double)numbers[i].v;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (*counts[i].flag == UNSAID_COUNT) *counts[i].flag = counts[i].v;
+    return CLI_OK;
+}
 
 /* "15043+1.5", "15043-inf". */
 static bool parse_bias(const char *text, mote_logit_bias *b) {

@@ -75,7 +75,8 @@ typedef struct sample_flags {
     const char *order;
     bool ignore_eos;
 } sample_flags;
-extern const sample_flags sample_defaults; /* the library's */
+extern const sample_flags sample_defaults;
+bool sample_unsaid(double flag); /* whether the user left it open */
 
 #define SAMPLE_OPTIONS(S, F)                                                                                     \
     OPT_INT(S, F.seed, "seed", "s", "N", -1, 9e15, "seed of the draws (-1: a new one each time)"),               \
@@ -130,7 +131,9 @@ void exits_say(const loaded *l);
 json_t *exits_json(const loaded *l);
 /* Appends the adapters of --lora (scaled: --lora-scaled) to all; their paths are to be freed, also after a failure. Returns an exit code. */
 int read_adapters(mote_adapter *all, size_t *n, const cli_list *l, bool scaled);
-/* Opens a sampler; bad values of the less usual options are reported by the library. */
+/* What the user left open: the model's recommendation, or the library's default. */
+int load_sampling(sample_flags *f, const mote_model *m);
+/* Opens a sampler, behind load_sampling; bad values of the less usual options are reported by the library. */
 int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f);
 
 /* "1, 2 3" or "[1, 2, 3]" appended to a growing array of ids. Returns an exit code. */

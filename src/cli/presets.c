@@ -40,7 +40,7 @@ int presets_apply(const cli_command *self, struct run_options *o) {
     const preset *p = find(o);
     if (!p) return CLI_OK;
     if (p->system && !o->system) o->system = p->system;
-    if (o->sample.temp == sample_defaults.temp) o->sample.temp = p->temp;
+    if (sample_unsaid(o->sample.temp)) o->sample.temp = p->temp;
     if (o->sample.dry_multiplier == sample_defaults.dry_multiplier) o->sample.dry_multiplier = 1, o->sample.dry_allowed_length = LOOP_TOKENS;
     if (o->n_predict < 0) o->n_predict = p->n_predict;
     return CLI_OK;

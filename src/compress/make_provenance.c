@@ -63,12 +63,25 @@ static mote_status describe(maker *m, json_t **out, mote_error *err) {
     return MOTE_OK;
 }
 
+/* The recipe's 'sampling', as llama.cpp's metadata. */
+static size_t sampling_kvs(const maker *m, kv *out) {
+    const json_t *given = json_object_get(m->recipe, "sampling");
+    size_t n = 0;
+    for (size_t i = 0; make_sampling_keys[i].name; i++) {
+        const make_sampling_key *k = &make_sampling_keys[i];
+        const json_t *v = json_object_get(given, k->name);
+        if (v) out[n++] = (kv){.key = str_of(k->key), .type = k->whole ? KV_I32 : KV_F32, .i = k->whole ? json_integer_value(v) : 0, .f = (double)(float)json_number_value(v)};
+    }
+    return n;
+}
+
 mote_status make_note(maker *m, const char *out, mote_error *err) {
     json_t *made = NULL;
+    kv more[MAKE_SAMPLING_MAX];
     mote_status st = describe(m, &made, err);
     char *text = st == MOTE_OK ? json_dumps(made, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     if (st == MOTE_OK && !text) st = ERR(err, MOTE_E_MEMORY, "out of memory");
-    if (st == MOTE_OK) st = provenance_write(m->model, out, str_of(text), err);
+    if (st == MOTE_OK) st = provenance_write(m->model, out, str_of(text), more, sampling_kvs(m, more), err);
     free(text); /* jansson's */
     json_decref(made);
     return st;

@@ -137,8 +137,30 @@ static mote_status check_stages(const maker *m, mote_error *err) {
     return MOTE_OK;
 }
 
+const make_sampling_key make_sampling_keys[MAKE_SAMPLING_MAX] = {
+    {"temp", "general.sampling.temp", false, 0, 100},   {"top-k", "general.sampling.top_k", true, 0, 1 << 30},
+    {"top-p", "general.sampling.top_p", false, 0, 1},   {"min-p", "general.sampling.min_p", false, 0, 1},
+    {"repeat-last-n", "general.sampling.penalty_last_n", true, -1, 1 << 20}, {"repeat-penalty", "general.sampling.penalty_repeat", false, 0.01, 100},
+    {0},
+};
+
+static mote_status read_sampling(const maker *m, mote_error *err) {
+    const char *keys[MAKE_SAMPLING_MAX] = {0};
+    const json_t *sampling = json_object_get(m->recipe, "sampling");
+    if (sampling && !json_is_object(sampling)) FAIL(err, MOTE_E_FORMAT, "%s: 'sampling' is a map: {temp: 0.3, top-p: 0.9}", m->recipe_path);
+    for (size_t i = 0; make_sampling_keys[i].name; i++) {
+        const make_sampling_key *k = &make_sampling_keys[i];
+        const json_t *v = json_object_get(sampling, k->name);
+        keys[i] = k->name;
+        if (v && !(k->whole ? json_is_integer(v) : json_is_number(v))) FAIL(err, MOTE_E_FORMAT, "%s: sampling: %s is a %s", m->recipe_path, k->name, k->whole ? "whole number" : "number");
+        if (v && !(json_number_value(v) >= k->least && json_number_value(v) <= k->most))
+            FAIL(err, MOTE_E_RANGE, "%s: sampling: %s is %g; expected %g to %g", m->recipe_path, k->name, json_number_value(v), k->least, k->most);
+    }
+    return sampling ? known_keys(sampling, "sampling", keys, err) : MOTE_OK;
+}
+
 mote_status make_read(maker *m, mote_error *err) {
-    static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", "smoke", NULL};
+    static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", "smoke", "sampling", NULL};
     TRY(yaml_read(&m->recipe, m->recipe_path, err));
     if (!json_is_object(m->recipe)) FAIL(err, MOTE_E_FORMAT, "%s: a recipe is a map with model, out and stages", m->recipe_path);
     TRY(known_keys(m->recipe, m->recipe_path, keys, err));
@@ -146,6 +168,7 @@ mote_status make_read(maker *m, mote_error *err) {
     (void)snprintf(m->dir, sizeof m->dir, "%.*s", slash ? (int)(slash + 1 - m->recipe_path) : 0, m->recipe_path);
     TRY(read_model(m, err));
     TRY(read_gate(m, err));
+    TRY(read_sampling(m, err));
     const json_t *target = json_object_get(m->recipe, "target"), *time = json_object_get(m->recipe, "time");
     if (target && !make_bytes(target, &m->target)) FAIL(err, MOTE_E_FORMAT, "%s: 'target' is a size like 40MB", m->recipe_path);
     if (time && !make_seconds(time, &m->time)) FAIL(err, MOTE_E_FORMAT, "%s: 'time' is a time like 90s, 20min or 2h", m->recipe_path);

@@ -25,6 +25,15 @@ typedef struct make_named {
     char name[32], path[MAKE_PATH_MAX];
 } make_named;
 
+/* What a recipe may say under 'sampling', and the metadata it becomes. */
+typedef struct make_sampling_key {
+    const char *name, *key;
+    bool whole;
+    double least, most;
+} make_sampling_key;
+enum { MAKE_SAMPLING_MAX = 8 };
+extern const make_sampling_key make_sampling_keys[MAKE_SAMPLING_MAX]; /* ends in a NULL */
+
 typedef struct make_command {
     const char *name;
     int flags;

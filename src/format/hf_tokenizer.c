@@ -108,6 +108,21 @@ static mote_status put_add_tokens(hf *h, const json_t *tokenizer, const json_t *
     return MOTE_OK;
 }
 
+/* generation_config.json's recommendations, in llama.cpp's keys. */
+static mote_status put_sampling(hf *h, const json_t *generation, mote_error *err) {
+    static const struct {
+        const char *from, *to;
+        bool whole;
+    } all[] = {{"temperature", "general.sampling.temp", false}, {"top_k", "general.sampling.top_k", true}, {"top_p", "general.sampling.top_p", false},
+               {"min_p", "general.sampling.min_p", false}, {"repetition_penalty", "general.sampling.penalty_repeat", false}};
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        const json_t *v = json_object_get(generation, all[i].from);
+        if (all[i].whole ? !json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT32_MAX : !json_is_number(v)) continue;
+        TRY(all[i].whole ? hf_put_kv(h, all[i].to, (kv){.type = KV_I32, .i = json_integer_value(v)}, err) : hf_put_f32(h, all[i].to, json_number_value(v), err));
+    }
+    return MOTE_OK;
+}
+
 mote_status hf_put_tokenizer(hf *h, mote_error *err) {
     json_t *tokenizer = NULL, *config = NULL, *generation = NULL;
     str text;
@@ -119,6 +134,7 @@ mote_status hf_put_tokenizer(hf *h, mote_error *err) {
     if (h->f->tokenizer_json.p && (h->flags & MODEL_FILE_VOCAB))
         TRYG(s, json_parse(&tokenizer, h->f->tokenizer_json, "tokenizer.json", err));
     TRYG(s, put_templates(h, config, err));
+    TRYG(s, put_sampling(h, generation, err));
     if (tokenizer) TRYG(s, hf_put_vocab(h, tokenizer, err));
     else if (!h->f->tokenizer_json.p) {
         TRYG(s, hf_read_text(h, "tokenizer.model", &text, err));

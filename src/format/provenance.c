@@ -25,7 +25,7 @@ static mote_status hash_weights(const model_file *f, char hex[SHA256_HEX], mote_
     return MOTE_OK;
 }
 
-mote_status provenance_write(const char *in, const char *out, str made, mote_error *err) {
+mote_status provenance_write(const char *in, const char *out, str made, const kv *more, size_t n_more, mote_error *err) {
     model_file *f = NULL;
     model_edit *e = NULL;
     char hex[SHA256_HEX];
@@ -35,6 +35,7 @@ mote_status provenance_write(const char *in, const char *out, str made, mote_err
     TRYG(s, edit_open(&e, f, err));
     TRYG(s, edit_set_str(e, MADE, made, err));
     TRYG(s, edit_set_str(e, WEIGHTS, str_of(hex), err));
+    for (size_t i = 0; i < n_more; i++) TRYG(s, edit_set_kv(e, &more[i], err));
     TRYG(s, edit_write(e, out, err));
 out:
     edit_close(&e);

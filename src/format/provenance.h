@@ -9,8 +9,8 @@
 
 #include "format/format.h"
 
-/* The GGUF file `in` with the entry `made`, as `out`; all else stays as it lies there, coded and shared tensors too. */
-mote_status provenance_write(const char *in, const char *out, str made, mote_error *err);
+/* The GGUF file `in` with the entry `made` and those of `more` [n_more], as `out`; all else stays as it lies there, coded and shared tensors too. */
+mote_status provenance_write(const char *in, const char *out, str made, const kv *more, size_t n_more, mote_error *err);
 /* Whether the file's weights are those that its entry speaks of. E_NOT_FOUND: it has none. */
 mote_status provenance_check(const char *path, bool *same, mote_error *err);
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -200,6 +201,22 @@ def a_stage_is_called_by_name():
     run("make", recipe(text.replace("{small}", "{smell}"), "named.yaml"), "-o", "named.gguf", "--no-eval", code=4, says="{smell}")
 
 
+def what_a_recipe_recommends_is_the_default():
+    stages = "smoke: false\nstages: [{quantize: {type: F32}}]\n"
+    run("make", recipe("sampling: {temp: 0, top-k: 7, repeat-penalty: 1.5}\n" + stages, "advice.yaml"), "-o", "advised.gguf", "--no-eval")
+    meta = json.loads(run("show", "advised.gguf", "--json"))["metadata"]
+    assert {k[17:]: v for k, v in meta.items() if k.startswith("general.sampling.")} == {"temp": 0, "top_k": 7, "penalty_repeat": 1.5}, meta
+    says = [run("run", "-m", "advised.gguf", "--raw", "-p", "The quick", "-n", "20", *more) for more in ([], [], ["--temp", "0", "--repeat-penalty", "1.5"], ["--repeat-penalty", "1"])]
+    assert says[0] == says[1] == says[2] != says[3], says
+    for wrong, code in (("sampling: {temper: 1}", 1), ("sampling: {temp: -1}", 1), ("sampling: {top-k: 0.5}", 1), ("sampling: 3", 1)):
+        run("make", recipe(wrong + "\n" + stages, "wrong.yaml"), "-o", "wrong.gguf", "--no-eval", code=code, says="sampling")
+    damaged = bytearray(pathlib.Path("advised.gguf").read_bytes())
+    at = damaged.index(b"general.sampling.penalty_repeat") + len("general.sampling.penalty_repeat") + 4
+    damaged[at:at + 4] = struct.pack("<f", -3)
+    pathlib.Path("damaged.gguf").write_bytes(damaged)
+    run("run", "-m", "damaged.gguf", "--raw", "-p", "The", "-n", "2", code=1, says="general.sampling.penalty_repeat")
+
+
 def wait_for_step(work):
     deadline = time.time() + 60
     while time.time() < deadline and not list(pathlib.Path(work).glob("train-*/out.gguf.run/step-*5.mtc")):
@@ -268,7 +285,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, what_a_recipe_recommends_is_the_default, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

@@ -71,6 +71,7 @@ static void a_llama_is_read(void **state) {
     (void)state;
     clear();
     put("config.json", llama_config);
+    put("generation_config.json", "{\"temperature\":0.25,\"top_k\":20,\"top_p\":\"all\",\"min_p\":null}");
     put_tensors("model.safetensors", llama_tensors, COUNT_OF(llama_tensors));
     model_file *f;
     OK(model_file_open(&f, folder, 0, &e_));
@@ -85,6 +86,11 @@ static void a_llama_is_read(void **state) {
     assert_int_equal(u, 4);
     OK(kv_get_f32(f, "llama.rope.freq_base", &x, 0, &e_));
     assert_true(x == 500000.0f);
+    OK(kv_get_f32(f, "general.sampling.temp", &x, 0, &e_));
+    assert_true(x == 0.25f);
+    OK(kv_get_u32(f, "general.sampling.top_k", &u, 0, &e_));
+    assert_int_equal(u, 20);
+    assert_null(model_file_find(f, "general.sampling.top_p"));
     /* rows of a head of 4: halves (0 1)(2 3) to pairs (0 2)(1 3) */
     assert_true(at(f, "blk.0.attn_q.weight", 0) == 0.0f && at(f, "blk.0.attn_q.weight", 8) == 16.0f);
     assert_true(at(f, "blk.0.attn_q.weight", 16) == 8.0f && at(f, "blk.0.attn_q.weight", 24) == 24.0f);
