@@ -13,7 +13,7 @@
 
 struct distill_options {
     train_flags train;
-    const char *model, *teacher, *out, *out_type, *loss, *cache, *write_cache, *select, *layer_map;
+    const char *model, *teacher, *after, *out, *out_type, *loss, *cache, *write_cache, *select, *layer_map;
     const char *qat, *qat_output, *qat_embedding, *qat_k, *qat_v;
     cli_list data, qat_types;
     int64_t relation_layer, top_k, pool, select_every, ahead, prompt;
@@ -27,6 +27,7 @@ struct distill_options {
 const cli_option distill_options[] = {
     OPT_STR(struct distill_options, model, "model", "m", "STUDENT", "the model that learns; it is not changed"),
     OPT_STR(struct distill_options, teacher, "teacher", NULL, "MODEL", "the model it learns from (with --qat: the student itself before rounding)"),
+    OPT_STR(struct distill_options, after, "after", NULL, "MODEL.gguf", "begin with the unrounded weights of the run that made this model, whose folder MODEL.gguf.run is still there"),
     OPT_STR(struct distill_options, out, "output", "o", "FILE.gguf", "the model to write"),
     OPT_STR(struct distill_options, out_type, "output-type", NULL, "TYPE", "number format of its matrices without --qat (default: floats stay as they are, others become bf16)"),
     OPT_LIST(struct distill_options, data, "data", "f", "FILE[:WEIGHT]", "text, or JSONL with \"text\" or chats, of which the assistant's words count; may be given often, with shares of the tokens"),
@@ -113,7 +114,7 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
 
 static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types,
                const mote_train_source *data) {
-    mote_distill_options d = {.student = student, .teacher = teacher, .out = o->out, .out_type = o->out_type, .data = data, .n_data = o->data.n,
+    mote_distill_options d = {.student = student, .teacher = teacher, .after = o->after, .out = o->out, .out_type = o->out_type, .data = data, .n_data = o->data.n,
         .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align, .layer_map = o->layer_map,
         .on_policy = o->on_policy, .on_policy_ahead = (size_t)o->ahead, .generate = o->generate, .sample_temperature = o->sample_temperature,
         .prompt_tokens = (size_t)o->prompt, .cache = o->cache, .write_cache = o->write_cache, .top_k = (size_t)o->top_k, .select = o->select, .keep = o->keep,

@@ -101,6 +101,7 @@ static mote_status check_options(const mote_distill_options *o, mote_error *err)
     if (o->qat.state && o->settings.ema > 0) FAIL(err, MOTE_E_USAGE, "moving averages of the weights need checkpoints: no state file beside them");
     if (o->qat.state && (o->qat.state_bits < 0 || (o->qat.state_bits > 0 && o->qat.state_bits < QAT_STATE_LEAST) || o->qat.state_bits > QAT_STATE_MOST))
         FAIL(err, MOTE_E_USAGE, "%d bits a weight in the state file: expected %d to %d", o->qat.state_bits, QAT_STATE_LEAST, QAT_STATE_MOST);
+    if (o->after && (o->qat.state || o->write_cache)) FAIL(err, MOTE_E_USAGE, "to begin after another run goes neither with a state file, which is one itself, nor with writing a cache");
     if (o->qat.type && o->out_type) FAIL(err, MOTE_E_USAGE, "quantization-aware training writes its own formats: no output type beside it");
     return MOTE_OK;
 }
@@ -363,6 +364,7 @@ static mote_status make_identity(job *j, mote_error *err) {
                             (json_int_t)j->amount.batch, "ctx", (json_int_t)j->amount.n_ctx, "data", j->text ? data_digest(j->text) : o->cache ? o->cache : "");
     if (!own || json_object_update_new(v, own) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
     if (o->layer_map && json_object_set_new(v, "map", json_string(o->layer_map)) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
+    if (o->after && json_object_set_new(v, "after", json_string(o->after)) != 0) FAIL(err, MOTE_E_MEMORY, "out of memory");
     if (o->qat.state) { /* the one is written anew, and both may lie elsewhere in the next slot */
         (void)json_object_del(v, "student");
         (void)json_object_del(v, "teacher");
@@ -489,6 +491,13 @@ static mote_status finish(job *j, mote_error *err) {
     return s;
 }
 
+/* The weights as the run before had them. */
+static mote_status begin_after(job *j, mote_error *err) {
+    char dir[sizeof j->dir];
+    if (snprintf(dir, sizeof dir, "%s.run", j->o->after) >= (int)sizeof dir) FAIL(err, MOTE_E_USAGE, "the folder's name is too long");
+    return trainer_begin(j->t, dir, err);
+}
+
 static mote_status train(job *j, mote_error *err) {
     distill_seen before;
     TRY(open_training(j, err));
@@ -496,6 +505,7 @@ static mote_status train(job *j, mote_error *err) {
         TRY(qat_state_read(&j->state, err));
         j->r->resumed_at = trainer_at(j->t);
     } else TRY(trainer_resume(j->t, &j->r->resumed_at, err));
+    if (j->o->after && j->r->resumed_at == 0) TRY(begin_after(j, err));
     distil_updated(j->d);
     j->r->steps = j->r->resumed_at;
     j->r->steps_in_all = j->to.steps;

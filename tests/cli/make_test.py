@@ -201,6 +201,13 @@ def a_stage_is_called_by_name():
     run("make", recipe(text.replace("{small}", "{smell}"), "named.yaml"), "-o", "named.gguf", "--no-eval", code=4, says="{smell}")
 
 
+def a_run_follows_another():
+    text = ("smoke: false\ndata: text.txt\nstages:\n  - distill: {as: first, teacher: base.gguf, steps: 3, batch: 1, ctx-size: 64, output-type: f32}\n"
+            "  - distill: {model: base.gguf, after: '{first}', teacher: base.gguf, steps: 1, batch: 1, ctx-size: 64, output-type: f32}\n")
+    assert kept(json.loads(run("make", recipe(text, "after.yaml"), "-o", "after.gguf", "--no-eval", "--json"))) == [False, False]
+    assert kept(json.loads(run("make", recipe(text, "after.yaml"), "-o", "after.gguf", "--no-eval", "--json"))) == [True, True]
+
+
 def what_a_recipe_recommends_is_the_default():
     stages = "smoke: false\nstages: [{quantize: {type: F32}}]\n"
     run("make", recipe("sampling: {temp: 0, top-k: 7, repeat-penalty: 1.5}\n" + stages, "advice.yaml"), "-o", "advised.gguf", "--no-eval")
@@ -285,7 +292,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, what_a_recipe_recommends_is_the_default, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, a_run_follows_another, what_a_recipe_recommends_is_the_default, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 

@@ -212,6 +212,42 @@ static void the_length_is_open_until_the_decay(void **unused) {
     assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH);
 }
 
+/* A run after another one begins with its unrounded weights: without a step of its own to speak of, it writes the same model. */
+static void a_run_begins_after_another(void **unused) {
+    (void)unused;
+    char first[300], dir[320];
+    (void)snprintf(first, sizeof first, "%s/first.gguf", folder);
+    (void)snprintf(dir, sizeof dir, "%s.run", first);
+    for (int packed = 0; packed < 2; packed++) {
+        mote_distill_options o = options(first);
+        mote_distill_report r;
+        if (packed) o.qat = (mote_qat_options){.type = "Q2_0", .pure = true};
+        if (packed) o.out_type = NULL;
+        o.settings.dir = dir;
+        OK(compress_distill(&o, &r, &e_));
+        const double reached = r.divergence;
+        o.settings.dir = "";
+        o.settings.steps = 1;
+        o.settings.lr = 1e-12;
+        o.out = again;
+        OK(compress_distill(&o, &r, &e_));
+        assert_true(fabs(r.divergence - reached) > 1e-6);
+        o.after = first;
+        OK(compress_distill(&o, &r, &e_));
+        assert_true(fabs(r.divergence_before - reached) < 1e-6 && fabs(r.divergence - reached) < 1e-6);
+        if (packed) same_bytes(first, again);
+        o.after = out; /* left no folder */
+        assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_NOT_FOUND);
+        o.after = first;
+        o.qat = (mote_qat_options){.type = packed ? "Q4_0" : "Q2_0", .pure = true};
+        o.out_type = NULL;
+        assert_int_equal(compress_distill(&o, NULL, NULL), MOTE_E_MISMATCH); /* other scales, or some that were not there */
+        char command[400];
+        (void)snprintf(command, sizeof command, "rm -rf %s", dir);
+        assert_int_equal(system(command), 0);
+    }
+}
+
 /* So are its rates: a stage that has not begun may be given, taken away or changed. */
 static void later_rates_are_open(void **unused) {
     (void)unused;
@@ -470,7 +506,7 @@ int main(void) {
         cmocka_unit_test(every_source_of_rows_teaches),
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
-        cmocka_unit_test(the_length_is_open_until_the_decay), cmocka_unit_test(later_rates_are_open),
+        cmocka_unit_test(the_length_is_open_until_the_decay), cmocka_unit_test(later_rates_are_open), cmocka_unit_test(a_run_begins_after_another),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(spans_are_compared_by_the_chain_rule),
