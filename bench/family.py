@@ -28,6 +28,7 @@ from made import ROOT, filled, keep
 FIGURES = ROOT / "models" / "figures"
 QUESTIONS = ROOT / "bench" / "chats.txt"
 PROMPT = "Please tell me in a few short words why the sky looks blue in the day and red in the evening, and what the sun has to do with it."
+DRAWN = {"greedy": ["--temp", "0", "--repeat-penalty", "1"], "default": []}  # default: as the file recommends, else as mote does
 CHANCE = {"hellaswag": 0.25, "arc_easy": 0.25, "arc_challenge": 0.25, "piqa": 0.5, "boolq": 0.5, "winogrande": 0.5, "openbookqa": 0.25}
 
 
@@ -81,11 +82,11 @@ def conversations(mote, model, folder):
     return text
 
 
-def chats(mote, model):
-    """How the answers to 200 questions end, greedily: of each kind how many in a hundred."""
+def chats(mote, model, *how):
+    """How the answers to 200 questions end: of each kind how many in a hundred."""
     with tempfile.TemporaryDirectory() as folder:
         said = pathlib.Path(folder) / "said.jsonl"
-        out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "512", "-c", "1024", "-np", "16", "--temp", "0")
+        out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "512", "-c", "1024", "-np", "16", *how)
         answers = [json.loads(line) for line in said.read_text(encoding="utf-8").splitlines()]
     texts = [a["messages"][-1]["content"] for a in answers]
     share = 100 / len(answers)
@@ -111,10 +112,12 @@ ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "paramete
 def table(row):
     lines = ["| | |", "|---|---:|"] + [f"| {what} | {text(row[key])} |" for key, what, text in ROWS if key in row]
     lines += [f"| {name} | {100 * value:.1f} % |" for name, value in row.get("accuracy", {}).items()]
-    for whose, key in (("", "chats"), (", the original", "chats_reference")):
-        if key in row:
+    for name in DRAWN:
+        for whose, key in (("", f"chats_{name}"), (", the original", f"chats_reference_{name}")):
+            if key not in row:
+                continue
             c = row[key]
-            lines.append(f"| 200 questions, greedily, at most 512 tokens{whose} | {c['ended']:.1f} % end, {c['loops']:.1f} % turn in a circle, {c['malformed']:.1f} % malformed, {c['words']:.0f} words |")
+            lines.append(f"| 200 questions, {name}, at most 512 tokens{whose} | {c['ended']:.1f} % end, {c['loops']:.1f} % turn in a circle, {c['malformed']:.1f} % malformed, {c['words']:.0f} words |")
     return "\n".join([*lines, "", f"Measured {row['date']}, {row['version']}; SHA-256 `{row['sha256']}`."])
 
 
@@ -165,9 +168,9 @@ def main():
                 whole, least = accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
                 row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
         if o.chats:
-            row["chats"] = chats(o.mote, file)
+            row |= {"chats_" + name: chats(o.mote, file, *how) for name, how in DRAWN.items()}
             if o.reference:
-                row["chats_reference"] = chats(o.mote, o.reference)
+                row |= {"chats_reference_" + name: chats(o.mote, o.reference, *how) for name, how in DRAWN.items()}
                 with tempfile.TemporaryDirectory() as folder:
                     said = conversations(o.mote, o.reference, pathlib.Path(folder))
                     row |= {"chat_" + key: value for key, value in perplexity(o.mote, file, o.reference, "-f", said, "--special").items()}
