@@ -1,5 +1,5 @@
 /* finetune_run.h: the inside of mote_finetune. finetune.c opens, runs and writes; finetune_rows.c draws the rows of a step;
- * finetune_loss.c makes their losses; finetune_judge.c looks at the model before and after. */
+ * finetune_loss.c makes their losses, finetune_prefer.c those of preferences; finetune_judge.c looks at the model before and after. */
 #ifndef MOTE_TRAIN_FINETUNE_RUN_H
 #define MOTE_TRAIN_FINETUNE_RUN_H
 
@@ -56,6 +56,9 @@ train_source finetune_source(finetune *f);
 
 /* finetune_loss.c */
 train_loss_fn finetune_loss;
+
+/* finetune_prefer.c: the loss of pairs; h: their hidden rows. */
+var *finetune_prefer_loss(finetune *f, tape *t, const data_batch *b, var *h, mote_error *err);
 /* The reference's log-probabilities of all pairs; the net must still be it. */
 mote_status finetune_refer(finetune *f, tape *t, mote_error *err);
 /* Share of the pairs whose chosen answer is the likelier one, per token (before), or has gained on the other (after). */
