@@ -106,6 +106,8 @@ const char *cli_size(char out[32], uint64_t bytes);
 
 /* Whole file, or stdin for "-", NUL-terminated; caller frees. NULL: *err is filled. Refuses more than max bytes. */
 char *cli_read_file(const char *path, size_t max, size_t *n, mote_error *err);
+/* The same; of a file NAME.jsonl the lines' "text", or what is said in their "messages", a line each. */
+char *cli_read_text(const char *path, size_t max, size_t *n, mote_error *err);
 /* Calls each(ctx, line number, text, n) for every line of a file ("-" is stdin); stops at the first non-zero
  * result and returns it. On a read error prints a message and returns CLI_IO. */
 int cli_each_line(const char *path, int (*each)(void *ctx, size_t number, char *text, size_t n), void *ctx);

@@ -119,7 +119,7 @@ static int print_result(const struct imatrix_options *o, const mote_imatrix_resu
 static int measure(const struct imatrix_options *o, mote_imatrix_opts *io) {
     mote_error err;
     size_t n;
-    char *read = o->file ? cli_read_file(o->file, TEXT_MAX, &n, &err) : NULL;
+    char *read = o->file ? cli_read_text(o->file, TEXT_MAX, &n, &err) : NULL;
     if (o->file && !read) return cli_fail(&err);
     const char *text = read ? read : mote_calibration_text(&n);
     loaded l = {0};

@@ -19,7 +19,7 @@ struct prune_options {
 
 #define S struct prune_options
 const cli_option prune_options[] = {
-    OPT_STR(S, file, "file", "f", "FILE", "calibration text: what is taken is what matters least to it (default: the one that is built in)"),
+    OPT_STR(S, file, "file", "f", "FILE", "calibration text, or JSON lines with \"text\" or chats: what is taken is what matters least to it (default: the one that is built in)"),
     OPT_STR(S, layers, "prune-layers", NULL, "L0,L1,…", "these layers go: 20,21 or 4-7"),
     OPT_INT(S, drop_layers, "drop-layers", NULL, "N", 0, 4096, "N layers go, chosen by --depth-by"),
     OPT_CHOICE(S, depth_by, "depth-by", NULL, "perplexity|influence|random|last", "which: those the text's likelihood needs least (slow), those that change the stream least (ShortGPT), …"),
@@ -130,7 +130,7 @@ int cmd_prune(const cli_command *self, int argc, char **argv) {
     if (o.params && !(q.max_params = parse_count(o.params))) return cli_usage(self, "--params takes a number such as 100M, not '%s'", o.params);
     char *in = models_resolve(args.v[0], &code), *text = NULL;
     if (!in) return code;
-    if (o.file && !(text = cli_read_file(o.file, (size_t)1 << 30, &q.n_text, &err))) {
+    if (o.file && !(text = cli_read_text(o.file, (size_t)1 << 30, &q.n_text, &err))) {
         free(in);
         return cli_fail(&err);
     }

@@ -6,6 +6,11 @@ $ mote show --json out.gguf | python3 -c 'import json,sys; print(json.load(sys.s
 > 27
 $ mote run -m out.gguf -p 'Hello' -n 4 --temp 0 | wc -l
 > 1
+$ head -c 6000 text | python3 -c 'import json,sys; t = sys.stdin.read(); print(json.dumps({"text": t[:3000]})); print(); print(json.dumps({"messages": [{"role": "user", "content": t[3000:]}]}))' > t.jsonl; head -c 6000 text | sed 's/$//' > t.txt; for f in t.jsonl t.txt; do mote prune --vocab 9000 --no-smoke -f $f $MODELS/smollm2-135m-instruct.q4_1.gguf $f.gguf | grep -o '[0-9.]* % of the text'; done | uniq | wc -l
+> 1
+$ echo '{"text": 3}' > bad.jsonl; mote prune --vocab 9000 -f bad.jsonl $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf
+! bad.jsonl, line 1: expected "text" or "messages"
+? 1
 $ mote prune --vocab 20000 -f text $MODELS/smollm2-135m-instruct.q4_1.gguf out.gguf --json | python3 -c 'import json,sys; d = json.load(sys.stdin); print(d["steps"][0]["tokens_left"], d["params_to"] < d["params_from"])'
 > 20000 True
 $ mote tokenize -m out.gguf --special --ids 'Hello world <|im_end|>' | python3 -c 'import json,sys; print(max(json.load(sys.stdin)) < 20000)'
