@@ -18,7 +18,7 @@ struct imatrix_options {
 };
 
 const cli_option imatrix_options[] = {
-    OPT_STR(struct imatrix_options, file, "file", "f", "TEXT", "the calibration text (- for standard input; absent: the one that mote brings)"),
+    OPT_STR(struct imatrix_options, file, "file", "f", "TEXT", "the calibration text, or JSON lines with \"text\" or chats (- for standard input; absent: the one that mote brings)"),
     OPT_STR(struct imatrix_options, out, "output", "o", "FILE", "where the matrix goes (imatrix.gguf)"),
     OPT_CHOICE(struct imatrix_options, format, "output-format", NULL, "gguf|dat", "dat: the older format, for old programs"),
     OPT_LIST(struct imatrix_options, in, "in-file", NULL, "FILE", "add to this matrix; may be given many times, and without a text to merge files"),

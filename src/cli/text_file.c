@@ -5,42 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct growing {
-    char *p;
-    size_t n, cap;
-    bool failed;
-} growing;
-
-static void put(growing *g, const json_t *text) {
-    const size_t n = json_string_length(text);
-    if (!json_is_string(text) || g->failed) return;
-    if (g->n + n + 2 > g->cap) {
-        const size_t cap = 2 * g->cap + n + 2;
-        char *p = realloc(g->p, cap);
-        g->failed = !p;
-        if (!p) return;
-        g->p = p;
-        g->cap = cap;
-    }
-    memcpy(g->p + g->n, json_string_value(text), n);
-    g->p[g->n + n] = '\n';
-    g->n += n + 1;
-    g->p[g->n] = 0;
+static void put(FILE *out, const json_t *text) {
+    if (json_is_string(text)) (void)fprintf(out, "%s\n", json_string_value(text));
 }
 
 /* "text", or what is said in "messages"; false: neither is there. */
-static bool put_line(growing *g, const json_t *line) {
+static bool put_line(FILE *out, const json_t *line) {
     const json_t *text = json_object_get(line, "text"), *messages = json_object_get(line, "messages");
     size_t i;
     json_t *m;
-    put(g, text);
-    json_array_foreach(messages, i, m) put(g, json_object_get(m, "content"));
+    put(out, text);
+    json_array_foreach(messages, i, m) put(out, json_object_get(m, "content"));
     return json_is_string(text) || json_array_size(messages) > 0;
 }
 
-/* The lines' texts, or NULL. */
-static char *texts_of(const char *path, const char *lines, size_t n, size_t *out_n, mote_error *err) {
-    growing g = {0};
+static bool put_lines(FILE *out, const char *path, const char *lines, size_t n, mote_error *err) {
     size_t number = 1;
     for (const char *at = lines, *end; at < lines + n; at = end + 1, number++) {
         const char *stop = memchr(at, '\n', (size_t)(lines + n - at));
@@ -48,17 +27,25 @@ static char *texts_of(const char *path, const char *lines, size_t n, size_t *out
         end = stop ? stop : lines + n;
         if (strspn(at, " \t\r") >= (size_t)(end - at)) continue;
         json_t *line = json_loadb(at, (size_t)(end - at), 0, &why);
-        const bool good = line && put_line(&g, line);
+        const bool good = line && put_line(out, line);
+        if (!good) (void)cli_error(err, MOTE_E_FORMAT, "%s, line %zu: %s", path, number, *why.text && !line ? why.text : "expected \"text\" or \"messages\"");
         json_decref(line);
-        if (good && !g.failed) continue;
-        if (g.failed) (void)cli_error(err, MOTE_E_MEMORY, "out of memory");
-        else (void)cli_error(err, MOTE_E_FORMAT, "%s, line %zu: %s", path, number, *why.text && !line ? why.text : "expected \"text\" or \"messages\"");
-        free(g.p);
-        return NULL;
+        if (!good) return false;
     }
-    *out_n = g.n;
-    if (!g.p) (void)cli_error(err, MOTE_E_FORMAT, "%s: there is no text in it", path);
-    return g.p;
+    return true;
+}
+
+/* The lines' texts, or NULL. */
+static char *texts_of(const char *path, const char *lines, size_t n, size_t *out_n, mote_error *err) {
+    char *texts = NULL;
+    FILE *out = open_memstream(&texts, out_n);
+    const bool good = out && put_lines(out, path, lines, n, err);
+    const bool written = out && fclose(out) == 0;
+    if (good && written && *out_n) return texts;
+    if (!out || (good && !written)) (void)cli_error(err, MOTE_E_MEMORY, "out of memory");
+    else if (good) (void)cli_error(err, MOTE_E_FORMAT, "%s: there is no text in it", path);
+    free(texts);
+    return NULL;
 }
 
 char *cli_read_text(const char *path, size_t max, size_t *n, mote_error *err) {

@@ -233,7 +233,7 @@ static mote_status put_all(maker *m, make_args *a, size_t stage, const char *nam
 /* How long a run is and at what rates: what may change while its learning rate stands still (schedule wsd). */
 static bool is_length(const char *option) {
     static const char *const all[] = {"--steps", "--decay", "--lr-steps"};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    for (size_t i = 0; i < COUNT_OF(all); i++)
         if (strcmp(option, all[i]) == 0) return true;
     return false;
 }
