@@ -1,9 +1,9 @@
 /* download.c: one file over HTTPS. What has arrived stays in DEST.part; a later call goes on where it stopped, but
  * only when the server says that the file is still the same (If-Range with its ETag or date), which is kept in
  * DEST.part.tag. The file appears under its name only after its hash is right. */
+#include "curl_late.h"
 #include "models.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #define TAG_MAX 512
 
 typedef struct download {
+    const curl_late *lib;
     CURL *curl;
     char *part, *tag_path;
     int fd;
@@ -30,17 +31,17 @@ typedef struct download {
 } download;
 
 /* http is for this machine only: a host name that resolves elsewhere tomorrow does not count as this machine. */
-static bool url_allowed(const char *url, bool allow_http) {
-    CURLU *u = curl_url();
+static bool url_allowed(const curl_late *lib, const char *url, bool allow_http) {
+    CURLU *u = lib->url();
     char *scheme = NULL, *host = NULL;
-    bool ok = u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-              curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK && curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK;
+    bool ok = u && lib->url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+              lib->url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK && lib->url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK;
     if (ok && strcmp(scheme, "https") != 0)
         ok = strcmp(scheme, "http") == 0 && (allow_http || strcmp(host, "127.0.0.1") == 0 || strcmp(host, "[::1]") == 0 ||
                                              strcmp(host, "localhost") == 0);
-    curl_free(scheme);
-    curl_free(host);
-    curl_url_cleanup(u);
+    lib->free(scheme);
+    lib->free(host);
+    lib->url_cleanup(u);
     if (!ok) cli_say("%s: refused: only https is allowed (http to this machine, or with --allow-http)", url);
     return ok;
 }
@@ -84,7 +85,7 @@ static bool save_tag(const download *d) {
 /* The first bytes of a body decide: 206 from where we are goes on, anything else begins anew. */
 static bool begin_body(download *d) {
     d->begun = true;
-    (void)curl_easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &d->status);
+    (void)d->lib->easy_getinfo(d->curl, CURLINFO_RESPONSE_CODE, &d->status);
     if (d->status == 206) return d->range_from == d->have;
     if (d->status != 200) return true; /* an error page; it is not written */
     d->have = 0;
@@ -154,40 +155,41 @@ static CURLcode request(download *d, const char *url) {
     struct curl_slist *headers = NULL;
     load_tag(d, tag);
     d->begun = d->strong = false;
-    (void)curl_easy_setopt(d->curl, CURLOPT_URL, url);
-    (void)curl_easy_setopt(d->curl, CURLOPT_RANGE, NULL);
+    (void)d->lib->easy_setopt(d->curl, CURLOPT_URL, url);
+    (void)d->lib->easy_setopt(d->curl, CURLOPT_RANGE, NULL);
     if (tag[0]) {
         (void)snprintf(range, sizeof range, "%lld-", (long long)d->have);
         (void)snprintf(if_range, sizeof if_range, "If-Range: %s", tag);
-        headers = curl_slist_append(NULL, if_range);
-        (void)curl_easy_setopt(d->curl, CURLOPT_RANGE, range);
+        headers = d->lib->slist_append(NULL, if_range);
+        (void)d->lib->easy_setopt(d->curl, CURLOPT_RANGE, range);
     }
-    (void)curl_easy_setopt(d->curl, CURLOPT_HTTPHEADER, headers);
-    CURLcode c = curl_easy_perform(d->curl);
-    (void)curl_easy_setopt(d->curl, CURLOPT_HTTPHEADER, NULL);
-    curl_slist_free_all(headers);
+    (void)d->lib->easy_setopt(d->curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode c = d->lib->easy_perform(d->curl);
+    (void)d->lib->easy_setopt(d->curl, CURLOPT_HTTPHEADER, NULL);
+    d->lib->slist_free_all(headers);
     if (!d->begun && c == CURLE_OK && !begin_body(d)) c = CURLE_WRITE_ERROR; /* an answer without a body */
     return c;
 }
 
 static bool setup(download *d) {
-    d->curl = curl_easy_init();
+    const curl_late *lib = d->lib;
+    d->curl = lib->easy_init();
     if (!d->curl) return false;
     CURL *c = d->curl;
-    (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https,http");
-    (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L); /* each hop is judged by url_allowed */
-    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 30L);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 100L);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, 60L);
-    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_USERAGENT, "mote");
-    (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-    (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, d);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, d);
-    (void)curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
-    (void)curl_easy_setopt(c, CURLOPT_XFERINFODATA, d);
-    (void)curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    (void)lib->easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https,http");
+    (void)lib->easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L); /* each hop is judged by url_allowed */
+    (void)lib->easy_setopt(c, CURLOPT_CONNECTTIMEOUT, 30L);
+    (void)lib->easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 100L);
+    (void)lib->easy_setopt(c, CURLOPT_LOW_SPEED_TIME, 60L);
+    (void)lib->easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    (void)lib->easy_setopt(c, CURLOPT_USERAGENT, "mote");
+    (void)lib->easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    (void)lib->easy_setopt(c, CURLOPT_HEADERDATA, d);
+    (void)lib->easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    (void)lib->easy_setopt(c, CURLOPT_WRITEDATA, d);
+    (void)lib->easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_progress);
+    (void)lib->easy_setopt(c, CURLOPT_XFERINFODATA, d);
+    (void)lib->easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
     return true;
 }
 
@@ -195,10 +197,10 @@ static bool setup(download *d) {
 static int transfer(download *d, const char *url, bool allow_http) {
     char *at = strdup(url);
     int code = CLI_IO;
-    for (int hop = 0; at && url_allowed(at, allow_http); hop++) {
+    for (int hop = 0; at && url_allowed(d->lib, at, allow_http); hop++) {
         CURLcode c = request(d, at);
         if (c != CURLE_OK) {
-            if (!d->failed) cli_say("%s: %s", at, curl_easy_strerror(c));
+            if (!d->failed) cli_say("%s: %s", at, d->lib->easy_strerror(c));
             if (d->have > 0) cli_say("what has arrived is kept; the same command goes on from there");
             break;
         }
@@ -212,7 +214,7 @@ static int transfer(download *d, const char *url, bool allow_http) {
             break;
         }
         char *next = NULL;
-        (void)curl_easy_getinfo(d->curl, CURLINFO_REDIRECT_URL, &next);
+        (void)d->lib->easy_getinfo(d->curl, CURLINFO_REDIRECT_URL, &next);
         if (!next || hop >= REDIRECTS_MAX) {
             if (next) cli_say("%s: more than %d redirects", url, REDIRECTS_MAX);
             else cli_say("%s: the server answers %ld", at, d->status);
@@ -246,10 +248,11 @@ static int finish(download *d, const char *dest, const char *sha256) {
 }
 
 int models_download(const char *url, const char *dest, const char *sha256, bool allow_http) {
-    download d = {.fd = -1};
+    download d = {.lib = curl_late_open(), .fd = -1};
     int code = CLI_IO;
-    if (!url_allowed(url, allow_http)) return CLI_USAGE;
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return CLI_IO;
+    if (!d.lib) return CLI_IO;
+    if (!url_allowed(d.lib, url, allow_http)) return CLI_USAGE;
+    if (d.lib->global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) return CLI_IO;
     if (open_part(&d, dest) && setup(&d)) {
         const char *slash = strrchr(dest, '/');
         d.progress = cli_progress_start(slash ? slash + 1 : dest);
@@ -259,8 +262,8 @@ int models_download(const char *url, const char *dest, const char *sha256, bool 
         else if (d.have == 0) (void)unlink(d.part);
     }
     if (d.fd >= 0) (void)close(d.fd);
-    curl_easy_cleanup(d.curl);
-    curl_global_cleanup();
+    d.lib->easy_cleanup(d.curl);
+    d.lib->global_cleanup();
     free(d.part);
     free(d.tag_path);
     return code;

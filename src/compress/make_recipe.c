@@ -2,6 +2,7 @@
 #include "compress/maker.h"
 
 #include "base/yaml.h"
+#include "run/sampler.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -138,9 +139,12 @@ static mote_status check_stages(const maker *m, mote_error *err) {
 }
 
 const make_sampling_key make_sampling_keys[MAKE_SAMPLING_MAX] = {
-    {"temp", "general.sampling.temp", false, 0, 100},   {"top-k", "general.sampling.top_k", true, 0, 1 << 30},
-    {"top-p", "general.sampling.top_p", false, 0, 1},   {"min-p", "general.sampling.min_p", false, 0, 1},
-    {"repeat-last-n", "general.sampling.penalty_last_n", true, -1, 1 << 20}, {"repeat-penalty", "general.sampling.penalty_repeat", false, 0.01, 100},
+    {"temp", "general.sampling.temp", false},
+    {"top-k", "general.sampling.top_k", true},
+    {"top-p", "general.sampling.top_p", false},
+    {"min-p", "general.sampling.min_p", false},
+    {"repeat-last-n", "general.sampling.penalty_last_n", true},
+    {"repeat-penalty", "general.sampling.penalty_repeat", false},
     {0},
 };
 
@@ -153,8 +157,7 @@ static mote_status read_sampling(const maker *m, mote_error *err) {
         const json_t *v = json_object_get(sampling, k->name);
         keys[i] = k->name;
         if (v && !(k->whole ? json_is_integer(v) : json_is_number(v))) FAIL(err, MOTE_E_FORMAT, "%s: sampling: %s is a %s", m->recipe_path, k->name, k->whole ? "whole number" : "number");
-        if (v && !(json_number_value(v) >= k->least && json_number_value(v) <= k->most))
-            FAIL(err, MOTE_E_RANGE, "%s: sampling: %s is %g; expected %g to %g", m->recipe_path, k->name, json_number_value(v), k->least, k->most);
+        if (v && sampler_check_advice(k->key, k->name, json_number_value(v), err) != MOTE_OK) return err_prefix(err, MOTE_E_RANGE, "%s: sampling", m->recipe_path);
     }
     return sampling ? known_keys(sampling, "sampling", keys, err) : MOTE_OK;
 }

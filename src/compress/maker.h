@@ -29,7 +29,6 @@ typedef struct make_named {
 typedef struct make_sampling_key {
     const char *name, *key;
     bool whole;
-    double least, most;
 } make_sampling_key;
 enum { MAKE_SAMPLING_MAX = 8 };
 extern const make_sampling_key make_sampling_keys[MAKE_SAMPLING_MAX]; /* ends in a NULL */

@@ -4,54 +4,6 @@
 #include <math.h>
 #include <sys/random.h>
 
-/* ---- checking the parameters ---- */
-
-typedef struct bound {
-    const char *name;
-    float v, min, max;
-} bound;
-
-static mote_status check_values(const mote_sample_opts *o, mote_error *err) {
-    const bound b[] = {
-        {"temp", o->temp, 0, 1000},
-        {"dynatemp_range", o->dynatemp_range, 0, 1000},
-        {"dynatemp_exponent", o->dynatemp_exponent, 0, 1000},
-        {"top_p", o->top_p, 0, 1},
-        {"min_p", o->min_p, 0, 1},
-        {"typical_p", o->typical_p, 0, 1},
-        {"top_n_sigma", o->top_n_sigma, -1000, 1000},
-        {"xtc_probability", o->xtc_probability, 0, 1},
-        {"xtc_threshold", o->xtc_threshold, 0, 1},
-        {"repeat_penalty", o->repeat_penalty, 0.01f, 100},
-        {"frequency_penalty", o->frequency_penalty, -1000, 1000},
-        {"presence_penalty", o->presence_penalty, -1000, 1000},
-        {"dry_multiplier", o->dry_multiplier, 0, 1000},
-        {"dry_base", o->dry_base, 0, 1000},
-        {"mirostat_tau", o->mirostat_tau, 0, 1000},
-        {"mirostat_eta", o->mirostat_eta, 0, 1000},
-    };
-    for (size_t i = 0; i < COUNT_OF(b); i++)
-        if (!(b[i].v >= b[i].min && b[i].v <= b[i].max))
-            FAIL(err, MOTE_E_RANGE, "%s is %g; expected %g to %g", b[i].name, (double)b[i].v,
-                 (double)b[i].min, (double)b[i].max);
-    if (o->penalty_last_n < -1 || o->penalty_last_n > MOTE_SAMPLE_LAST_N_MAX)
-        FAIL(err, MOTE_E_RANGE, "penalty_last_n is %d; expected -1 to %d", (int)o->penalty_last_n,
-             MOTE_SAMPLE_LAST_N_MAX);
-    if (o->dry_last_n < -1 || o->dry_last_n > MOTE_SAMPLE_LAST_N_MAX)
-        FAIL(err, MOTE_E_RANGE, "dry_last_n is %d; expected -1 to %d", (int)o->dry_last_n,
-             MOTE_SAMPLE_LAST_N_MAX);
-    if (o->dry_allowed_length < 0)
-        FAIL(err, MOTE_E_RANGE, "dry_allowed_length is %d; expected 0 or more", (int)o->dry_allowed_length);
-    if (o->min_keep < 0) FAIL(err, MOTE_E_RANGE, "min_keep is %d; expected 0 or more", (int)o->min_keep);
-    if (o->mirostat < 0 || o->mirostat > 2)
-        FAIL(err, MOTE_E_RANGE, "mirostat is %d; expected 0 (off), 1 or 2", o->mirostat);
-    if (o->n_top > MOTE_SAMPLE_TOP_MAX)
-        FAIL(err, MOTE_E_RANGE, "n_top is %zu; expected at most %d", o->n_top, MOTE_SAMPLE_TOP_MAX);
-    if ((o->n_bias && !o->bias) || (o->n_dry_breakers && !o->dry_breakers))
-        FAIL(err, MOTE_E_USAGE, "n_bias or n_dry_breakers counts elements of a NULL array");
-    return MOTE_OK;
-}
-
 static const struct {
     const char *name;
     char letter;
@@ -174,7 +126,7 @@ mote_status sampler_open(mote_sampler **out, size_t n_vocab, size_t n_ctx, const
     *out = NULL;
     if (n_vocab == 0 || n_vocab > INT32_MAX)
         FAIL(err, MOTE_E_UNSUPPORTED, "a sampler needs a model that computes logits; this one has none");
-    TRY(check_values(o, err));
+    TRY(sampler_check(o, err));
     mote_sampler *s = MEM_NEW(mote_sampler);
     if (!s) FAIL(err, MOTE_E_MEMORY, "out of memory for a sampler");
     s->o = *o;

@@ -102,7 +102,11 @@ mote_status sampler_twin_open(mote_sampler **out, const mote_sampler *of, mote_e
 void sampler_twin_sync(mote_sampler *twin, const mote_sampler *of); /* random numbers and history as of's now */
 void sampler_twin_free(mote_sampler *twin); /* NULL-safe */
 
-/* sampler_advice.c: the options for which the file (NULL: nothing) recommends a value get it. E_FORMAT, E_RANGE: a value that cannot be. */
+/* sampler_options.c. E_RANGE: an option that cannot have that value, by its name. */
+mote_status sampler_check(const mote_sample_opts *o, mote_error *err);
+/* Whether v may be recommended under the metadata key; an error calls it name. */
+mote_status sampler_check_advice(const char *key, const char *name, double v, mote_error *err);
+/* The options for which the file (NULL: nothing) recommends a value get it. E_FORMAT, E_RANGE: a value that cannot be. */
 mote_status sampler_advice(const model_file *f, mote_sample_opts *o, mote_error *err);
 
 /* sampler_found.c: what the next draw needs of the logits, when it does not need all of them: whatever they are, it

@@ -10,7 +10,7 @@ static mote_status copy_values(trainer *t, const ckpt *c, mote_error *err) {
             const train_param *p = &t->params[i];
             const size_t bytes = p->v->rows * p->v->cols * sizeof(float);
             char name[sizeof((ckpt_section *)NULL)->name];
-            (void)snprintf(name, sizeof name, "w:%.*s", STR_ARG(p->name));
+            (void)snprintf(name, sizeof name, TRAINER_VALUES, STR_ARG(p->name));
             const str found = ckpt_find(c, name);
             if (found.n != bytes) FAIL(err, MOTE_E_MISMATCH, "%s: %zu bytes of '%.*s', %zu expected: it is the run of another model or format", ckpt_path(c), found.n, STR_ARG(p->name), bytes);
             if (!copy) continue;

@@ -5,6 +5,9 @@
 #include "train/trainer.h"
 
 enum { TRAINER_EXTRA_MAX = 64 };
+/* Names of a parameter's sections in a checkpoint, for printf with STR_ARG: its values and their running average. */
+#define TRAINER_VALUES "w:%.*s"
+#define TRAINER_AVERAGES "e:%.*s"
 
 struct trainer {
     trainer_opts o;

@@ -70,11 +70,11 @@ static mote_status sections(trainer *t, ckpt_section **out, size_t *n, mote_erro
     for (size_t i = 0; i < t->n; i++) {
         const train_param *p = &t->params[i];
         size_t bytes = p->v->rows * p->v->cols * sizeof(float);
-        (void)snprintf(s[at].name, sizeof s[at].name, "w:%.*s", STR_ARG(p->name));
+        (void)snprintf(s[at].name, sizeof s[at].name, TRAINER_VALUES, STR_ARG(p->name));
         s[at].p = p->v->x;
         s[at++].n = bytes;
         if (!t->averages[i]) continue;
-        (void)snprintf(s[at].name, sizeof s[at].name, "e:%.*s", STR_ARG(p->name));
+        (void)snprintf(s[at].name, sizeof s[at].name, TRAINER_AVERAGES, STR_ARG(p->name));
         s[at].p = t->averages[i];
         s[at++].n = bytes;
     }
