@@ -9,7 +9,7 @@
 
 typedef struct preset {
     const char *task, *system, *before;
-    double temp;
+    double temp, repeat_penalty; /* little: words of the text are to be said again */
     int64_t n_predict;
 } preset;
 
@@ -17,9 +17,9 @@ enum { LOOP_TOKENS = 8 }; /* of a sequence that is said again: from there on it 
 
 static const preset presets[] = {
     {"summarize", "Provide a concise, objective summary of the input text in up to three sentences, focusing on key actions and intentions without using second or third person pronouns.",
-     "", 0, 160},
-    {"rewrite", "You're an AI assistant for text re-writing. Rewrite the input text to make it more concise while preserving its core meaning.", "", 0, 300},
-    {"explain", NULL, "Explain in simple words: ", 0.2, 200},
+     "", 0, 1.05, 160},
+    {"rewrite", "You're an AI assistant for text re-writing. Rewrite the input text to make it more concise while preserving its core meaning.", "", 0, 1.05, 300},
+    {"explain", NULL, "Explain in simple words: ", 0.2, 1.1, 200},
 };
 
 static const preset *find(const struct run_options *o) {
@@ -41,6 +41,7 @@ int presets_apply(const cli_command *self, struct run_options *o) {
     if (!p) return CLI_OK;
     if (p->system && !o->system) o->system = p->system;
     if (sample_unsaid(o->sample.temp)) o->sample.temp = p->temp;
+    if (sample_unsaid(o->sample.repeat_penalty)) o->sample.repeat_penalty = p->repeat_penalty;
     if (o->sample.dry_multiplier == sample_defaults.dry_multiplier) o->sample.dry_multiplier = 1, o->sample.dry_allowed_length = LOOP_TOKENS;
     if (o->n_predict < 0) o->n_predict = p->n_predict;
     return CLI_OK;

@@ -13,6 +13,7 @@
 
 enum { WORDS_MAX = 16 /* of a span */, SPAN_TOKENS_MAX = 96, LABEL_BYTES_MAX = 256 };
 static const char nothing[] = "N/A"; /* the text that says nothing */
+static const char *const asked_for[] = {"Category", "Topic"}; /* how a label is asked for: how well one word does is chance, so they share the vote */
 
 typedef struct chooser {
     mote_session *s;
@@ -107,11 +108,11 @@ out:
     return st;
 }
 
-/* Adds sign × log P(label | text) to each. */
-static mote_status add_labels(chooser *c, str text, const char *const *labels, size_t n, double sign, double *sum, mote_error *err) {
+/* Adds sign × log P(label | text, what is asked for) to each. */
+static mote_status add_labels(chooser *c, const char *what, str text, const char *const *labels, size_t n, double sign, double *sum, mote_error *err) {
     buf b;
     buf_init(&b, TOK_TEXT_BYTES_MAX);
-    buf_printf(&b, "Text: %.*s\nCategory:", STR_ARG(text));
+    buf_printf(&b, "Text: %.*s\n%s:", STR_ARG(text), what);
     mote_status st = buf_check(&b, "a text", err);
     if (st == MOTE_OK) st = set_prefix(c, buf_str(&b), err);
     for (size_t i = 0; i < n && st == MOTE_OK; i++) {
@@ -127,8 +128,11 @@ mote_status choose_label(mote_session *s, size_t seq, str text, const char *cons
     chooser c;
     TRY(chooser_open(&c, s, seq, err));
     for (size_t i = 0; i < n; i++) probability[i] = 0;
-    mote_status st = add_labels(&c, text, labels, n, 1, probability, err);
-    if (st == MOTE_OK) st = add_labels(&c, STR(nothing), labels, n, -1, probability, err);
+    mote_status st = MOTE_OK;
+    for (size_t i = 0; i < COUNT_OF(asked_for) && st == MOTE_OK; i++) {
+        st = add_labels(&c, asked_for[i], text, labels, n, 1.0 / COUNT_OF(asked_for), probability, err);
+        if (st == MOTE_OK) st = add_labels(&c, asked_for[i], STR(nothing), labels, n, -1.0 / COUNT_OF(asked_for), probability, err);
+    }
     chooser_close(&c);
     TRY(st);
     double top = probability[0], sum = 0;
