@@ -121,6 +121,11 @@ def table(row):
     return "\n".join([*lines, "", f"Measured {row['date']}, {row['version']}; SHA-256 `{row['sha256']}`."])
 
 
+def keep_figures(path, row):
+    """After each part of the measuring, so that what was measured is there whatever comes next."""
+    path.write_text(json.dumps(row, indent=1) + "\n")
+
+
 def cards(check):
     made = {}
     for path in sorted((ROOT / "models").glob("*.md")):
@@ -161,20 +166,23 @@ def main():
         if not o.no_speed:
             row |= speed(o.mote, file, o.rounds)
         row |= perplexity(o.mote, file, o.reference, "-f", text)
+        keep_figures(path, row)
         if o.tasks:
             got = accuracies(o.mote, file, o.tasks, o.limit)
             row |= {"accuracy": got, "tasks": statistics.mean(got.values()), "items": o.limit}
             if o.reference:
                 whole, least = accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
                 row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
+        keep_figures(path, row)
         if o.chats:
             row |= {"chats_" + name: chats(o.mote, file, *how) for name, how in DRAWN.items()}
             if o.reference:
                 row |= {"chats_reference_" + name: chats(o.mote, o.reference, *how) for name, how in DRAWN.items()}
+                keep_figures(path, row)
                 with tempfile.TemporaryDirectory() as folder:
                     said = conversations(o.mote, o.reference, pathlib.Path(folder))
                     row |= {"chat_" + key: value for key, value in perplexity(o.mote, file, o.reference, "-f", said, "--special").items()}
-        path.write_text(json.dumps(row, indent=1) + "\n")
+        keep_figures(path, row)
         print(json.dumps(row))
 
 

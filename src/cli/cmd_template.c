@@ -36,7 +36,7 @@ const cli_example template_examples[] = {
 #define SPANS_MAX 65536
 
 static int model_template(const char *name, char **out, size_t *n) {
-    int code;
+    int code = CLI_OK;
     char *path = models_resolve(name, &code);
     if (!path) return code;
     mote_file *f;
