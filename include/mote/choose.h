@@ -15,8 +15,8 @@ enum { MOTE_LABELS_MAX = 1024 };
 
 /* probability [n_labels]: how well each label (a word or some) fits the text; they sum to 1. It is P(label | "Text: TEXT\nCategory:") over the same
  * for a text that says nothing, so that frequent words do not win by being frequent (contextual calibration: Zhao et al. 2021; domain-conditional
- * PMI: Holtzman et al. 2021), and the geometric mean of that and the same with "Topic:". Sequence seq of the session is overwritten. Errors: E_USAGE (no labels, an empty one, more than MOTE_LABELS_MAX),
- * E_CONTEXT (the text is too long for the session), E_NOT_FOUND (no tokenizer), E_OUTPUT, E_CANCELLED, E_MEMORY. */
+ * PMI: Holtzman et al. 2021); of that and the same with "Topic:" the geometric mean. Sequence seq of the session is overwritten. Errors: E_USAGE
+ * (no labels, an empty one, more than MOTE_LABELS_MAX), E_CONTEXT (the text is too long for the session), E_NOT_FOUND (no tokenizer), E_OUTPUT, E_CANCELLED, E_MEMORY. */
 MOTE_API mote_status mote_classify(mote_session *s, size_t seq, const char *text, size_t n_bytes, const char *const *labels, size_t n_labels,
                                    double *probability, mote_error *err);
 

@@ -129,9 +129,10 @@ mote_status choose_label(mote_session *s, size_t seq, str text, const char *cons
     TRY(chooser_open(&c, s, seq, err));
     for (size_t i = 0; i < n; i++) probability[i] = 0;
     mote_status st = MOTE_OK;
-    for (size_t i = 0; i < COUNT_OF(asked_for) && st == MOTE_OK; i++) {
-        st = add_labels(&c, asked_for[i], text, labels, n, 1.0 / COUNT_OF(asked_for), probability, err);
-        if (st == MOTE_OK) st = add_labels(&c, asked_for[i], STR(nothing), labels, n, -1.0 / COUNT_OF(asked_for), probability, err);
+    for (size_t i = 0; i < 2 * COUNT_OF(asked_for) && st == MOTE_OK; i++) { /* first all of the text, which is then read once, then all of nothing */
+        const bool of_text = i < COUNT_OF(asked_for);
+        const double share = 1.0 / COUNT_OF(asked_for);
+        st = add_labels(&c, asked_for[i % COUNT_OF(asked_for)], of_text ? text : STR(nothing), labels, n, of_text ? share : -share, probability, err);
     }
     chooser_close(&c);
     TRY(st);
