@@ -49,12 +49,14 @@ static size_t guard_find(uintptr_t a) {
 bool file_guard_contains(const void *addr) { return guard_find((uintptr_t)addr) < GUARD_SLOTS; }
 
 void file_drop(const void *p, size_t n) {
+    enum { AROUND = 2 << 20 }; /* Linux maps what lies around a fault, as much as it cached in one piece: so the neighbours go too */
     uintptr_t from = (uintptr_t)p;
-    size_t slot = guard_find(from), page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t slot = guard_find(from);
     if (slot == GUARD_SLOTS) return;
     uintptr_t base = atomic_load(&guard[slot].base);
-    size_t at = (from - base) / page * page; /* a page shared with what stays costs one fault */
-    n = MIN(n + (from - base - at), atomic_load(&guard[slot].size) - at);
+    size_t size = atomic_load(&guard[slot].size), offset = from - base, at = offset / AROUND * AROUND;
+    if (n > size - offset) n = size - offset;
+    n = MIN((offset + n + AROUND - 1) / AROUND * AROUND, size) - at;
     union {
         uintptr_t in;
         void *out;

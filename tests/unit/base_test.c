@@ -176,6 +176,35 @@ static size_t resident_bytes(void) {
     return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
+/* As the weights are read: in pieces that are dropped behind, of a file that the system caches in large pieces. */
+static void what_is_read_and_dropped_is_not_resident(void **state) {
+    (void)state;
+    enum { SIZE = 32 << 20, WRITTEN = 1 << 20, PIECE = 700001 };
+    char name[] = "/tmp/mote_base_test.XXXXXX";
+    int fd = mkstemp(name);
+    unsigned char *bytes = calloc(1, WRITTEN);
+    assert_true(fd >= 0 && bytes);
+    for (size_t i = 0; i < SIZE; i += WRITTEN) assert_int_equal(write(fd, bytes, WRITTEN), WRITTEN);
+    close(fd);
+    free(bytes);
+    file_map f;
+    assert_int_equal(file_open(&f, name, FILE_MAP, NULL), MOTE_OK);
+    const size_t before = resident_bytes();
+    unsigned sum = 0;
+    for (size_t i = 0; i < SIZE; i += PIECE) {
+        const size_t n = MIN(PIECE, SIZE - i);
+        for (size_t j = 0; j < n; j += 512) sum += f.p[i + j];
+        file_drop(f.p + i, n);
+    }
+    assert_int_equal(sum, 0);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(resident_bytes() < before + ((size_t)4 << 20));
+#endif
+    (void)before;
+    file_close(&f);
+    unlink(name);
+}
+
 static void sparse_memory_costs_what_is_used_of_it(void **state) {
     (void)state;
     const size_t n = (size_t)64 << 20;
@@ -205,6 +234,7 @@ int main(void) {
         cmocka_unit_test(numbers_are_read_whole_or_not_at_all),
         cmocka_unit_test(the_pool_runs_all_threads_and_meets_at_barriers),
         cmocka_unit_test(dropping_pages_loses_nothing),
+        cmocka_unit_test(what_is_read_and_dropped_is_not_resident),
         cmocka_unit_test(sparse_memory_costs_what_is_used_of_it),
         cmocka_unit_test(a_pool_can_run_on_some_of_its_threads),
         cmocka_unit_test(an_idle_pool_uses_no_cpu),
