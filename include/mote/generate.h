@@ -34,7 +34,7 @@ typedef struct mote_piece {
 typedef struct mote_gen_opts {
     size_t size;
     size_t n_predict;         /* most tokens; 0: until the model ends or the context is full */
-    mote_sampler *sampler;    /* NULL: the likeliest token each time. Its history is kept across calls */
+    mote_sampler *sampler;    /* NULL: the likeliest token each time. Its history begins anew with each prompt */
     const char *const *stops; /* the answer ends before the first of these texts */
     size_t n_stops;
     bool show_special;        /* control tokens appear in the text */

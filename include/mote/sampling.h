@@ -54,6 +54,7 @@ typedef struct mote_sample_opts {
     const char *order;          /* names separated by ';', or letters, as in MOTE_SAMPLE_ORDER_*; NULL: default */
     size_t n_top;               /* log-probabilities wanted beside the chosen token's */
     bool logprobs;              /* compute log-probabilities at all */
+    bool penalty_prompt;        /* the three penalties look at the prompt's tokens as well, as llama.cpp's do, not only at what was said since */
 } mote_sample_opts;
 MOTE_API void mote_sample_opts_fill(mote_sample_opts *o, size_t size);
 static inline mote_sample_opts mote_sample_opts_default(void) {
@@ -74,7 +75,10 @@ MOTE_API mote_status mote_sampler_open(mote_sampler **out, const mote_model *m, 
 MOTE_API void mote_sampler_close(mote_sampler **s);
 /* As after opening: no history, the seed's first draw comes next. */
 MOTE_API void mote_sampler_reset(mote_sampler *s);
-/* Tells of a token that was not drawn here (the prompt's), for the penalties. */
+/* The history is now this prompt: all that comes before the next draw, earlier answers included. DRY looks at it; the penalties do where
+ * penalty_prompt says so: words of a question may stand in its answer, and what was said again and again in the answer is what they are against. */
+MOTE_API void mote_sampler_prompt(mote_sampler *s, const int32_t *ids, size_t n);
+/* Tells of a token that was said, and not drawn here. */
 MOTE_API void mote_sampler_accept(mote_sampler *s, int32_t id);
 /* Draws a token and remembers it. logits: n_vocab floats, left as they are. MOTE_E_OUTPUT when they hold NaN
  * or +Inf, or nothing above -Inf. */

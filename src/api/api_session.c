@@ -210,6 +210,7 @@ void mote_sampler_close(mote_sampler **s) {
 }
 
 void mote_sampler_reset(mote_sampler *s) { sampler_reset(s); }
+void mote_sampler_prompt(mote_sampler *s, const int32_t *ids, size_t n) { sampler_prompt(s, ids, n); }
 void mote_sampler_accept(mote_sampler *s, int32_t id) { sampler_accept(s, id); }
 mote_status mote_sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err) {
     API_NEED(s, err);

@@ -284,7 +284,7 @@ static mote_status feed(work *w, slot *s, mote_error *err) {
         return cli_error(err, MOTE_E_CONTEXT, "a prompt of %zu tokens: expected 1 to %zu (-c makes room)", s->n_prompt, w->n_ctx - 1);
     st = mote_session_prompt(w->l.session, (size_t)(s - w->slots), ids, s->n_prompt, NULL, err);
     if (st == MOTE_OK) st = open_sampler(w, s, err);
-    for (size_t i = 0; st == MOTE_OK && i < s->n_prompt; i++) mote_sampler_accept(s->sampler, ids[i]);
+    if (st == MOTE_OK) mote_sampler_prompt(s->sampler, ids, s->n_prompt);
     return st;
 }
 

@@ -266,6 +266,7 @@ int load_sampler(mote_sampler **out, const mote_model *m, const sample_flags *f)
     o.bias = bias;
     o.n_bias = f->bias.n;
     o.ignore_end = f->ignore_eos;
+    o.penalty_prompt = f->penalty_prompt;
     o.order = f->order;
     return mote_sampler_open(out, m, &o, &err) == MOTE_OK ? CLI_OK : cli_fail(&err);
 }

@@ -73,7 +73,7 @@ typedef struct sample_flags {
     double repeat_penalty, frequency_penalty, presence_penalty, dry_multiplier, dry_base, mirostat_tau, mirostat_eta;
     cli_list dry_breakers, bias;
     const char *order;
-    bool ignore_eos;
+    bool ignore_eos, penalty_prompt;
 } sample_flags;
 extern const sample_flags sample_defaults;
 bool sample_unsaid(double flag); /* whether the user left it open */
@@ -95,6 +95,7 @@ bool sample_unsaid(double flag); /* whether the user left it open */
     OPT_NUM(S, F.repeat_penalty, "repeat-penalty", NULL, "X", 0.01, 100, "divide the logit of repeated tokens (1: off)"), \
     OPT_NUM(S, F.frequency_penalty, "frequency-penalty", NULL, "X", -100, 100, "subtract per occurrence (0: off)"), \
     OPT_NUM(S, F.presence_penalty, "presence-penalty", NULL, "X", -100, 100, "subtract once (0: off)"),          \
+    OPT_FLAG(S, F.penalty_prompt, "penalty-prompt", NULL, "the three penalties look at the prompt as well, not only at the answer"), \
     OPT_NUM(S, F.dry_multiplier, "dry-multiplier", NULL, "X", 0, 100, "DRY: penalty on repeated sequences (0: off)"), \
     OPT_NUM(S, F.dry_base, "dry-base", NULL, "X", 1, 100, "DRY: growth of the penalty with the length"),         \
     OPT_INT(S, F.dry_allowed_length, "dry-allowed-length", NULL, "N", 0, 1 << 20, "DRY: repeated lengths that cost nothing"), \

@@ -9,7 +9,7 @@
 
 typedef struct preset {
     const char *task, *system, *before;
-    double temp, repeat_penalty; /* little: words of the text are to be said again */
+    double temp, repeat_penalty; /* little: a summary says its subject again */
     int64_t n_predict;
 } preset;
 

@@ -208,9 +208,7 @@ static mote_status feed_prompt(generation *g, const int32_t *ids, size_t n, mote
     s->progress_ctx = g->o->ctx;
     mote_status st = run_prompt(s, g->seq, ids, n, &g->r->n_reused, err);
     s->on_progress = NULL;
-    if (st == MOTE_OK && g->o->sampler)
-        for (size_t i = n > g->o->sampler->hist_cap ? n - g->o->sampler->hist_cap : 0; i < n; i++)
-            sampler_accept(g->o->sampler, ids[i]);
+    if (st == MOTE_OK && g->o->sampler) sampler_prompt(g->o->sampler, ids, n);
     return st;
 }
 

@@ -165,11 +165,16 @@ void sampler_free(mote_sampler *s) {
     for (size_t i = 0; i < COUNT_OF(parts); i++) mem_free(parts[i]);
 }
 
+static void count_nothing(mote_sampler *s) {
+    s->n_counted = 0;
+    if (s->count) memset(s->count, 0, s->n_vocab * sizeof *s->count);
+}
+
 void sampler_reset(mote_sampler *s) {
     rng_seed(&s->draw_rng, s->seed, 1);
     rng_seed(&s->xtc_rng, s->seed, 2);
     s->hist_begin = s->n_hist = 0;
-    if (s->count) memset(s->count, 0, s->n_vocab * sizeof *s->count);
+    count_nothing(s);
     s->mu = 2 * (double)s->o.mirostat_tau;
     s->chosen = (mote_logprob){-1, 0};
 }
@@ -181,12 +186,20 @@ void sampler_accept(mote_sampler *s, int32_t id) {
         s->hist_begin = 0;
     }
     if (s->count) {
-        if (s->n_hist >= s->penalty_n) s->count[s->hist[s->hist_begin + s->n_hist - s->penalty_n]]--;
+        if (s->n_counted == s->penalty_n) s->count[s->hist[s->hist_begin + s->n_hist - s->penalty_n]]--;
+        else s->n_counted++;
         s->count[id]++;
     }
     s->hist[s->hist_begin + s->n_hist] = id;
     if (s->n_hist < s->hist_cap) s->n_hist++;
     else s->hist_begin++;
+}
+
+void sampler_prompt(mote_sampler *s, const int32_t *ids, size_t n) {
+    s->hist_begin = s->n_hist = 0;
+    count_nothing(s);
+    for (size_t i = n > s->hist_cap ? n - s->hist_cap : 0; i < n; i++) sampler_accept(s, ids[i]);
+    if (!s->o.penalty_prompt) count_nothing(s);
 }
 
 /* ---- drawing ---- */

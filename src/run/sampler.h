@@ -69,7 +69,8 @@ struct mote_sampler {
      * size. */
     int32_t *hist;
     size_t hist_begin, n_hist, hist_cap;
-    uint32_t *count;    /* [n_vocab] occurrences among the last penalty_last_n; NULL when penalties are off */
+    uint32_t *count;    /* [n_vocab] occurrences among the last n_counted; NULL when penalties are off */
+    size_t n_counted;   /* ≤ n_hist and ≤ penalty_n: tokens that the penalties look at */
     size_t penalty_n, dry_n; /* penalty_last_n and dry_last_n, resolved */
     uint32_t *stamp;    /* [n_vocab] == stamp_now: seen in this draw */
     uint32_t stamp_now;
@@ -93,6 +94,7 @@ mote_status sampler_open(mote_sampler **out, size_t n_vocab, size_t n_ctx, const
                          const mote_sample_opts *o, mote_error *err);
 void sampler_free(mote_sampler *s);
 void sampler_reset(mote_sampler *s);
+void sampler_prompt(mote_sampler *s, const int32_t *ids, size_t n);
 void sampler_accept(mote_sampler *s, int32_t id);
 mote_status sampler_draw(mote_sampler *s, const float *logits, int32_t *id, mote_error *err);
 

@@ -34,7 +34,7 @@ void sample_penalties(mote_sampler *s) {
         return;
     }
     uint32_t now = next_stamp(s);
-    for (size_t i = 0; i < MIN(s->penalty_n, s->n_hist); i++) {
+    for (size_t i = 0; i < s->n_counted; i++) {
         int32_t id = recent(s, i);
         if (s->stamp[id] == now) continue;
         s->stamp[id] = now;

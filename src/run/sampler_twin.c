@@ -38,6 +38,7 @@ void sampler_twin_sync(mote_sampler *t, const mote_sampler *of) {
     t->mu = of->mu;
     t->hist_begin = 0;
     t->n_hist = of->n_hist;
+    t->n_counted = of->n_counted;
     if (of->n_hist) memcpy(t->hist, of->hist + of->hist_begin, of->n_hist * sizeof *of->hist);
     if (of->count) memcpy(t->count, of->count, of->n_vocab * sizeof *of->count);
 }

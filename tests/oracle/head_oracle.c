@@ -94,7 +94,7 @@ static mote_status by_logits(mote_session *s, const int32_t *ids, size_t n, mote
     *d = (drawn){.s = s};
     run_clear(s, 0);
     TRY(mote_session_prompt(s, 0, ids, n, NULL, err));
-    for (size_t i = 0; i < n; i++) mote_sampler_accept(sampler, ids[i]);
+    mote_sampler_prompt(sampler, ids, n);
     while (d->n < n_gen) {
         int32_t id;
         TRY(mote_sampler_draw(sampler, mote_session_logits(s, 0), &id, err));

@@ -237,6 +237,48 @@ static void test_history_slides(void **unused) {
     sampler_free(s);
 }
 
+/* With a prompt before it: the penalties look at what was said since, or at both. */
+static void test_prompt_and_answer(void **unused) {
+    (void)unused;
+    enum { VOCAB = 16, PROMPT = 7, SAID = 9, LAST = 5 };
+    for (int both = 0; both < 2; both++) {
+        mote_sample_opts o = plain();
+        o.frequency_penalty = 1;
+        o.penalty_last_n = LAST;
+        o.penalty_prompt = both;
+        mote_sampler *s = open_n(&o, VOCAB);
+        rng r;
+        rng_seed(&r, 4, 4);
+        for (int turn = 0; turn < 3; turn++) {
+            int32_t all[PROMPT + SAID];
+            for (int i = 0; i < PROMPT + SAID; i++) all[i] = (int32_t)rng_below(&r, VOCAB);
+            sampler_prompt(s, all, PROMPT);
+            for (int n = PROMPT; n <= PROMPT + SAID; n++) {
+                uint32_t count[VOCAB] = {0};
+                for (int k = MAX(both ? 0 : PROMPT, n - LAST); k < n; k++) count[all[k]]++;
+                assert_memory_equal(count, s->count, sizeof count);
+                assert_int_equal(s->n_hist, MIN(n, LAST));
+                if (n < PROMPT + SAID) sampler_accept(s, all[n]);
+            }
+        }
+        sampler_free(s);
+    }
+}
+
+/* DRY looks at the prompt in any case. */
+static void test_dry_sees_the_prompt(void **unused) {
+    (void)unused;
+    mote_sample_opts o = plain();
+    o.temp = 0;
+    o.dry_multiplier = 1;
+    const float logits[] = {0, 3, 2.5f, 0};
+    const int32_t prompt[] = {0, 2, 1, 3, 0, 2};
+    mote_sampler *s = open_n(&o, COUNT_OF(logits));
+    sampler_prompt(s, prompt, COUNT_OF(prompt));
+    assert_int_equal(draw(s, logits), 2);
+    sampler_free(s);
+}
+
 /* The penalty of each token worked out by comparing every earlier place with the end. */
 static void dry_by_hand(const int32_t *said, size_t n, size_t allowed, double mult, double base,
                         double *penalty, size_t vocab) {
@@ -541,6 +583,8 @@ int main(void) {
         cmocka_unit_test(test_mirostat1_reaches_its_target),
         cmocka_unit_test(test_penalties),
         cmocka_unit_test(test_history_slides),
+        cmocka_unit_test(test_prompt_and_answer),
+        cmocka_unit_test(test_dry_sees_the_prompt),
         cmocka_unit_test(test_dry),
         cmocka_unit_test(test_ties_and_bad_logits),
         cmocka_unit_test(test_bias),
