@@ -7,7 +7,7 @@ usage: bench/family.py --write     the tables of models/NAME.md from the figures
                        [FILE…]
 
 --reference: the model that perplexity and tasks are compared with. --tasks: a folder with the tasks' files (tools/eval-data.py); without it tasks are
-left as they were. --chats: the answers to bench/chats.txt, too. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
+left as they were. --chats: the answers to bench/chats.txt and bench/facts.jsonl, too. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
 measured in a run stays as it was, as long as the file is the same. --cpu-seconds: what making it took, all cores together; the card says the
 energy of that at 10 watts a core. Close everything else while speed is measured.
 """
@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import time
 from made import ROOT, filled, keep
 
 FIGURES = ROOT / "models" / "figures"
-QUESTIONS = ROOT / "bench" / "chats.txt"
+QUESTIONS, FACTS = ROOT / "bench" / "chats.txt", ROOT / "bench" / "facts.jsonl"
 PROMPT = "Please tell me in a few short words why the sky looks blue in the day and red in the evening, and what the sun has to do with it."
 DRAWN = {"greedy": ["--temp", "0", "--repeat-penalty", "1"], "default": []}  # default: as the file recommends, else as mote does
 CHANCE = {"hellaswag": 0.25, "arc_easy": 0.25, "arc_challenge": 0.25, "piqa": 0.5, "boolq": 0.5, "winogrande": 0.5, "openbookqa": 0.25}
@@ -94,6 +95,17 @@ def chats(mote, model, *how):
             "malformed": share * sum(not t.strip() or "<|" in t or "\ufffd" in t for t in texts), "words": statistics.mean(len(t.split()) for t in texts)}
 
 
+def facts(mote, model, *how, draws=4):
+    """Of the questions of bench/facts.jsonl, each drawn some times, the share whose answer says what it should (a regular expression)."""
+    asked = [json.loads(line) for line in FACTS.read_text(encoding="utf-8").splitlines() for _ in range(draws)]
+    with tempfile.TemporaryDirectory() as folder:
+        questions, said = pathlib.Path(folder) / "questions.txt", pathlib.Path(folder) / "said.jsonl"
+        questions.write_text("".join(a["question"] + "\n" for a in asked), encoding="utf-8")
+        out_of(mote, "generate", questions, "-m", model, "-o", said, "-n", "120", "-c", "512", "-np", "16", "--seed", "9", *how)
+        answers = [json.loads(line)["messages"][-1]["content"].lower() for line in said.read_text(encoding="utf-8").splitlines()]
+    return 100 * statistics.mean(bool(re.search(a["says"], t)) for a, t in zip(asked, answers, strict=True))
+
+
 def accuracies(mote, model, tasks, limit):
     d = json.loads(out_of(mote, "eval", "-m", model, "-d", tasks, *CHANCE, "--limit", limit, "--json"))
     return {name: d[name]["acc_norm" if "acc_norm" in d[name] else "acc"]["value"] for name in CHANCE}
@@ -105,7 +117,8 @@ ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "paramete
         ("tokens_per_s", "writing, one sequence, 2 threads", lambda v: f"{v:.0f} tokens/s"), ("perplexity", "perplexity, WikiText-2, windows of 512", lambda v: f"{v:.2f}"),
         ("perplexity_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"), ("kld", "mean KL divergence from it, nats", lambda v: f"{v:.4f}"),
         ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("chat_perplexity_ratio", "perplexity on the original's answers to 200 questions, times its own", lambda v: f"{v:.3f}"), ("chat_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"),
-        ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
+        ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("facts", "simple facts said, default", lambda v: f"{v:.0f} %"), ("facts_reference", "… by the original", lambda v: f"{v:.0f} %"),
+        ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
         ("tasks_share", "… of the original's above guessing", lambda v: f"{v:.0f} %"), ("cpu_seconds", "making it", lambda v: f"{v:,.0f} CPU-seconds, {v * 10 / 3.6e6:.2f} kWh at 10 W a core")]
 
 
@@ -175,8 +188,9 @@ def main():
                 row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
         keep_figures(path, row)
         if o.chats:
-            row |= {"chats_" + name: chats(o.mote, file, *how) for name, how in DRAWN.items()}
+            row |= {"chats_" + name: chats(o.mote, file, *how) for name, how in DRAWN.items()} | {"facts": facts(o.mote, file)}
             if o.reference:
+                row["facts_reference"] = facts(o.mote, o.reference)
                 row |= {"chats_reference_" + name: chats(o.mote, o.reference, *how) for name, how in DRAWN.items()}
                 keep_figures(path, row)
                 with tempfile.TemporaryDirectory() as folder:

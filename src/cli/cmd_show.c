@@ -152,18 +152,17 @@ static void print_line(const char *what, const mote_file *f, size_t i) {
     (void)putchar('\n');
 }
 
-static void print_json_text(const json_t *of, const char *key, size_t max) {
-    const json_t *v = json_object_get(of, key);
-    print_text((mote_text){json_string_value(v), json_string_length(v)}, max);
-}
+static mote_text json_text(const json_t *v) { return (mote_text){json_string_value(v), json_string_length(v)}; }
 
-static void print_origin(const char *what, const json_t *of) {
+static void print_origin(const char *what, mote_text name, const json_t *hash) {
     (void)printf("%-16s ", what);
-    print_json_text(of, "name", 100);
+    print_text(name, 100);
     (void)fputs(" (SHA-256 ", stdout);
-    print_json_text(of, "sha256", 64);
+    print_text(json_text(hash), 64);
     (void)puts(")");
 }
+
+static void print_named_origin(const char *what, const json_t *of) { print_origin(what, json_text(json_object_get(of, "name")), json_object_get(of, "sha256")); }
 
 /* How `mote make` made it (docs/formats/gguf.md). */
 static void print_made(const mote_file *f, const char *path) {
@@ -175,14 +174,17 @@ static void print_made(const mote_file *f, const char *path) {
     json_t *stage, *word;
     if (!made) return;
     (void)putchar('\n');
-    print_origin("made by recipe", json_object_get(made, "recipe"));
-    print_origin("made from", json_object_get(made, "source"));
+    const json_t *recipe = json_object_get(made, "recipe");
+    const char *included;
+    print_named_origin("made by recipe", recipe);
+    json_object_foreach(json_object_get(recipe, "included"), included, word) print_origin("with", (mote_text){included, strlen(included)}, word);
+    print_named_origin("made from", json_object_get(made, "source"));
     json_array_foreach(json_object_get(made, "stages"), i, stage) {
         size_t k;
         (void)printf("%s %2zu         ", i ? "     " : "stage", i + 1);
         json_array_foreach(json_object_get(stage, "arguments"), k, word) {
             (void)putchar(' ');
-            print_text((mote_text){json_string_value(word), json_string_length(word)}, 100);
+            print_text(json_text(word), 100);
         }
         (void)putchar('\n');
     }

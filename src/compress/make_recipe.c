@@ -162,6 +162,41 @@ static mote_status read_sampling(const maker *m, mote_error *err) {
     return sampling ? known_keys(sampling, "sampling", keys, err) : MOTE_OK;
 }
 
+/* The stages of an included file, behind those of `to`; its hash is kept for the note in the result. */
+static mote_status include(maker *m, const char *name, json_t *to, mote_error *err) {
+    char path[MAKE_PATH_MAX], hex[SHA256_HEX];
+    json_t *list;
+    mote_status st = MOTE_OK;
+    if (!place(m, str_of(name), path)) FAIL(err, MOTE_E_FORMAT, "%s: the path to include is too long", m->recipe_path);
+    TRY(sha256_file(path, hex, err));
+    TRY(yaml_read(&list, path, err));
+    if (!json_is_array(list) || !json_array_size(list)) FAILG(st, err, MOTE_E_FORMAT, "%s: an included file is a list of stages", path);
+    if (!m->included) m->included = json_object();
+    if (json_object_set_new(m->included, make_name_of(path), json_string(hex)) != 0 || json_array_extend(to, list) != 0) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
+out:
+    json_decref(list);
+    return st;
+}
+
+/* `stages`, with what '- include: FILE' stands for in its place. */
+static mote_status read_stages(maker *m, mote_error *err) {
+    const json_t *given = json_object_get(m->recipe, "stages"), *stage;
+    if (!json_is_array(given) || !json_array_size(given)) FAIL(err, MOTE_E_FORMAT, "%s: 'stages' is a list of commands", m->recipe_path);
+    mote_status st = MOTE_OK;
+    json_t *all = json_array();
+    size_t i;
+    json_array_foreach(given, i, stage) {
+        const json_t *file = json_object_size(stage) == 1 ? json_object_get(stage, "include") : NULL;
+        if (file && !json_is_string(file)) FAILG(st, err, MOTE_E_FORMAT, "%s: stage %zu: 'include' takes a file", m->recipe_path, i + 1);
+        if (file) TRYG(st, include(m, json_string_value(file), all, err));
+        else if (json_array_append(all, json_array_get(given, i)) != 0) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
+    }
+    if (json_object_set(m->recipe, "stages", all) != 0) st = ERR(err, MOTE_E_MEMORY, "out of memory");
+out:
+    json_decref(all);
+    return st;
+}
+
 mote_status make_read(maker *m, mote_error *err) {
     static const char *const keys[] = {"model", "out", "target", "time", "eval", "gate", "stages", "data", "name", "about", "smoke", "sampling", NULL};
     TRY(yaml_read(&m->recipe, m->recipe_path, err));
@@ -178,9 +213,8 @@ mote_status make_read(maker *m, mote_error *err) {
     const json_t *smoke = json_object_get(m->recipe, "smoke");
     if (smoke && !json_is_boolean(smoke)) FAIL(err, MOTE_E_FORMAT, "%s: 'smoke' is true or false", m->recipe_path);
     m->smoke = !json_is_false(smoke);
-    const json_t *stages = json_object_get(m->recipe, "stages");
-    if (!json_is_array(stages) || !json_array_size(stages)) FAIL(err, MOTE_E_FORMAT, "%s: 'stages' is a list of commands", m->recipe_path);
-    if (json_array_size(stages) > MOTE_MAKE_STAGES_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages", m->recipe_path, MOTE_MAKE_STAGES_MAX);
+    TRY(read_stages(m, err));
+    if (make_n_stages(m) > MOTE_MAKE_STAGES_MAX) FAIL(err, MOTE_E_LIMIT, "%s: more than %d stages", m->recipe_path, MOTE_MAKE_STAGES_MAX);
     return check_stages(m, err);
 }
 

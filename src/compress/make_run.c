@@ -520,6 +520,7 @@ mote_status make_recipe(const char *recipe, const mote_make_options *o, mote_mak
     mote_status st = m->hashes ? make_read(m, err) : ERR(err, MOTE_E_MEMORY, "out of memory");
     if (st == MOTE_OK) st = make_all(m, err);
     json_decref(m->recipe);
+    json_decref(m->included);
     json_decref(m->plan);
     json_decref(m->hashes);
     arena_free(&m->mem);

@@ -43,6 +43,7 @@ typedef struct maker {
     mote_make_report *r;
     mote_error *err;
     json_t *recipe, *plan;
+    json_t *included; /* the name of each included file -> SHA-256; NULL: none */
     const char *recipe_path;
     char dir[MAKE_PATH_MAX];  /* of the recipe */
     char work[MAKE_PATH_MAX], source[MAKE_PATH_MAX], out[MAKE_PATH_MAX];
@@ -105,6 +106,7 @@ mote_status make_put(maker *m, make_args *a, const char *text, mote_error *err);
 mote_status make_measure(maker *m, const char *model, mote_make_stage *out, mote_error *err);
 
 /* make_provenance.c */
+const char *make_name_of(const char *path); /* without folders */
 /* The model, with a note of how it was made, as `out`. */
 mote_status make_note(maker *m, const char *out, mote_error *err);
 

@@ -201,6 +201,21 @@ def a_stage_is_called_by_name():
     run("make", recipe(text.replace("{small}", "{smell}"), "named.yaml"), "-o", "named.gguf", "--no-eval", code=4, says="{smell}")
 
 
+def stages_are_included():
+    whole = "smoke: false\nstages:\n  - imatrix: {file: text.txt, chunks: 2, ctx-size: 64}\n  - quantize: {type: Q4_0}\n"
+    pathlib.Path("part.yaml").write_text("- imatrix: {file: text.txt, chunks: 2, ctx-size: 64}\n", encoding="utf-8")
+    run("make", recipe(whole, "whole.yaml"), "-o", "whole.gguf", "--no-eval")
+    report = json.loads(run("make", recipe(whole.replace(whole.splitlines()[2], "  - include: part.yaml"), "parts.yaml"), "-o", "parts.gguf", "-w", "whole.gguf.make", "--no-eval", "--json"))
+    assert [s["command"] for s in report["stages"]] == ["imatrix", "quantize"] and kept(report) == [True, True], report
+    made = json.loads(json.loads(run("show", "parts.gguf", "--json"))["metadata"]["mote.make"])
+    assert made["recipe"]["included"] == {"part.yaml": digest("part.yaml")}, made
+    assert f"with             part.yaml (SHA-256 {digest('part.yaml')})" in run("show", "parts.gguf")
+    for text, code, says in [("- include: none.yaml\n", 4, "none.yaml"), ("- include: [part.yaml]\n", 1, "'include' takes a file"), ("- include: r.yaml\n", 1, "is a list of stages"),
+                             ("- include: nested.yaml\n", 1, "stage 1")]:
+        pathlib.Path("nested.yaml").write_text("- include: part.yaml\n", encoding="utf-8")
+        run("make", recipe("stages:\n  " + text), code=code, says=says)
+
+
 def a_run_follows_another():
     text = ("smoke: false\ndata: text.txt\nstages:\n  - distill: {as: first, teacher: base.gguf, steps: 3, batch: 1, ctx-size: 64, output-type: f32}\n"
             "  - distill: {model: base.gguf, after: '{first}', teacher: base.gguf, steps: 1, batch: 1, ctx-size: 64, output-type: f32}\n")
@@ -292,7 +307,7 @@ def main():
         os.chdir(folder)
         os.environ["HOME"] = folder
         make_base()
-        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, a_run_follows_another, what_a_recipe_recommends_is_the_default, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
+        for test in (nothing_is_done_twice, budgets_and_gates, the_time_is_kept, what_comes_out_is_tried, faults_are_named, a_tune_is_merged_before_it_is_judged, a_packed_file_stays_packed, a_stage_makes_data, a_stage_is_called_by_name, stages_are_included, a_run_follows_another, what_a_recipe_recommends_is_the_default, a_run_is_brought_to_its_end, a_stop_waits_for_the_checkpoint, data_have_weights, killed_and_going_on):
             test()
             print(f"ok {test.__name__}", flush=True)
 
