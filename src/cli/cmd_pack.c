@@ -9,6 +9,7 @@ struct pack_options {
 const cli_option pack_options[] = {OPT_FLAG(struct pack_options, json, "json", NULL, "print JSON: tensors, weights and bytes"), {0}};
 const cli_option export_options[] = {OPT_FLAG(struct pack_options, json, "json", NULL, "print JSON: tensors, weights and bytes"), {0}};
 const cli_example pack_examples[] = {
+    {"mote pack model-q4_1.gguf small.gguf", "a published file, the same weights in about an eighth less"},
     {"mote quantize f32.gguf q3.gguf Q3_96 && mote pack q3.gguf small.gguf", "the same weights in about an eighth less"},
     {0},
 };

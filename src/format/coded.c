@@ -1,11 +1,12 @@
 /* coded.c: a tensor into coded bytes, and back (coded.h).
  *
  *   u32 magic, u16 type, u16 dimensions, u64 ne[4], u32 rows of a chunk, u32 chunks
- *   three distributions (levels; low, high bytes of the scales): 32 bytes, a bit for each symbol that occurs; u16 frequencies of those
- *   for each chunk: u32 bytes of its three streams, u64 sum over them and over all that stands before this list
+ *   a distribution for each stream (levels; low, high bytes of the scales, then of the minima): 32 bytes, a bit for each symbol that occurs; u16
+ *     frequencies of those
+ *   for each chunk: u32 bytes of its streams, u64 sum over them and over all that stands before this list
  *   the streams
  *
- * Symbols of the levels are the bytes of a block as they lie in the file, two to five weights each; of Q3_96, whose three bits are apart
+ * Symbols of the levels are the bytes of a block as they lie in the file, one to five weights each; of Q3_96, whose three bits are apart
  * there, two weights side by side. */
 #include "format/coded.h"
 
@@ -15,20 +16,23 @@
 
 #include <string.h>
 
-enum { STREAMS = 3, MAGIC = 0x3143524d /* "MRC1" */, HEAD = 4 + 2 + 2 + 8 * TENSOR_DIMS_MAX + 4 + 4, CHUNK_HEAD = 4 * STREAMS + 8, CHUNK_WEIGHTS = 1 << 18 };
+enum { STREAMS_MAX = 5, MAGIC = 0x3143524d /* "MRC1" */, HEAD = 4 + 2 + 2 + 8 * TENSOR_DIMS_MAX + 4 + 4, CHUNK_WEIGHTS = 1 << 18 };
 
-/* How a format's blocks fall into symbols. */
+/* How a format's blocks fall into symbols: half-precision numbers come first, and the levels follow. */
 typedef struct shape {
     quant_type type;
     size_t symbols; /* of the levels of a block */
+    int streams;    /* 1 + 2 for each half-precision number */
 } shape;
-static const shape shapes[] = {{QUANT_Q4_96, 48}, {QUANT_Q3_96, 48}, {QUANT_Q2_96, 24}, {QUANT_TQ1_192, 39}};
+static const shape shapes[] = {{QUANT_Q4_96, 48, 3}, {QUANT_Q3_96, 48, 3}, {QUANT_Q2_96, 24, 3}, {QUANT_TQ1_192, 39, 3},
+                               {QUANT_Q4_0, 16, 3},  {QUANT_Q4_1, 16, 5},  {QUANT_Q8_0, 32, 3}};
 static const shape *shape_of(quant_type t) {
     for (size_t i = 0; i < COUNT_OF(shapes); i++)
         if (shapes[i].type == t) return &shapes[i];
     return NULL;
 }
 bool coded_can(quant_type t) { return shape_of(t) != NULL; }
+static size_t chunk_head(const shape *s) { return 4 * (size_t)s->streams + 8; }
 
 /* ---- blocks and symbols ---- */
 
@@ -59,7 +63,7 @@ static void split_q3(const uint8_t *s, uint8_t *qs, uint8_t *qh) {
 
 static void take_block(const shape *s, const uint8_t *block, uint8_t *symbols) {
     if (s->type != QUANT_Q3_96) {
-        memcpy(symbols, block + 2, s->symbols);
+        memcpy(symbols, block + s->streams - 1, s->symbols);
         return;
     }
     const q3_96_block *b = (const q3_96_block *)block;
@@ -67,7 +71,7 @@ static void take_block(const shape *s, const uint8_t *block, uint8_t *symbols) {
 }
 static void put_block(const shape *s, uint8_t *block, const uint8_t *symbols) {
     if (s->type != QUANT_Q3_96) {
-        memcpy(block + 2, symbols, s->symbols);
+        memcpy(block + s->streams - 1, symbols, s->symbols);
         return;
     }
     q3_96_block *b = (q3_96_block *)block;
@@ -102,8 +106,8 @@ typedef struct coder {
     const quant_format *f;
     const tensor_info *t;
     size_t row_bytes, row_blocks, rows, chunk_rows, chunks;
-    uint8_t *symbols[STREAMS]; /* of a chunk */
-    rans_model m[STREAMS];
+    uint8_t *symbols[STREAMS_MAX]; /* of a chunk */
+    rans_model m[STREAMS_MAX];
 } coder;
 
 static mote_status coder_open(coder *c, const tensor_info *t, mote_error *err) {
@@ -123,15 +127,24 @@ static size_t take_chunk(coder *c, size_t chunk) {
     const uint8_t *block = c->t->data + from * c->row_bytes;
     for (size_t i = 0; i < n; i++, block += c->f->bytes) {
         take_block(c->s, block, c->symbols[0] + i * c->s->symbols);
-        c->symbols[1][i] = block[0];
-        c->symbols[2][i] = block[1];
+        for (int k = 1; k < c->s->streams; k++) c->symbols[k][i] = block[k - 1];
     }
     return n;
 }
 static size_t stream_symbols(const shape *s, size_t blocks, int stream) { return stream ? blocks : blocks * s->symbols; }
 
+/* Room for the symbols of so many blocks; false: out of memory. symbols_close in any case. */
+static bool symbols_open(const shape *s, size_t blocks, uint8_t *symbols[STREAMS_MAX]) {
+    bool all = true;
+    for (int k = 0; k < s->streams; k++) all &= (symbols[k] = MEM_NEW_N(uint8_t, stream_symbols(s, blocks, k))) != NULL;
+    return all;
+}
+static void symbols_close(uint8_t *symbols[STREAMS_MAX]) {
+    for (int k = 0; k < STREAMS_MAX; k++) mem_free(symbols[k]);
+}
+
 static void write_models(const coder *c, uint8_t **p) {
-    for (int k = 0; k < STREAMS; k++) {
+    for (int k = 0; k < c->s->streams; k++) {
         memset(*p, 0, RANS_SYMBOLS / 8);
         for (int i = 0; i < RANS_SYMBOLS; i++) (*p)[i / 8] |= (uint8_t)((c->m[k].freq[i] != 0) << i % 8);
         *p += RANS_SYMBOLS / 8;
@@ -141,13 +154,13 @@ static void write_models(const coder *c, uint8_t **p) {
 }
 
 static void fit_models(coder *c) {
-    uint64_t counts[STREAMS][RANS_SYMBOLS] = {{0}};
+    uint64_t counts[STREAMS_MAX][RANS_SYMBOLS] = {{0}};
     for (size_t chunk = 0; chunk < c->chunks; chunk++) {
         size_t n = take_chunk(c, chunk);
-        for (int k = 0; k < STREAMS; k++)
+        for (int k = 0; k < c->s->streams; k++)
             for (size_t i = 0; i < stream_symbols(c->s, n, k); i++) counts[k][c->symbols[k][i]]++;
     }
-    for (int k = 0; k < STREAMS; k++) rans_fit(&c->m[k], counts[k]);
+    for (int k = 0; k < c->s->streams; k++) rans_fit(&c->m[k], counts[k]);
 }
 
 mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mote_error *err) {
@@ -157,11 +170,11 @@ mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mo
     *out = NULL;
     TRY(coder_open(&c, t, err));
     size_t blocks = c.chunk_rows * c.row_blocks, level_room = rans_bound(blocks * c.s->symbols), most;
-    for (int k = 0; k < STREAMS; k++) c.symbols[k] = MEM_NEW_N(uint8_t, stream_symbols(c.s, blocks, k));
-    most = HEAD + STREAMS * (RANS_SYMBOLS / 8 + 2 * RANS_SYMBOLS) + c.chunks * (CHUNK_HEAD + level_room + 2 * rans_bound(blocks));
+    const bool room_for_symbols = symbols_open(c.s, blocks, c.symbols);
+    most = HEAD + STREAMS_MAX * (RANS_SYMBOLS / 8 + 2 * RANS_SYMBOLS) + c.chunks * (chunk_head(c.s) + level_room + (STREAMS_MAX - 1) * rans_bound(blocks));
     all = MEM_NEW_N(uint8_t, most);
     room = MEM_NEW_N(uint8_t, level_room);
-    if (!all || !room || !c.symbols[0] || !c.symbols[1] || !c.symbols[2]) FAILG(s, err, MOTE_E_MEMORY, "out of memory for coding '%.*s'", STR_ARG(t->name));
+    if (!all || !room || !room_for_symbols) FAILG(s, err, MOTE_E_MEMORY, "out of memory for coding '%.*s'", STR_ARG(t->name));
     fit_models(&c);
     uint8_t *p = all;
     put_next(&p, MAGIC, 4);
@@ -173,11 +186,11 @@ mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mo
     write_models(&c, &p);
     uint8_t *head = p;
     const uint64_t before = sum_of(all, (size_t)(p - all));
-    p += c.chunks * CHUNK_HEAD;
+    p += c.chunks * chunk_head(c.s);
     for (size_t chunk = 0; chunk < c.chunks; chunk++) {
         size_t count = take_chunk(&c, chunk);
         uint8_t *from = p;
-        for (int k = 0; k < STREAMS; k++) {
+        for (int k = 0; k < c.s->streams; k++) {
             size_t symbols = stream_symbols(c.s, count, k), bytes = rans_encode(&c.m[k], c.symbols[k], symbols, room);
             memcpy(p, room + rans_bound(symbols) - bytes, bytes);
             p += bytes;
@@ -191,7 +204,7 @@ mote_status coded_write(const tensor_info *t, unsigned char **out, size_t *n, mo
 out:
     mem_free(all);
     mem_free(room);
-    for (int k = 0; k < STREAMS; k++) mem_free(c.symbols[k]);
+    symbols_close(c.symbols);
     return s;
 }
 
@@ -215,7 +228,7 @@ mote_status coded_read_head(const unsigned char *p, size_t n, tensor_info *t, mo
     if (quant_row_bytes(f, t->ne[0], &row_bytes, &why) != MOTE_OK) FAIL(err, MOTE_E_FORMAT, "coded tensor '%.*s': %s", STR_ARG(t->name), why.message);
     rows = elements / t->ne[0];
     if (!ckd_mul_size(&t->size, row_bytes, (size_t)rows)) FAIL(err, MOTE_E_FORMAT, "the dimensions of coded tensor '%.*s' are too large", STR_ARG(t->name));
-    if (chunk_rows == 0 || chunks != (rows + chunk_rows - 1) / chunk_rows || chunks > n / CHUNK_HEAD)
+    if (chunk_rows == 0 || chunks != (rows + chunk_rows - 1) / chunk_rows || chunks > n / chunk_head(s))
         FAIL(err, MOTE_E_FORMAT, "coded tensor '%.*s': %zu chunks of %zu rows, and %llu rows", STR_ARG(t->name), chunks, chunk_rows, (unsigned long long)rows);
     return MOTE_OK;
 }
@@ -223,8 +236,8 @@ mote_status coded_read_head(const unsigned char *p, size_t n, tensor_info *t, mo
 size_t coded_chunks(const unsigned char *p) { return (size_t)le_get(p + HEAD - 4, 4); }
 
 /* The distributions, from *at on, and *at behind them. */
-static mote_status read_models(const uint8_t *p, size_t n, size_t *at, rans_model m[STREAMS], mote_error *err) {
-    for (int k = 0; k < STREAMS; k++) {
+static mote_status read_models(const shape *s, const uint8_t *p, size_t n, size_t *at, rans_model m[STREAMS_MAX], mote_error *err) {
+    for (int k = 0; k < s->streams; k++) {
         const uint8_t *bits = p + *at;
         if (n - *at < RANS_SYMBOLS / 8) FAIL(err, MOTE_E_FORMAT, "a coded tensor ends in its distributions");
         *at += RANS_SYMBOLS / 8;
@@ -239,16 +252,18 @@ static mote_status read_models(const uint8_t *p, size_t n, size_t *at, rans_mode
     return MOTE_OK;
 }
 
-/* Where a chunk's streams are: *at, and their sizes. */
-static mote_status find_chunk(const uint8_t *p, size_t n, size_t heads, size_t chunk, size_t *at, size_t bytes[STREAMS], uint64_t *sum, mote_error *err) {
-    size_t chunks = coded_chunks(p);
-    if ((n - heads) / CHUNK_HEAD < chunks) FAIL(err, MOTE_E_FORMAT, "a coded tensor ends in its list of chunks");
-    *at = heads + chunks * CHUNK_HEAD;
+/* Where a chunk's streams are: *at, their sizes, and those together. */
+static mote_status find_chunk(const shape *s, const uint8_t *p, size_t n, size_t heads, size_t chunk, size_t *at, size_t bytes[STREAMS_MAX], size_t *together, uint64_t *sum,
+                              mote_error *err) {
+    size_t chunks = coded_chunks(p), each = chunk_head(s);
+    if ((n - heads) / each < chunks) FAIL(err, MOTE_E_FORMAT, "a coded tensor ends in its list of chunks");
+    *at = heads + chunks * each;
     for (size_t i = 0; i <= chunk; i++) {
-        const uint8_t *h = p + heads + i * CHUNK_HEAD;
+        const uint8_t *h = p + heads + i * each;
         size_t all = 0;
-        for (int k = 0; k < STREAMS; k++) all += bytes[k] = (size_t)le_get(h + 4 * k, 4);
-        *sum = le_get(h + 4 * STREAMS, 8);
+        for (int k = 0; k < s->streams; k++) all += bytes[k] = (size_t)le_get(h + 4 * k, 4);
+        *sum = le_get(h + 4 * s->streams, 8);
+        *together = all;
         if (all > n - *at) FAIL(err, MOTE_E_FORMAT, "chunk %zu of a coded tensor ends beyond it", i);
         if (i < chunk) *at += all;
     }
@@ -259,30 +274,29 @@ mote_status coded_read_chunk(const unsigned char *p, size_t n, const tensor_info
     const shape *s = shape_of(t->type);
     const quant_format *f = quant_get((int)t->type);
     size_t chunk_rows = (size_t)le_get(p + HEAD - 8, 4), row_blocks = (size_t)t->ne[0] / f->block, rows = t->size / (row_blocks * f->bytes);
-    size_t from = chunk * chunk_rows, blocks = MIN(chunk_rows, rows - from) * row_blocks, heads = HEAD, at = 0, bytes[STREAMS] = {0};
+    size_t from = chunk * chunk_rows, blocks = MIN(chunk_rows, rows - from) * row_blocks, heads = HEAD, at = 0, bytes[STREAMS_MAX] = {0}, together = 0;
     uint64_t sum = 0;
-    rans_model m[STREAMS];
-    uint8_t *symbols[STREAMS] = {NULL};
+    rans_model m[STREAMS_MAX];
+    uint8_t *symbols[STREAMS_MAX] = {NULL};
     mote_status st = MOTE_OK;
     rans_table *table = mem_alloc_aligned(sizeof *table);
-    for (int k = 0; k < STREAMS; k++) symbols[k] = MEM_NEW_N(uint8_t, stream_symbols(s, blocks, k));
-    if (!table || !symbols[0] || !symbols[1] || !symbols[2]) FAILG(st, err, MOTE_E_MEMORY, "out of memory for coded tensor '%.*s'", STR_ARG(t->name));
-    TRYG(st, read_models(p, n, &heads, m, err));
-    TRYG(st, find_chunk(p, n, heads, chunk, &at, bytes, &sum, err));
-    if (sum_of(p + at, bytes[0] + bytes[1] + bytes[2]) + sum_of(p, heads) != sum) FAILG(st, err, MOTE_E_FORMAT, "chunk %zu of coded tensor '%.*s' is damaged", chunk, STR_ARG(t->name));
-    for (int k = 0; k < STREAMS; k++) {
+    const bool room = symbols_open(s, blocks, symbols);
+    if (!table || !room) FAILG(st, err, MOTE_E_MEMORY, "out of memory for coded tensor '%.*s'", STR_ARG(t->name));
+    TRYG(st, read_models(s, p, n, &heads, m, err));
+    TRYG(st, find_chunk(s, p, n, heads, chunk, &at, bytes, &together, &sum, err));
+    if (sum_of(p + at, together) + sum_of(p, heads) != sum) FAILG(st, err, MOTE_E_FORMAT, "chunk %zu of coded tensor '%.*s' is damaged", chunk, STR_ARG(t->name));
+    for (int k = 0; k < s->streams; k++) {
         TRYG(st, rans_open(table, &m[k], err));
         TRYG(st, rans_decode(table, p + at, bytes[k], symbols[k], stream_symbols(s, blocks, k), err));
         at += bytes[k];
     }
     dst += from * row_blocks * f->bytes;
     for (size_t i = 0; i < blocks; i++, dst += f->bytes) {
-        dst[0] = symbols[1][i];
-        dst[1] = symbols[2][i];
+        for (int k = 1; k < s->streams; k++) dst[k - 1] = symbols[k][i];
         put_block(s, dst, symbols[0] + i * s->symbols);
     }
 out:
     mem_free_aligned(table);
-    for (int k = 0; k < STREAMS; k++) mem_free(symbols[k]);
+    symbols_close(symbols);
     return st;
 }

@@ -1,6 +1,6 @@
-/* coded.h: tensors whose weights are entropy-coded in the file (docs/formats/coded.md). A tensor NAME of Q4_96, Q3_96, Q2_96 or
- * TQ1_192 may stand as NAME.coded instead, bytes that hold it: levels and the two halves of each scale through rANS (quant/rans.h),
- * a distribution of its own for each of the three, cut into chunks of rows that decode side by side. */
+/* coded.h: tensors whose weights are entropy-coded in the file (docs/formats/coded.md). A tensor NAME of Q4_96, Q3_96, Q2_96,
+ * TQ1_192, Q4_0, Q4_1 or Q8_0 may stand as NAME.coded instead, bytes that hold it: levels and the two halves of each scale (and
+ * minimum) through rANS (quant/rans.h), a distribution of its own for each of these, cut into chunks of rows that decode side by side. */
 #ifndef MOTE_FORMAT_CODED_H
 #define MOTE_FORMAT_CODED_H
 

@@ -1,7 +1,7 @@
 # pack, export: the same weights in fewer bytes, and in formats that others read
 needs model smollm2-135m-instruct.q4_1.gguf
 $ mote quantize -q --allow-requantize --tensor-type 'blk[.][0-3][.]ffn=q3_96' --tensor-type 'blk[.]4[.]=q2_96' --tensor-type 'blk[.]5[.]ffn=tq1_192' --tensor-type 'blk[.]6[.]=q4_96' $MODELS/smollm2-135m-instruct.q4_1.gguf mixed.gguf Q4_1 > said; mote pack mixed.gguf packed.gguf --json | python3 -c 'import json,sys; d = json.load(sys.stdin); print(d["changed"], d["bytes_to"] < 0.95 * d["bytes_from"], d["file_to"] < d["file_from"])'
-> 29 True True
+> 211 True True
 $ mote show --json packed.gguf | python3 -c 'import json,sys; d = json.load(sys.stdin); print(sorted(f["type"] for f in d["types"]))'
 > ['f32', 'q2_96', 'q3_96', 'q4_1', 'q4_96', 'q8_0', 'tq1_192']
 $ mote export packed.gguf standard.gguf | sed 's/->.*//'
@@ -20,7 +20,7 @@ $ head -c 30000000 packed.gguf > cut.gguf; mote show cut.gguf
 $ python3 -c 'b = bytearray(open("packed.gguf", "rb").read()); b[-100000] ^= 1; open("bent.gguf", "wb").write(b)'; mote run -m bent.gguf -p x -n 1
 ! damaged
 ? 1
-$ mote pack $MODELS/smollm2-135m-instruct.q4_1.gguf never.gguf
+$ mote pack $SHARED/oracle/arch/llama-dense.gguf never.gguf
 ! no tensor gets smaller
 ? 1
 $ mote pack mixed.gguf
