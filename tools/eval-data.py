@@ -2,14 +2,17 @@
 """Turns public copies of evaluation sets into the JSON lines that `mote eval` and lm-evaluation-harness read.
 
 usage: tools/eval-data.py OUT SOURCE…            OUT/TASK.jsonl for every task that a source holds
-       tools/eval-data.py --pairs OUT SOURCE…    OUT/TASK-pairs.jsonl of LLM-Adapters' dataset/NAME/train.json: what is asked, as the harness asks it, a
-                                                 right answer and a wrong one, to learn from (`mote finetune --task dpo`), and OUT/plain.jinja
+       tools/eval-data.py --pairs [--most N] OUT SOURCE…
+                                                 OUT/TASK-pairs.jsonl of LLM-Adapters' dataset/NAME/train.json: what is asked, as the harness asks it, a
+                                                 right answer and a wrong one, to learn from (`mote finetune --task dpo`), and OUT/plain.jinja; of each
+                                                 task the first N at most
 
 Sources, told apart by their form: a folder with LLM-Adapters' dataset/NAME/test.json (ARC-Easy, ARC-Challenge, piqa, winogrande, openbookqa; its
 boolq has no passages, nor are there any in its train.json), MMLU's test/*.csv, llama.cpp's hellaswag_val_full.txt, IFEval's input_data.jsonl, GSM8K's *.jsonl. Nothing of them belongs into this
 repository, and nothing of the tests into training.
 """
 import csv
+import itertools
 import json
 import pathlib
 import random
@@ -87,7 +90,9 @@ def write(out, name, items):
 def main():
     args = sys.argv[1:]
     learn = args[:1] == ["--pairs"]
-    args = args[learn:]
+    args, most = args[learn:], None
+    if args[:1] == ["--most"] and learn and len(args) > 1:
+        most, args = int(args[1]), args[2:]
     if len(args) < 2:
         sys.exit(__doc__)
     out = pathlib.Path(args[0])
@@ -99,7 +104,7 @@ def main():
             if learn:
                 if path.name == "train.json" and path.parent.name in ("ARC-Easy", "ARC-Challenge", "boolq", "openbookqa"):
                     task = NAMES[path.parent.name]
-                    write(out, f"{task}-pairs", pairs(task, adapters(path, path.parent.name)))
+                    write(out, f"{task}-pairs", itertools.islice(pairs(task, adapters(path, path.parent.name)), most))
             elif path.name == "test.json" and path.parent.name in NAMES:
                 write(out, NAMES[path.parent.name], adapters(path, path.parent.name))
             elif path.name == "hellaswag_val_full.txt":

@@ -15,7 +15,7 @@ typedef struct mote_qat_options {
     const mote_tensor_type *overrides; /* as mote_quantize_options */
     size_t n_overrides;
     const char *output_format;
-    const char *token_embedding_format; /* also in up to three parts: "8192=Q4_96,16384=Q3_96,Q2_96" are the first 8192 tokens, the next 16384, and the rest */
+    const char *token_embedding_format; /* also in up to four parts: "8192=Q4_96,16384=Q3_96,Q2_96" are the first 8192 tokens, the next 16384, and the rest */
     bool pure;
     bool only_scales;                  /* the packed integers stay; scales and norms learn. From a packed student: its very integers */
     bool fixed_scales;                 /* scales stay as the encoder chose them */

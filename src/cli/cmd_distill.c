@@ -54,7 +54,7 @@ const cli_option distill_options[] = {
     OPT_FLAG(struct distill_options, pure, "pure", NULL, "qat: one format for all tensors, no mixture"),
     OPT_LIST(struct distill_options, qat_types, "tensor-type", NULL, "REGEX=TYPE", "qat: number format of the tensors whose name matches"),
     OPT_STR(struct distill_options, qat_output, "output-tensor-type", NULL, "TYPE", "qat: number format of output.weight"),
-    OPT_STR(struct distill_options, qat_embedding, "token-embedding-type", NULL, "TYPE", "qat: number format of the token embeddings, or of up to three parts of them: 8192=Q4_96,16384=Q3_96,Q2_96 (the first 8192 tokens, the next, the rest)"),
+    OPT_STR(struct distill_options, qat_embedding, "token-embedding-type", NULL, "TYPE", "qat: number format of the token embeddings, or of up to four parts of them: 8192=Q4_96,16384=Q3_96,Q2_96 (the first 8192 tokens, the next, the rest)"),
     OPT_FLAG(struct distill_options, only_scales, "qat-scales", NULL, "qat: integers stay, scales and norms learn"),
     OPT_FLAG(struct distill_options, fixed_scales, "qat-fixed-scales", NULL, "qat: scales stay, weights learn"),
     OPT_NUM(struct distill_options, scale_lr, "qat-scale-lr", NULL, "X", 0, 1e6, "qat: the scales' learning rate as a multiple of the weights' (0: 10)"),

@@ -21,7 +21,7 @@ struct quantize_options {
 const cli_option quantize_options[] = {
     OPT_LIST(struct quantize_options, tensor_types, "tensor-type", NULL, "REGEX=TYPE", "number format of the tensors whose name matches; the first that matches counts"),
     OPT_STR(struct quantize_options, output_type, "output-tensor-type", NULL, "TYPE", "number format of output.weight"),
-    OPT_STR(struct quantize_options, embedding_type, "token-embedding-type", NULL, "TYPE", "number format of the token embeddings, or of up to three parts of them: 8192=Q4_96,16384=Q3_96,Q2_96 (the first 8192 tokens, the next, the rest)"),
+    OPT_STR(struct quantize_options, embedding_type, "token-embedding-type", NULL, "TYPE", "number format of the token embeddings, or of up to four parts of them: 8192=Q4_96,16384=Q3_96,Q2_96 (the first 8192 tokens, the next, the rest)"),
     OPT_STR(struct quantize_options, imatrix, "imatrix", NULL, "FILE", "importance matrix (mote imatrix, llama-imatrix): which columns matter"),
     OPT_LIST(struct quantize_options, include, "include-weights", NULL, "NAME", "use the matrix only for tensors whose name contains NAME"),
     OPT_LIST(struct quantize_options, exclude, "exclude-weights", NULL, "NAME", "do not use the matrix for tensors whose name contains NAME"),

@@ -67,14 +67,14 @@ static quant_type standard(quant_type t) {
     }
 }
 
-/* t's weights in its standard format, or as they are. */
-static void put_standard(const tensor_info *t, unsigned char *dst) {
-    const quant_type to = standard(t->type);
+/* t's weights in a format of GGUF's that holds them exactly: its own, f32, or Q4_0 and Q8_0 as below. */
+static void put_as(const tensor_info *t, quant_type to, unsigned char *dst) {
     const quant_format *f = quant_get((int)t->type), *g = quant_get((int)to);
     float y[192];
     if (to == t->type) memcpy(dst, t->data, t->size);
+    else if (to == QUANT_F32) f->decode((float *)(void *)dst, t->data, (size_t)weights_of(t));
     const unsigned char *block = t->data;
-    for (size_t i = 0, n = (size_t)weights_of(t); i < n && to != t->type; i += f->block, block += f->bytes) {
+    for (size_t i = 0, n = (size_t)weights_of(t); i < n && to != t->type && to != QUANT_F32; i += f->block, block += f->bytes) {
         uint16_t half;
         memcpy(&half, block, 2);
         f->decode(y, block, f->block);
@@ -85,8 +85,8 @@ static void put_standard(const tensor_info *t, unsigned char *dst) {
     }
 }
 
-static size_t standard_bytes(const tensor_info *t) {
-    const quant_format *g = quant_get((int)standard(t->type));
+static size_t bytes_as(const tensor_info *t, quant_type to) {
+    const quant_format *g = quant_get((int)to);
     return (size_t)weights_of(t) / g->block * g->bytes;
 }
 
@@ -108,34 +108,35 @@ static mote_status export_tensor(packing *p, const tensor_info *t, mote_error *e
     quant_type to = standard(t->type);
     unsigned char *dst;
     if (to == t->type || is_part(p, t)) return MOTE_OK;
-    TRY(room(p, t, standard_bytes(t), &dst, err));
-    put_standard(t, dst);
-    count(p, t, standard_bytes(t));
+    TRY(room(p, t, bytes_as(t, to), &dst, err));
+    put_as(t, to, dst);
+    count(p, t, bytes_as(t, to));
     return edit_put_bytes(p->edit, t->name, to, t->n_dims, t->ne, dst, err);
 }
 
-/* An embedding in parts becomes one tensor: of the format that all of them are exported to, or of f32. */
+/* The format that holds what both do exactly: Q8_0 does what Q4_0 does. */
+static quant_type common(quant_type a, quant_type b) {
+    const bool eight = (a == QUANT_Q4_0 || a == QUANT_Q8_0) && (b == QUANT_Q4_0 || b == QUANT_Q8_0);
+    return a == b ? a : eight ? QUANT_Q8_0 : QUANT_F32;
+}
+
+/* An embedding in parts becomes one tensor, of a format that holds them all. */
 static mote_status export_parts(packing *p, mote_error *err) {
     const tensor_info *t[MODEL_FILE_PARTS_MAX];
-    size_t n = model_file_parts(p->f, t), bytes = 0, weights = 0;
+    size_t n = model_file_parts(p->f, t), bytes = 0;
     unsigned char *dst;
-    bool same = true;
     if (n < 2) return MOTE_OK;
+    quant_type to = standard(t[0]->type);
     uint64_t ne[TENSOR_DIMS_MAX] = {t[0]->ne[0], 0, 1, 1};
-    for (size_t i = 0; i < n; i++) {
-        same = same && standard(t[i]->type) == standard(t[0]->type);
-        bytes += standard_bytes(t[i]);
-        weights += (size_t)weights_of(t[i]);
-        ne[1] += t[i]->ne[1];
-    }
-    TRY(room(p, t[0], same ? bytes : weights * sizeof(float), &dst, err));
-    for (size_t i = 0, at = 0; i < n; at += same ? standard_bytes(t[i]) : (size_t)weights_of(t[i]) * sizeof(float), i++) {
-        if (same) put_standard(t[i], dst + at);
-        else quant_get((int)t[i]->type)->decode((float *)(void *)(dst + at), t[i]->data, (size_t)weights_of(t[i]));
-        count(p, t[i], same ? standard_bytes(t[i]) : (size_t)weights_of(t[i]) * sizeof(float));
+    for (size_t i = 0; i < n; i++) to = common(to, standard(t[i]->type)), ne[1] += t[i]->ne[1];
+    for (size_t i = 0; i < n; i++) bytes += bytes_as(t[i], to);
+    TRY(room(p, t[0], bytes, &dst, err));
+    for (size_t i = 0, at = 0; i < n; at += bytes_as(t[i], to), i++) {
+        put_as(t[i], to, dst + at);
+        count(p, t[i], bytes_as(t[i], to));
         if (i > 0) TRY(edit_drop(p->edit, t[i]->name, err));
     }
-    return edit_put_bytes(p->edit, t[0]->name, same ? standard(t[0]->type) : QUANT_F32, 2, ne, dst, err);
+    return edit_put_bytes(p->edit, t[0]->name, to, 2, ne, dst, err);
 }
 
 static mote_status code_vocabulary(packing *p, mote_error *err) {

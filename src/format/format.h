@@ -71,11 +71,11 @@ const kv *model_file_find(const model_file *f, const char *key); /* NULL when ab
 size_t model_file_n_tensors(const model_file *f);
 const tensor_info *model_file_tensor(const model_file *f, size_t i);
 const tensor_info *model_file_find_tensor(const model_file *f, const char *name); /* hashed; NULL when absent */
-/* The parts of an embedding that lies in several (stack.c), where the file was opened with STACKED: 0 or 2 to 3. */
-enum { MODEL_FILE_PARTS_MAX = 3 };
+/* The parts of an embedding that lies in several (stack.c), where the file was opened with STACKED: 0 or 2 to 4. */
+enum { MODEL_FILE_PARTS_MAX = 4 };
 size_t model_file_parts(const model_file *f, const tensor_info *out[MODEL_FILE_PARTS_MAX]);
 const char *model_file_part_name(size_t i);
-/* An embedding in parts as it is wanted. n: 0, or 2 to 3. */
+/* An embedding in parts as it is wanted. n: 0, or 2 to 4. */
 typedef struct embedding_parts {
     uint64_t rows[MODEL_FILE_PARTS_MAX]; /* the last: 0, what is left */
     quant_type type[MODEL_FILE_PARTS_MAX];

@@ -2,14 +2,14 @@
  *
  *   token_embd.weight    [n_embd, n_0]  the rows of tokens 0 … n_0 - 1
  *   token_embd_2.weight  [n_embd, n_1]  those of the next n_1 tokens, in another format
- *   token_embd_3.weight  [n_embd, n_2]  the rest
+ *   token_embd_3.weight, token_embd_4.weight  likewise; the last has the rest
  *
  * What runs a model multiplies the parts as they are (MODEL_FILE_STACKED); for all others the file has one matrix in f32. */
 #include "format/format_int.h"
 
 enum { PARTS = MODEL_FILE_PARTS_MAX, ROWS_MAX = 1 << 24 };
 
-static const char *const names[PARTS] = {"token_embd.weight", "token_embd_2.weight", "token_embd_3.weight"};
+static const char *const names[PARTS] = {"token_embd.weight", "token_embd_2.weight", "token_embd_3.weight", "token_embd_4.weight"};
 
 static mote_status check(const tensor_info *const *t, size_t n, uint64_t *rows, mote_error *err) {
     *rows = 0;
@@ -99,9 +99,10 @@ mote_status model_file_unstack(model_file *f, mote_error *err) {
     size_t kept = 0;
     for (size_t i = 0; i < f->n_tensors; i++) {
         tensor_info own = f->tensors[i];
-        bool first = str_is(own.name, names[0]), part = str_is(own.name, names[1]) || str_is(own.name, names[2]);
-        if (part) continue;
-        if (first) {
+        size_t part = 0;
+        while (part < PARTS && !str_is(own.name, names[part])) part++;
+        if (part > 0 && part < PARTS) continue;
+        if (part == 0) {
             own.type = QUANT_F32;
             own.data = data;
             own.size = bytes;

@@ -34,9 +34,9 @@ static mote_status find_arch(model *m, mote_error *err) {
 }
 
 /* ---- tensors that belong to the whole model ---- */
-/* The embedding, in up to three parts of rows (format/stack.c). */
+/* The embedding, in up to four parts of rows (format/stack.c). */
 static mote_status bind_embedding(model *m, mote_error *err) {
-    static const role parts[] = {R_TOKEN_EMBD, R_TOKEN_EMBD_2, R_TOKEN_EMBD_3};
+    static const role parts[] = {R_TOKEN_EMBD, R_TOKEN_EMBD_2, R_TOKEN_EMBD_3, R_TOKEN_EMBD_4};
     weight *above = NULL;
     for (size_t i = 0; i < COUNT_OF(parts); i++) {
         weight *w = m->slots[parts[i]].mat;

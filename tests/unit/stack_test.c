@@ -15,9 +15,9 @@
 #include "folder.h"
 #include "ok.h"
 
-enum { N = 9, COLS = 64, WIDE = 192, MORE = 200 };
+enum { N = 9, COLS = 64, WIDE = 192, MORE = 200, PIECES = MODEL_FILE_PARTS_MAX };
 
-static const char *const names[] = {"token_embd.weight", "token_embd_2.weight", "token_embd_3.weight"};
+static const char *const names[] = {"token_embd.weight", "token_embd_2.weight", "token_embd_3.weight", "token_embd_4.weight"};
 
 typedef struct piece {
     size_t rows, cols;
@@ -29,12 +29,12 @@ static void write_pieces(const char *path, const piece *parts, bool keep_output)
     const size_t cols = parts[0].cols;
     model_file *f = NULL;
     model_edit *e = NULL;
-    unsigned char *bytes[3] = {NULL};
+    unsigned char *bytes[PIECES] = {NULL};
     OK(tiny_model_write(in_folder("whole.gguf"), &(tiny_opts){.seed = 9, .times = (unsigned)(cols / COLS), .n_more_unused = cols == WIDE ? MORE : 0}, &e_));
     OK(model_file_open(&f, in_folder("whole.gguf"), 0, &e_));
     OK(edit_open(&e, f, &e_));
     const float *x = (const float *)(const void *)model_file_find_tensor(f, names[0])->data;
-    for (size_t i = 0, row = 0; i < 3; row += parts[i++].rows) {
+    for (size_t i = 0, row = 0; i < PIECES; row += parts[i++].rows) {
         if (!parts[i].rows) continue;
         const quant_format *q = quant_get((int)parts[i].type);
         const uint64_t ne[TENSOR_DIMS_MAX] = {parts[i].cols, parts[i].rows, 1, 1};
@@ -49,7 +49,7 @@ static void write_pieces(const char *path, const piece *parts, bool keep_output)
     OK(edit_write(e, path, &e_));
     edit_close(&e);
     model_file_close(&f);
-    for (size_t i = 0; i < 3; i++) free(bytes[i]);
+    for (size_t i = 0; i < PIECES; i++) free(bytes[i]);
 }
 
 static float *logits_of(const char *path, bool stacked, bool exact, int threads) {
@@ -74,9 +74,9 @@ static float *logits_of(const char *path, bool stacked, bool exact, int threads)
 
 static void parts_give_what_the_whole_gives(void **unused) {
     (void)unused;
-    static const piece whole[3] = {{TINY_VOCAB, COLS, QUANT_F32}}, same[3] = {{64, COLS, QUANT_F32}, {100, COLS, QUANT_F32}, {TINY_VOCAB - 164, COLS, QUANT_F32}},
-                       two[3] = {{40, COLS, QUANT_F32}, {TINY_VOCAB - 40, COLS, QUANT_F32}},
-                       mixed[3] = {{96, COLS, QUANT_Q8_0}, {32, COLS, QUANT_F16}, {TINY_VOCAB - 128, COLS, QUANT_Q4_0}};
+    static const piece whole[PIECES] = {{TINY_VOCAB, COLS, QUANT_F32}}, same[PIECES] = {{64, COLS, QUANT_F32}, {100, COLS, QUANT_F32}, {30, COLS, QUANT_F32}, {TINY_VOCAB - 194, COLS, QUANT_F32}},
+                       two[PIECES] = {{40, COLS, QUANT_F32}, {TINY_VOCAB - 40, COLS, QUANT_F32}},
+                       mixed[PIECES] = {{96, COLS, QUANT_Q8_0}, {32, COLS, QUANT_F16}, {TINY_VOCAB - 128, COLS, QUANT_Q4_0}};
     write_pieces(in_folder("one.gguf"), whole, false);
     write_pieces(in_folder("same.gguf"), same, false);
     write_pieces(in_folder("two.gguf"), two, false);
@@ -109,18 +109,23 @@ static void parts_give_what_the_whole_gives(void **unused) {
 /* Entropy-coded for the disk, and as one tensor that other programs read: the same numbers. */
 static void parts_are_packed_and_exported(void **unused) {
     (void)unused;
-    static const piece small[3] = {{64, WIDE, QUANT_Q4_96}, {128, WIDE, QUANT_Q3_96}, {TINY_VOCAB + MORE - 192, WIDE, QUANT_Q2_96}},
-                       other[3] = {{64, WIDE, QUANT_Q8_0}, {TINY_VOCAB + MORE - 64, WIDE, QUANT_Q3_96}};
-    for (int k = 0; k < 2; k++) {
+    static const piece small[PIECES] = {{64, WIDE, QUANT_Q4_96}, {128, WIDE, QUANT_Q3_96}, {TINY_VOCAB + MORE - 192, WIDE, QUANT_Q2_96}},
+                       other[PIECES] = {{64, WIDE, QUANT_Q8_0}, {TINY_VOCAB + MORE - 64, WIDE, QUANT_Q3_96}},
+                       floats[PIECES] = {{64, WIDE, QUANT_Q8_0}, {64, WIDE, QUANT_F16}, {TINY_VOCAB + MORE - 128, WIDE, QUANT_Q3_96}};
+    static const struct {
+        const piece *parts;
+        quant_type becomes;
+    } cases[] = {{small, QUANT_Q4_0}, {other, QUANT_Q8_0}, {floats, QUANT_F32}};
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
         mote_pack_result r = {0};
         model_file *f = NULL;
-        write_pieces(in_folder("small.gguf"), k ? other : small, false);
+        write_pieces(in_folder("small.gguf"), cases[k].parts, false);
         OK(pack_run(in_folder("small.gguf"), in_folder("packed.gguf"), &r, &e_));
         OK(export_run(in_folder("packed.gguf"), in_folder("exported.gguf"), &r, &e_));
         OK(model_file_open(&f, in_folder("exported.gguf"), MODEL_FILE_STACKED, &e_));
         const tensor_info *t = model_file_find_tensor(f, names[0]);
         assert_int_equal(t->ne[1], TINY_VOCAB + MORE);
-        assert_int_equal(t->type, k ? QUANT_F32 : QUANT_Q4_0);
+        assert_int_equal(t->type, cases[k].becomes);
         assert_null(model_file_find_tensor(f, names[1]));
         model_file_close(&f);
         float *a = logits_of(in_folder("small.gguf"), true, true, 2), *b = logits_of(in_folder("packed.gguf"), true, true, 1),
@@ -146,8 +151,8 @@ static void refused(const piece *parts, bool keep_output, mote_status want, cons
 
 static void wrong_parts_are_refused(void **unused) {
     (void)unused;
-    static const piece narrow[3] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS / 2, QUANT_F32}}, good[3] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS, QUANT_F32}},
-                       gap[3] = {{64, COLS, QUANT_F32}, {0, 0, 0}, {TINY_VOCAB - 64, COLS, QUANT_F32}};
+    static const piece narrow[PIECES] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS / 2, QUANT_F32}}, good[PIECES] = {{64, COLS, QUANT_F32}, {TINY_VOCAB - 64, COLS, QUANT_F32}},
+                       gap[PIECES] = {{64, COLS, QUANT_F32}, {0, 0, 0}, {TINY_VOCAB - 64, COLS, QUANT_F32}};
     refused(gap, false, MOTE_E_UNSUPPORTED, "token_embd_3");
     refused(narrow, false, MOTE_E_MISMATCH, "token_embd_2");
     refused(good, true, MOTE_E_UNSUPPORTED, "output matrix");
@@ -173,7 +178,7 @@ static uint64_t fit(const char *path, embedding_parts p, mote_status want, const
 
 static void parts_that_are_wanted_fit_or_are_refused(void **unused) {
     (void)unused;
-    static const piece whole[3] = {{TINY_VOCAB, COLS, QUANT_F32}};
+    static const piece whole[PIECES] = {{TINY_VOCAB, COLS, QUANT_F32}};
     write_pieces(in_folder("untied.gguf"), whole, true);
     write_pieces(in_folder("tied.gguf"), whole, false);
     embedding_parts p = {.rows = {64, 100}, .type = {QUANT_Q8_0, QUANT_Q4_0, QUANT_Q8_0}, .n = 3};
