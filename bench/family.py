@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Figures of mote's own models, for `mote family`: models/figures/NAME.json of each models/NAME.gguf.
 
-usage: bench/family.py --write     the tables of models/NAME.md from the figures
+usage: bench/family.py --write     the tables of models/NAME.md and models/README.md from the figures
        bench/family.py --check     changes nothing, fails when --write would (a test)
        bench/family.py [--mote PROGRAM] [--reference MODEL] [--tasks DIR] [--limit N] [--chats] [--rounds 5] [--no-speed] [--cpu-seconds N]
                        [FILE…]
 
 --reference: the model that perplexity and tasks are compared with. --tasks: a folder with the tasks' files (tools/eval-data.py); without it tasks are
-left as they were. --chats: the answers to bench/chats.txt and bench/facts.jsonl, too. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
+left as they were; the reference's are kept in the cache. --chats: the answers to bench/chats.txt and bench/facts.jsonl, too. A model that is not in models/ is measured just so, and its figures are kept as those of a file that is not there. What is not
 measured in a run stays as it was, as long as the file is the same. --cpu-seconds: what making it took, all cores together; the card says the
 energy of that at 10 watts a core. Close everything else while speed is measured.
 """
@@ -65,6 +65,23 @@ def perplexity(mote, model, reference, *args):
         return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["base_ppl"], "kld": d["kld_mean"], "same_top": d["same_top"]}
 
 
+def per_byte(mote, model, text, folder):
+    """Bits per byte of the beginning of a text, whatever the vocabulary."""
+    excerpt = pathlib.Path(folder) / "excerpt.txt"
+    excerpt.write_text(text.read_text(encoding="utf-8")[:120000], encoding="utf-8")
+    return json.loads(out_of(mote, "eval", "--json", "-m", model, f"documents={excerpt}", "-c", "2048"))["documents"]["bits_per_byte"]["value"]
+
+
+def likeness(mote, model, about, reference, text):
+    """Perplexity and divergence from the reference, and bits per byte where it has another vocabulary."""
+    tokens = [json.loads(out_of(mote, "show", reference, "--json"))["metadata"]["llama.vocab_size"], about["metadata"]["llama.vocab_size"]] if reference else [0, 0]
+    if tokens[0] == tokens[1]:
+        return perplexity(mote, model, reference, "-f", text)
+    with tempfile.TemporaryDirectory() as folder:
+        bits, whole = per_byte(mote, model, text, folder), per_byte(mote, reference, text, folder)
+    return {"bits_per_byte": bits, "bits_per_byte_ratio": bits / whole}
+
+
 def turns_in_a_circle(text, run=8, times=4):
     """Some eight words in a row stand there four times."""
     words = text.split()
@@ -111,11 +128,24 @@ def accuracies(mote, model, tasks, limit):
     return {name: d[name]["acc_norm" if "acc_norm" in d[name] else "acc"]["value"] for name in CHANCE}
 
 
+def reference_accuracies(mote, model, tasks, limit):
+    """The reference's, which take longest and stay: kept in the cache, by what went in."""
+    digest = hashlib.sha256()
+    for path in [pathlib.Path(model), *(pathlib.Path(tasks) / f"{name}.jsonl" for name in CHANCE)]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    kept = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote/bench" / f"accuracies-{digest.hexdigest()[:16]}-{limit}.json"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(accuracies(mote, model, tasks, limit)))
+    return json.loads(kept.read_text())
+
+
 ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "parameters", lambda v: f"{v / 1e6:.1f} million"),
         ("bits_per_weight", "in memory, scales included", lambda v: f"{v:.2f} bits a weight"), ("memory_bytes", "resident, context of 2,048 tokens in q8_0, a short question", lambda v: f"{v / 1e6:.1f} MB"),
         ("start_ms", "from the command to the first token", lambda v: f"{v:.0f} ms"), ("first_token_ms", "to the first token, running, 32 tokens asked", lambda v: f"{v:.0f} ms"),
         ("tokens_per_s", "writing, one sequence, 2 threads", lambda v: f"{v:.0f} tokens/s"), ("perplexity", "perplexity, WikiText-2, windows of 512", lambda v: f"{v:.2f}"),
         ("perplexity_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"), ("kld", "mean KL divergence from it, nats", lambda v: f"{v:.4f}"),
+        ("bits_per_byte", "bits per byte, WikiText-2", lambda v: f"{v:.3f}"), ("bits_per_byte_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"),
         ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("chat_perplexity_ratio", "perplexity on the original's answers to 200 questions, times its own", lambda v: f"{v:.3f}"), ("chat_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"),
         ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("facts", "simple facts said, default", lambda v: f"{v:.0f} %"), ("facts_reference", "… by the original", lambda v: f"{v:.0f} %"),
         ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
@@ -134,6 +164,18 @@ def table(row):
     return "\n".join([*lines, "", f"Measured {row['date']}, {row['version']}; SHA-256 `{row['sha256']}`."])
 
 
+def siblings():
+    """All that was measured, the smallest first, whether its file is in the repository or not."""
+    columns = ["bytes", "bits_per_weight", "perplexity_ratio", "bits_per_byte_ratio", "kld", "same_top", "tasks", "tasks_share", "tokens_per_s", "cpu_seconds"]
+    short = {"bytes": lambda v: f"{v / 1e6:.1f} MB", "bits_per_weight": lambda v: f"{v:.2f}", "tokens_per_s": lambda v: f"{v:.0f}", "cpu_seconds": lambda v: f"{v:,.0f}"}
+    text = {key: short.get(key, how) for key, _, how in ROWS}
+    rows = sorted((json.loads(path.read_text()) for path in FIGURES.glob("*.json")), key=lambda r: r["bytes"])
+    lines = ["| | file | bits a weight | perplexity ÷ original's | bits per byte ÷ original's | mean KLD | same top token | tasks | of the original's above guessing | tokens/s | CPU-seconds to make |",
+             "|---|" + "---:|" * len(columns)]
+    lines += [f"| {r['name']} | " + " | ".join(text[c](r[c]) if c in r else "–" for c in columns) + " |" for r in rows]
+    return "\n".join(lines)
+
+
 def keep_figures(path, row):
     """After each part of the measuring, so that what was measured is there whatever comes next."""
     path.write_text(json.dumps(row, indent=1) + "\n")
@@ -145,6 +187,8 @@ def cards(check):
         figures = FIGURES / f"{path.stem}.json"
         if figures.exists():
             made[path] = filled(path.read_text(encoding="utf-8"), "figures", table(json.loads(figures.read_text())))
+    page = ROOT / "models" / "README.md"
+    made[page] = filled(page.read_text(encoding="utf-8"), "family", siblings())
     return keep(made, check)
 
 
@@ -178,13 +222,13 @@ def main():
             row["cpu_seconds"] = o.cpu_seconds
         if not o.no_speed:
             row |= speed(o.mote, file, o.rounds)
-        row |= perplexity(o.mote, file, o.reference, "-f", text)
+        row |= likeness(o.mote, file, about, o.reference, text)
         keep_figures(path, row)
         if o.tasks:
             got = accuracies(o.mote, file, o.tasks, o.limit)
             row |= {"accuracy": got, "tasks": statistics.mean(got.values()), "items": o.limit}
             if o.reference:
-                whole, least = accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
+                whole, least = reference_accuracies(o.mote, o.reference, o.tasks, o.limit), statistics.mean(CHANCE.values())
                 row["tasks_share"] = 100 * (row["tasks"] - least) / (statistics.mean(whole.values()) - least)
         keep_figures(path, row)
         if o.chats:
