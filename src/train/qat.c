@@ -300,7 +300,7 @@ size_t qat_params(qat *q, const train_param *all, size_t n, train_param *dst, si
     for (size_t i = 0; i < q->count; i++) {
         qat_entry *e = &q->e[i];
         if (!scales_learn(q, e)) continue;
-        if (count < cap) dst[count] = (train_param){.name = str_of(e->name), .v = &e->by, .lr = q->o.scale_lr};
+        if (count < cap) dst[count] = (train_param){.name = str_of(e->name), .v = &e->by, .lr = q->o.scale_lr, .formatted = true};
         count++;
     }
     return count;

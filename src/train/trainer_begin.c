@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* All parameters are there and of the right size, or nothing is copied. */
+/* All parameters are there and of the right size, or nothing is copied; what belongs to formats that the other run did not have stays as it is. */
 static mote_status copy_values(trainer *t, const ckpt *c, mote_error *err) {
     for (int copy = 0; copy < 2; copy++)
         for (size_t i = 0; i < t->n; i++) {
@@ -12,6 +12,7 @@ static mote_status copy_values(trainer *t, const ckpt *c, mote_error *err) {
             char name[sizeof((ckpt_section *)NULL)->name];
             (void)snprintf(name, sizeof name, TRAINER_VALUES, STR_ARG(p->name));
             const str found = ckpt_find(c, name);
+            if (found.n != bytes && p->formatted) continue;
             if (found.n != bytes) FAIL(err, MOTE_E_MISMATCH, "%s: %zu bytes of '%.*s', %zu expected: it is the run of another model or format", ckpt_path(c), found.n, STR_ARG(p->name), bytes);
             if (!copy) continue;
             memcpy(p->v->x, found.p, bytes);
