@@ -89,10 +89,14 @@ def turns_in_a_circle(text, run=8, times=4):
     return any(n >= times for n in seen.values())
 
 
-def conversations(mote, model, folder):
-    """bench/chats.txt as the original answers it, drawing, in its template: a text that no recipe has seen."""
+# How the original's answers are drawn that the model is to agree with: from all that it can say, and as it is used.
+SAID = {"chat": ["--temp", "1", "--top-k", "0", "--top-p", "0.97", "--min-p", "0"], "chat_default": []}
+
+
+def conversations(mote, model, folder, how):
+    """bench/chats.txt as the original answers it, in its template: a text that no recipe has seen."""
     said, one, text = folder / "said.jsonl", folder / "one.json", folder / "said.txt"
-    out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "400", "-c", "1024", "-np", "16", "--temp", "1", "--top-k", "0", "--top-p", "0.97", "--min-p", "0", "--seed", "5")
+    out_of(mote, "generate", QUESTIONS, "-m", model, "-o", said, "-n", "400", "-c", "1024", "-np", "16", "--seed", "5", *how)
     with open(text, "w", encoding="utf-8") as f:
         for line in said.read_text(encoding="utf-8").splitlines():
             one.write_text(json.dumps({"messages": json.loads(line)["messages"], "add_generation_prompt": False}), encoding="utf-8")
@@ -146,8 +150,10 @@ ROWS = [("bytes", "file", lambda v: f"{v:,.0f} bytes"), ("parameters", "paramete
         ("tokens_per_s", "writing, one sequence, 2 threads", lambda v: f"{v:.0f} tokens/s"), ("perplexity", "perplexity, WikiText-2, windows of 512", lambda v: f"{v:.2f}"),
         ("perplexity_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"), ("kld", "mean KL divergence from it, nats", lambda v: f"{v:.4f}"),
         ("bits_per_byte", "bits per byte, WikiText-2", lambda v: f"{v:.3f}"), ("bits_per_byte_ratio", "… times the float32 original's", lambda v: f"{v:.3f}"),
-        ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("chat_perplexity_ratio", "perplexity on the original's answers to 200 questions, times its own", lambda v: f"{v:.3f}"), ("chat_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"),
-        ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("facts", "simple facts said, default", lambda v: f"{v:.0f} %"), ("facts_reference", "… by the original", lambda v: f"{v:.0f} %"),
+        ("same_top", "same likeliest token", lambda v: f"{100 * v:.1f} %"), ("chat_perplexity_ratio", "perplexity on the original's answers to 200 questions, drawn at temperature 1, times its own", lambda v: f"{v:.3f}"),
+        ("chat_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"), ("chat_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"),
+        ("chat_default_perplexity_ratio", "perplexity on its answers as it is drawn by default, times its own", lambda v: f"{v:.3f}"),
+        ("chat_default_kld", "mean KL divergence there, nats", lambda v: f"{v:.4f}"), ("chat_default_same_top", "same likeliest token there", lambda v: f"{100 * v:.1f} %"), ("facts", "simple facts said, default", lambda v: f"{v:.0f} %"), ("facts_reference", "… by the original", lambda v: f"{v:.0f} %"),
         ("tasks", "tasks, mean accuracy", lambda v: f"{100 * v:.1f} %"),
         ("tasks_share", "… of the original's above guessing", lambda v: f"{v:.0f} %"), ("cpu_seconds", "making it", lambda v: f"{v:,.0f} CPU-seconds, {v * 10 / 3.6e6:.2f} kWh at 10 W a core")]
 
@@ -237,9 +243,10 @@ def main():
                 row["facts_reference"] = facts(o.mote, o.reference)
                 row |= {"chats_reference_" + name: chats(o.mote, o.reference, *how) for name, how in DRAWN.items()}
                 keep_figures(path, row)
-                with tempfile.TemporaryDirectory() as folder:
-                    said = conversations(o.mote, o.reference, pathlib.Path(folder))
-                    row |= {"chat_" + key: value for key, value in perplexity(o.mote, file, o.reference, "-f", said, "--special").items()}
+                for name, how in SAID.items():
+                    with tempfile.TemporaryDirectory() as folder:
+                        said = conversations(o.mote, o.reference, pathlib.Path(folder), how)
+                        row |= {f"{name}_{key}": value for key, value in perplexity(o.mote, file, o.reference, "-f", said, "--special").items()}
         keep_figures(path, row)
         print(json.dumps(row))
 
