@@ -13,6 +13,7 @@ typedef struct param {
     const tensor_info *info; /* name, shape, origin: of the opened file */
     var v;                   /* [rows, cols] as the graph uses it: rows = ne[1] · ne[2] · …, cols = ne[0] */
     bool trained;            /* v.wants: it gets a gradient */
+    bool frozen;             /* its name says that it keeps its weights (net_opts.freeze); quantization-aware training rounds it all the same */
 } param;
 
 typedef struct net net;

@@ -12,6 +12,7 @@ static mote_status freeze_matches(net *n, const pcre2_code *code, pcre2_match_da
         if (pcre2_match(code, (PCRE2_SPTR)p->info->name.p, p->info->name.n, 0, 0, match, NULL) < 0) left++;
         else {
             p->trained = p->v.wants = false;
+            p->frozen = true;
             frozen++;
         }
     }

@@ -161,7 +161,7 @@ static void grads_part(void *arg, int ith, int nth) {
     }
 }
 
-static bool scales_learn(const qat *q, const qat_entry *e) { return e->grid && e->grid->outer && !q->o.fixed_scales; }
+static bool scales_learn(const qat *q, const qat_entry *e) { return e->p->trained && e->grid && e->grid->outer && !q->o.fixed_scales; }
 
 void qat_grads(qat *q) {
     for (size_t i = 0; i < q->count; i++) {
@@ -253,9 +253,10 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
         param *at = net_param(n, i);
         size_t index = 0;
         while (index < model_file_n_tensors(f) && model_file_tensor(f, index) != at->info) index++;
-        int type = at->trained && index < model_file_n_tensors(f) ? o->format(o->ctx, index) : -1;
+        const bool rounded = at->trained || at->frozen;
+        int type = rounded && index < model_file_n_tensors(f) ? o->format(o->ctx, index) : -1;
         const quant_format *format = quant_get(type);
-        if (at->trained) TRYG(s, open_param(q, at, !format || format->type == QUANT_F32 ? NULL : format, err));
+        if (rounded) TRYG(s, open_param(q, at, !format || format->type == QUANT_F32 ? NULL : format, err));
     }
     if (q->count == 0) FAILG(s, err, MOTE_E_USAGE, "no tensor is to be quantized");
     if (o->acts) net_set_linear(n, fake_linear, q);

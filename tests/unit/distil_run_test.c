@@ -249,6 +249,33 @@ static void a_run_begins_after_another(void **unused) {
     }
 }
 
+/* Quantization-aware: frozen tensors are written rounded, as others are, and only once. */
+static void what_is_frozen_is_rounded_too(void **unused) {
+    (void)unused;
+    mote_distill_options o = options(out);
+    o.qat = (mote_qat_options){.type = "Q4_1", .pure = true};
+    o.out_type = NULL;
+    o.settings.freeze = "attn_q|ffn_down";
+    OK(compress_distill(&o, NULL, &e_));
+    model_file *was, *is;
+    OK(model_file_open(&was, student, 0, &e_));
+    OK(model_file_open(&is, out, 0, &e_));
+    for (size_t i = 0; i < model_file_n_tensors(is); i++) {
+        const tensor_info *t = model_file_tensor(is, i);
+        char name[128];
+        (void)snprintf(name, sizeof name, "%.*s", STR_ARG(t->name));
+        if (!strstr(name, ".attn_q.") && !strstr(name, "ffn_down")) continue;
+        const tensor_info *u = model_file_find_tensor(was, name);
+        assert_int_equal(t->type, QUANT_Q4_1);
+        assert_true(u && u->type == QUANT_F32);
+        unsigned char *row = malloc(t->size);
+        quant_get(QUANT_Q4_1)->encode(row, (const float *)(const void *)u->data, (size_t)(t->ne[0] * t->ne[1]), NULL);
+        assert_memory_equal(row, t->data, t->size);
+        free(row);
+    }
+    model_file_close(&was), model_file_close(&is);
+}
+
 /* So are its rates: a stage that has not begun may be given, taken away or changed. */
 static void later_rates_are_open(void **unused) {
     (void)unused;
@@ -508,6 +535,7 @@ int main(void) {
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
         cmocka_unit_test(the_length_is_open_until_the_decay), cmocka_unit_test(later_rates_are_open), cmocka_unit_test(a_run_begins_after_another),
+        cmocka_unit_test(what_is_frozen_is_rounded_too),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
         cmocka_unit_test(spans_are_compared_by_the_chain_rule),
