@@ -37,7 +37,7 @@ import subprocess
 import sys
 import tempfile
 
-from made import ROOT, filled, keep
+from made import ROOT, cache, filled, keep
 
 CASES = ROOT / "bench" / "compression"
 TABLE = ROOT / "bench" / "compression.csv"
@@ -87,13 +87,12 @@ class Bench:
         self.o, self.timed = o, {}
         shared = pathlib.Path(os.environ.get("MOTE_SHARED", ROOT / ".." / "shared"))
         models = pathlib.Path(os.environ.get("MOTE_MODELS", pathlib.Path.home() / ".cache/mote/models"))
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote" / "bench"
-        cache.mkdir(parents=True, exist_ok=True)
+        kept = cache()
         self.text = shared / "oracle/text/wikitext2-test.txt"
         self.source = models / "smollm2-135m-instruct.q4_1.gguf"
-        self.teacher = cache / "smollm2-135m-instruct.f32.gguf"
-        self.base = cache / f"smollm2-135m-instruct.wikitext-2.{o.chunks}.logits"
-        self.train = pathlib.Path(os.environ.get("MOTE_TRAIN_TEXT", cache / "train"))
+        self.teacher = kept / "smollm2-135m-instruct.f32.gguf"
+        self.base = kept / f"smollm2-135m-instruct.wikitext-2.{o.chunks}.logits"
+        self.train = pathlib.Path(os.environ.get("MOTE_TRAIN_TEXT", kept / "train"))
         if not self.teacher.exists():
             self.sh(f"{o.mote} quantize --allow-requantize {self.source} {self.teacher} F32")
         if not self.base.exists():

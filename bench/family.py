@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from made import ROOT, filled, keep
+from made import ROOT, cache, filled, keep
 
 FIGURES = ROOT / "models" / "figures"
 QUESTIONS, FACTS = ROOT / "bench" / "chats.txt", ROOT / "bench" / "facts.jsonl"
@@ -137,9 +137,8 @@ def reference_accuracies(mote, model, tasks, limit):
     digest = hashlib.sha256()
     for path in [pathlib.Path(model), *(pathlib.Path(tasks) / f"{name}.jsonl" for name in CHANCE)]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    kept = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote/bench" / f"accuracies-{digest.hexdigest()[:16]}-{limit}.json"
+    kept = cache() / f"accuracies-{digest.hexdigest()[:16]}-{limit}.json"
     if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(accuracies(mote, model, tasks, limit)))
     return json.loads(kept.read_text())
 

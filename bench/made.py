@@ -1,9 +1,17 @@
-"""Pages and pictures of which a part is made from figures in the tree."""
+"""Pages and pictures of which a part is made from figures in the tree, and where a bench keeps what takes long."""
+import os
 import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 END = "<!-- end -->"
+
+
+def cache():
+    """A folder that stays between runs."""
+    folder = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mote" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def filled(document, name, content):

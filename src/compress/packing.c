@@ -70,11 +70,18 @@ static quant_type standard(quant_type t) {
 /* t's weights in a format of GGUF's that holds them exactly: its own, f32, or Q4_0 and Q8_0 as below. */
 static void put_as(const tensor_info *t, quant_type to, unsigned char *dst) {
     const quant_format *f = quant_get((int)t->type), *g = quant_get((int)to);
+    const size_t n = (size_t)weights_of(t);
     float y[192];
-    if (to == t->type) memcpy(dst, t->data, t->size);
-    else if (to == QUANT_F32) f->decode((float *)(void *)dst, t->data, (size_t)weights_of(t));
+    if (to == t->type) {
+        memcpy(dst, t->data, t->size);
+        return;
+    }
+    if (to == QUANT_F32) {
+        f->decode((float *)(void *)dst, t->data, n);
+        return;
+    }
     const unsigned char *block = t->data;
-    for (size_t i = 0, n = (size_t)weights_of(t); i < n && to != t->type && to != QUANT_F32; i += f->block, block += f->bytes) {
+    for (size_t i = 0; i < n; i += f->block, block += f->bytes) {
         uint16_t half;
         memcpy(&half, block, 2);
         f->decode(y, block, f->block);
