@@ -491,11 +491,20 @@ static mote_status finish(job *j, mote_error *err) {
     return s;
 }
 
-/* The weights as the run before had them. */
+/* The weights, and the scales of their formats, as the run before had them. */
 static mote_status begin_after(job *j, mote_error *err) {
     char dir[sizeof j->dir];
     if (snprintf(dir, sizeof dir, "%s.run", j->o->after) >= (int)sizeof dir) FAIL(err, MOTE_E_USAGE, "the folder's name is too long");
-    return trainer_begin(j->t, dir, err);
+    TRY(trainer_begin(j->t, dir, err));
+    if (j->q) {
+        model_file *from;
+        TRY(model_file_open(&from, j->o->after, MODEL_FILE_STACKED, err));
+        mote_status st = qat_take_scales(j->q, from, err);
+        model_file_close(&from);
+        TRY(st);
+    }
+    trainer_begun(j->t);
+    return MOTE_OK;
 }
 
 static mote_status train(job *j, mote_error *err) {

@@ -407,10 +407,10 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     m->r->n_stages = i + 1;
     if (c->flags & MAKE_DATA || (makes_file && given(options, "as"))) TRY(keep_named(m, s->name, options, out, err));
     if (c->flags & MAKE_DATA) return MOTE_OK;
-    if (m->o->dry_run || !makes_file) return MOTE_OK;
+    if (!makes_file || (m->o->dry_run && !s->cached)) return MOTE_OK; /* what a stage would make is not known before */
     (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : c->flags & MAKE_ADAPTER ? m->adapter : m->model, MAKE_PATH_MAX, "%s", out);
     if (c->flags & MAKE_MERGES) m->adapter[0] = 0;
-    if (!s->makes_model || m->o->no_eval) return MOTE_OK;
+    if (!s->makes_model || m->o->no_eval || m->o->dry_run) return MOTE_OK;
     if (!told(m, i, "measuring")) FAIL(err, MOTE_E_CANCELLED, "cancelled after stage %zu (%s)", i + 1, s->name);
     return make_measure(m, m->model, s, err);
 }

@@ -15,7 +15,7 @@ typedef struct train_param {
     float lr;         /* times the learning rate; 0 means 1 */
     bool decay;       /* weight decay acts on it */
     bool muon;        /* a matrix that Muon may take */
-    bool formatted;   /* belongs to a number format: a run after another one in other formats begins it anew */
+    bool formatted;   /* belongs to a number format, and means nothing in another one (trainer_begin) */
     size_t n_mats;    /* stacked one below the other (experts); 0 means 1 */
     value_form form;  /* how v->x comes from the source's number s: decay and steps act on s (format.h) */
 } train_param;

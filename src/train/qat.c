@@ -5,10 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { FACTOR_LEAST = 64 /* a scale never shrinks to less than a 64th */ };
+enum { FACTOR_LEAST = 64 /* a scale never shrinks to less than a 64th; below 0 it begins where another model's scales were taken */ };
 
 static void scales_of(const qat_entry *e, size_t b, float *d, float *m) {
-    float a = fmaxf(1 + e->by.x[b], 1.0f / FACTOR_LEAST);
+    float a = copysignf(fmaxf(fabsf(1 + e->by.x[b]), 1.0f / FACTOR_LEAST), 1 + e->by.x[b]);
     *d = e->d0[b] * a;
     *m = e->grid->minimum ? e->m0[b] + (e->grid->block == QUANT_GRID_BLOCK ? e->m0[b] : e->d0[b]) * e->by.x[e->n_blocks + b] : 0;
 }

@@ -40,6 +40,9 @@ mote_status qat_open(qat **out, net *n, pool *p, const qat_opts *o, mote_error *
 void qat_close(qat **q);
 /* What is to be trained: of `all` (trainer_net_params) what still learns, and the scales. Returns how many; fills at most cap. */
 size_t qat_params(qat *q, const train_param *all, size_t n, train_param *dst, size_t cap);
+/* The weights were set to those of another run, whose model is `from` (opened with MODEL_FILE_STACKED): takes its scales, those in other formats as far as
+ * they tell (qat_take.c). E_MEMORY. */
+mote_status qat_take_scales(qat *q, const model_file *from, mote_error *err);
 
 /* From qat_begin to qat_end the net's parameters are the rounded ones. In between: forward, tape_back. Nests not. */
 void qat_begin(qat *q);

@@ -36,6 +36,9 @@ static inline size_t qat_weights(const qat_entry *e) { return e->rows * e->p->v.
 
 /* qat_seat.c: gives the latents of a tensor that begins with its own blocks places in their cells. E_MEMORY. */
 mote_status qat_seat(const qat *q, const qat_entry *e, mote_error *err);
+/* The width of the cell of weight i of a block, which stands in its middle as x; of levels in a table, to the nearer neighbour. With the sign of the scale. */
+float qat_cell(const qat_entry *e, const quant_grid_scales *s, size_t i, float x);
+#define QAT_SEAT_MOST 0.45f /* of a cell's width, from its middle: how far from there a weight is put */
 
 /* quant_grid_place, inline where levels are neighbouring integers: it is asked once for each weight in each step. */
 static inline int qat_place(const quant_grid *g, float t) {

@@ -10,7 +10,6 @@
 
 #include <math.h>
 
-static const float SEAT_MOST = 0.45f;    /* of the cell's width, from its middle */
 static const float OTHER_WEIGHTS = 0.6f; /* further away on average than this: the row was not rounded from that one */
 
 struct seating {
@@ -21,8 +20,7 @@ struct seating {
     float *places; /* [threads, cols] */
 };
 
-/* The width of the cell of weight i of a block, which stands in its middle as x; of levels in a table, to the nearer neighbour. */
-static float width_of(const qat_entry *e, const quant_grid_scales *s, size_t i, float x) {
+float qat_cell(const qat_entry *e, const quant_grid_scales *s, size_t i, float x) {
     const quant_grid *g = e->grid;
     float scale = s->d * s->a[i / g->group], off = s->m * s->b[i / g->group];
     if (!g->table) return scale * (float)g->step;
@@ -44,7 +42,7 @@ static bool places_of_row(const qat_entry *e, size_t row, float *t) {
         scales_at(e, row, at, &s);
         for (size_t i = 0; i < n; i++) {
             float level = e->latent[row * cols + at + i];
-            t[at + i] = (t[at + i] - level) * qat_inverse(width_of(e, &s, i, level));
+            t[at + i] = (t[at + i] - level) * qat_inverse(qat_cell(e, &s, i, level));
             far += isfinite(t[at + i]) ? fmin(fabs((double)t[at + i]), 1) : 1; /* beyond the last level it may be anywhere */
         }
     }
@@ -68,7 +66,7 @@ static void seat_row(const struct seating *a, size_t row, float *t) {
         for (size_t i = 0; i < n; i++) {
             float place = known ? t[at + i] : (float)(2 * rng_double(&r) - 1);
             if (a->q->o.keep_zeros && x[at + i] == 0) continue;
-            x[at + i] += fmaxf(-SEAT_MOST, fminf(SEAT_MOST, place)) * width_of(e, &s, i, x[at + i]);
+            x[at + i] += fmaxf(-QAT_SEAT_MOST, fminf(QAT_SEAT_MOST, place)) * qat_cell(e, &s, i, x[at + i]);
         }
     }
 }

@@ -122,9 +122,10 @@ void trainer_close(trainer **t);
 mote_status trainer_keep(trainer *t, const char *name, void *p, size_t n, mote_error *err);
 /* Goes to the newest good checkpoint of the folder, if there is one. *step: where the run stands. */
 mote_status trainer_resume(trainer *t, uint64_t *step, mote_error *err);
-/* In place of that: begins with the weights of another run's newest checkpoint, in its folder; nothing else of it is taken over. E_NOT_FOUND, E_BUSY: that
- * run is still going; E_MISMATCH: other parameters, except for those of a number format, which then begin anew. */
+/* In place of that: begins with the weights of another run's newest checkpoint, in its folder; nothing else of it is taken over. Parameters of a number format
+ * are the caller's to set (train_param.formatted; qat_take_scales); then trainer_begun. E_NOT_FOUND, E_BUSY: that run is still going; E_MISMATCH: other parameters. */
 mote_status trainer_begin(trainer *t, const char *dir, mote_error *err);
+void trainer_begun(trainer *t);
 /* One step. */
 mote_status trainer_step(trainer *t, train_progress *p, mote_error *err);
 /* To the end, with checkpoints and hooks. E_IO at the end when some checkpoint could not be written (the run went on);

@@ -3,22 +3,19 @@
 
 #include <string.h>
 
-/* All parameters are there and of the right size, or nothing is copied; what belongs to formats that the other run did not have stays as it is. */
+/* All parameters are there and of the right size, or nothing is copied. */
 static mote_status copy_values(trainer *t, const ckpt *c, mote_error *err) {
     for (int copy = 0; copy < 2; copy++)
         for (size_t i = 0; i < t->n; i++) {
             const train_param *p = &t->params[i];
+            if (p->formatted) continue;
             const size_t bytes = p->v->rows * p->v->cols * sizeof(float);
             char name[sizeof((ckpt_section *)NULL)->name];
             (void)snprintf(name, sizeof name, TRAINER_VALUES, STR_ARG(p->name));
             const str found = ckpt_find(c, name);
-            if (found.n != bytes && p->formatted) continue;
             if (found.n != bytes) FAIL(err, MOTE_E_MISMATCH, "%s: %zu bytes of '%.*s', %zu expected: it is the run of another model or format", ckpt_path(c), found.n, STR_ARG(p->name), bytes);
-            if (!copy) continue;
-            memcpy(p->v->x, found.p, bytes);
-            if (t->averages[i]) memcpy(t->averages[i], found.p, bytes);
+            if (copy) memcpy(p->v->x, found.p, bytes);
         }
-    optim_values_changed(t->optim);
     return MOTE_OK;
 }
 
@@ -34,4 +31,12 @@ mote_status trainer_begin(trainer *t, const char *dir, mote_error *err) {
     ckpt_close(&c);
     ckpt_dir_close(&d);
     return s;
+}
+
+void trainer_begun(trainer *t) {
+    for (size_t i = 0; i < t->n; i++) {
+        const var *v = t->params[i].v;
+        if (t->averages[i]) memcpy(t->averages[i], v->x, v->rows * v->cols * sizeof(float));
+    }
+    optim_values_changed(t->optim);
 }

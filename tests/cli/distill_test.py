@@ -71,6 +71,11 @@ def in_parts(b):
     b.check(all(f"token_embd{k}.weight" in shown for k in ("", "_2", "_3")), "mote quantize writes such parts as well")
     p = b.run("perplexity", "-m", "plain.gguf", "-f", "data.txt", "-c", "64", "--chunks", "4")
     b.check("PPL" in p.stdout, "and they run")
+    b.json(*args, "--dir", "parts.gguf.run", "--token-embedding-type", "64=Q8_0,128=Q4_0,Q2_0", "-o", "parts.gguf")
+    still = ["--dir", "", "--steps", "1", "--lr", "1e-12", "--after", "parts.gguf", "-o", "on.gguf"]
+    for finer in ("64=Q8_0,32=Q5_0,96=Q4_0,Q2_0", "64=Q8_0,128=Q5_0,Q2_0"):
+        s = b.json(*args, *still, "--token-embedding-type", finer, "--tensor-type", "ffn_down=Q5_0")
+        b.check(abs(s["divergence_before"] - r["divergence"]) < 1e-4, f"another run begins there, with more bits: {s['divergence_before']:.4f}, {r['divergence']:.4f}")
     b.refused(2, "no part of 900", *args, "--token-embedding-type", "900=Q8_0,Q4_0", "-o", "x.gguf")
     b.refused(2, "neither ROWS=TYPE", *args, "--token-embedding-type", "64=Q8_0,what", "-o", "x.gguf")
 

@@ -241,8 +241,45 @@ static void a_run_begins_after_another(void **unused) {
         o.after = first;
         o.qat = (mote_qat_options){.type = packed ? "Q4_0" : "Q2_0", .pure = true};
         o.out_type = NULL;
-        OK(compress_distill(&o, &r, &e_)); /* the weights are taken over, other formats' scales begin anew */
+        OK(compress_distill(&o, &r, &e_)); /* the weights are taken over, other formats' scales fitted to them */
         assert_true(fabs(r.divergence_before - reached) > 1e-6);
+        char command[400];
+        (void)snprintf(command, sizeof command, "rm -rf %s", dir);
+        assert_int_equal(system(command), 0);
+    }
+}
+
+/* Formats of more bits begin where those of fewer bits ended: exactly where they have all of their levels, else nearly; those of fewer bits with what they can hold. */
+static void more_bits_begin_where_fewer_ended(void **unused) {
+    (void)unused;
+    static const struct {
+        const char *first, *then;
+        bool wide;
+        double most; /* of what the first run gained */
+    } cases[] = {{"Q4_0", "Q5_0", false, 1e-6}, {"Q3_96", "Q4_96", true, 1e-6}, {"Q4_1", "Q8_0", false, 0.05}, {"Q2_96", "Q4_96", true, 0.3}, {"Q4_96", "Q3_96", true, 1e9}, {"Q4_0", "Q6_K", true, 1e9}};
+    char wide[300], dir[320];
+    (void)snprintf(wide, sizeof wide, "%s/wide.gguf", folder);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        mote_distill_report r, next;
+        char path[300];
+        (void)snprintf(path, sizeof path, "%s/bits.gguf", folder);
+        OK(tiny_model_write(wide, &(tiny_opts){.seed = 1, .times = strcmp(cases[i].then, "Q6_K") == 0 ? 4 : 3}, &e_));
+        mote_distill_options o = options(path);
+        if (cases[i].wide) o.student = wide;
+        o.out_type = NULL;
+        o.qat = (mote_qat_options){.type = cases[i].first, .pure = true};
+        (void)snprintf(dir, sizeof dir, "%s.run", path);
+        o.settings.dir = dir;
+        OK(compress_distill(&o, &r, &e_));
+        o.settings.dir = "";
+        o.settings.steps = 1;
+        o.settings.lr = 1e-12;
+        o.qat.type = cases[i].then;
+        o.after = path;
+        o.out = again;
+        OK(compress_distill(&o, &next, &e_));
+        const double far = fabs(next.divergence_before - r.divergence), most = cases[i].most * (cases[i].most < 1e-3 ? 1 : fabs(r.divergence_before - r.divergence));
+        if (!(far <= most)) fail_msg("%s after %s: %.6f, where that ended at %.6f (before: %.6f)", cases[i].then, cases[i].first, next.divergence_before, r.divergence, r.divergence_before);
         char command[400];
         (void)snprintf(command, sizeof command, "rm -rf %s", dir);
         assert_int_equal(system(command), 0);
@@ -535,6 +572,7 @@ int main(void) {
         cmocka_unit_test(likeliest_tokens_in_a_file_serve_as_well),
         cmocka_unit_test(a_run_in_two_parts_is_the_same_run),
         cmocka_unit_test(the_length_is_open_until_the_decay), cmocka_unit_test(later_rates_are_open), cmocka_unit_test(a_run_begins_after_another),
+        cmocka_unit_test(more_bits_begin_where_fewer_ended),
         cmocka_unit_test(what_is_frozen_is_rounded_too),
         cmocka_unit_test(quantization_aware_training_gains_on_rounding),
         cmocka_unit_test(borders_are_where_the_bytes_are),
