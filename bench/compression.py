@@ -38,6 +38,7 @@ import sys
 import tempfile
 
 from made import ROOT, cache, filled, keep
+from excerpt import bits_per_byte
 
 CASES = ROOT / "bench" / "compression"
 TABLE = ROOT / "bench" / "compression.csv"
@@ -109,12 +110,6 @@ class Bench:
         out = self.sh(f"{self.o.mote} perplexity --json {threads}-m {model} -f {self.text} -c 512 --chunks {self.o.chunks} {extra}")
         return json.loads(out.strip().splitlines()[-1])
 
-    def per_byte(self, model):
-        """Bits per byte of the beginning of the same text, in as many tokens about as there are in all windows."""
-        excerpt = self.base.parent / f"wikitext-2.{self.o.chunks}.txt"
-        excerpt.write_text(self.text.read_text(encoding="utf-8")[:2100 * self.o.chunks], encoding="utf-8")
-        return json.loads(self.sh(f"{self.o.mote} eval --json -m {model} documents={excerpt} -c 2048"))["documents"]["bits_per_byte"]["value"]
-
     def answers(self, model, extra):
         """What it says to the questions, greedily, with figures."""
         return [json.loads(self.sh(f"{self.o.mote} run --json -m {model} -p {shlex.quote(q)} -n 160 --temp 0 -t 2 {extra}")) for q in QUESTIONS]
@@ -131,7 +126,8 @@ class Bench:
         if case["family"] == "speculation":
             return {"ppl": "", "ratio": f"{self.passes(made, extra):.4f}", "kld": "", "same_top": ""}
         if case["family"] == "vocabulary":
-            return {"ppl": f"{(bits := self.per_byte(made)):.4f}", "ratio": f"{bits / self.per_byte(self.teacher):.4f}", "kld": "", "same_top": ""}
+            bits, whole = (bits_per_byte(self.o.mote, m, self.text, 2100 * self.o.chunks) for m in (made, self.teacher))  # as many tokens about as in all windows
+            return {"ppl": f"{bits:.4f}", "ratio": f"{bits / whole:.4f}", "kld": "", "same_top": ""}
         r = self.perplexity(made, f"--kl-divergence-base {self.base} --kl-divergence {extra}")
         return {"ppl": f"{r['ppl']:.4f}", "ratio": f"{r['ppl'] / r['base_ppl']:.4f}", "kld": f"{r['kld_mean']:.5f}", "same_top": f"{r['same_top']:.4f}"}
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 from made import ROOT, cache, filled, keep
+from excerpt import bits_per_byte
 
 FIGURES = ROOT / "models" / "figures"
 QUESTIONS, FACTS = ROOT / "bench" / "chats.txt", ROOT / "bench" / "facts.jsonl"
@@ -65,20 +66,12 @@ def perplexity(mote, model, reference, *args):
         return {"perplexity": d["ppl"], "perplexity_ratio": d["ppl"] / d["base_ppl"], "kld": d["kld_mean"], "same_top": d["same_top"]}
 
 
-def per_byte(mote, model, text, folder):
-    """Bits per byte of the beginning of a text, whatever the vocabulary."""
-    excerpt = pathlib.Path(folder) / "excerpt.txt"
-    excerpt.write_text(text.read_text(encoding="utf-8")[:120000], encoding="utf-8")
-    return json.loads(out_of(mote, "eval", "--json", "-m", model, f"documents={excerpt}", "-c", "2048"))["documents"]["bits_per_byte"]["value"]
-
-
 def likeness(mote, model, about, reference, text):
     """Perplexity and divergence from the reference, and bits per byte where it has another vocabulary."""
     tokens = [json.loads(out_of(mote, "show", reference, "--json"))["metadata"]["llama.vocab_size"], about["metadata"]["llama.vocab_size"]] if reference else [0, 0]
     if tokens[0] == tokens[1]:
         return perplexity(mote, model, reference, "-f", text)
-    with tempfile.TemporaryDirectory() as folder:
-        bits, whole = per_byte(mote, model, text, folder), per_byte(mote, reference, text, folder)
+    bits, whole = (bits_per_byte(mote, m, text, 120000) for m in (model, reference))
     return {"bits_per_byte": bits, "bits_per_byte_ratio": bits / whole}
 
 

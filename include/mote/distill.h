@@ -66,7 +66,7 @@ typedef struct mote_distill_options {
     size_t select_pool;                /* items that are looked at [2000] */
     uint64_t select_every;             /* active: steps after which the choice is made anew [50] */
     mote_qat_options qat;
-    const char *after;                 /* a model that such a run has made: begin with its unrounded weights, which the run's folder (its path with ".run") still holds [the student's] */
+    const char *after;                 /* a model that such a run has made: begin with its unrounded weights, which the run's folder (its path with ".run") still holds; with QAT where it ended, in whatever formats that was [the student's] */
 } mote_distill_options;
 
 typedef struct mote_distill_report {

@@ -134,7 +134,6 @@ static void draw_phase(FILE *f, const char *name, const mote_profile_phase *p, i
 }
 
 int profile_svg(const char *path, const char *title, const mote_profile_phase phases[MOTE_PROFILE_PHASES]) {
-    const char *slash = strrchr(title, '/');
     FILE *f = fopen(path, "we");
     if (!f) {
         cli_say("%s: %s", path, strerror(errno));
@@ -147,7 +146,7 @@ int profile_svg(const char *path, const char *title, const mote_profile_phase ph
                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"11\">\n"
                   "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<text x=\"%d\" y=\"18\" font-size=\"14\">",
                   WIDTH, height, LEFT);
-    for (const char *p = slash ? slash + 1 : title; *p; p++) { /* a file's name may hold anything */
+    for (const char *p = basename(title); *p; p++) { /* a file's name may hold anything */
         if (*p == '<' || *p == '&') (void)fputs(*p == '<' ? "&lt;" : "&amp;", f);
         else (void)fputc((unsigned char)*p < 32 ? ' ' : *p, f);
     }

@@ -57,11 +57,10 @@ static json_t *row_json(const loaded *l, const mote_train_bench_opts *o, const m
 }
 
 static void print_row(const loaded *l, const mote_train_bench_opts *o, const mote_train_bench_result *r, const figures *f) {
-    const char *slash = strrchr(l->path, '/');
     char memory[32];
     (void)printf("| model | threads | step | t/s | forward ms | back ms | AdamW ms | activations | GFLOP/s |%s\n", f->limit > 0 ? " limit | share |" : "");
     (void)printf("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |%s\n", f->limit > 0 ? " ---: | ---: |" : "");
-    (void)printf("| %s | %d | %zu x %zu %s | %.1f | %.0f | %.0f | %.0f | %s | %.0f |", slash ? slash + 1 : l->path, mote_engine_threads(l->engine),
+    (void)printf("| %s | %d | %zu x %zu %s | %.1f | %.0f | %.0f | %.0f | %s | %.0f |", basename(l->path), mote_engine_threads(l->engine),
                  o->n_sequences, o->n_tokens, o->bf16 ? "bf16" : "f32", f->tokens_s, f->forward * 1e-6, f->back * 1e-6, f->update * 1e-6,
                  cli_size(memory, r->peak_bytes), f->gflop_s);
     if (f->limit > 0) (void)printf(" %.0f | %.1f %% |", f->limit, 100 * f->gflop_s / f->limit);

@@ -146,12 +146,11 @@ static json_t *row_json(const loaded *l, const json_t *info, const struct bench_
 }
 
 static void print_row(const char *format, json_t *row, bool first) {
-    const char *name = json_string_value(json_object_get(row, "model_filename")), *slash = strrchr(name, '/');
+    const char *name = basename(json_string_value(json_object_get(row, "model_filename")));
     long long p = json_integer_value(json_object_get(row, "n_prompt")), g = json_integer_value(json_object_get(row, "n_gen")),
               d = json_integer_value(json_object_get(row, "n_depth"));
     double ts = json_real_value(json_object_get(row, "avg_ts")), dev = json_real_value(json_object_get(row, "stddev_ts"));
     long long threads = json_integer_value(json_object_get(row, "n_threads"));
-    if (slash) name = slash + 1;
     if (strcmp(format, "csv") == 0) {
         if (first) (void)puts("model,threads,n_prompt,n_gen,n_depth,avg_ts,stddev_ts");
         (void)printf("%s,%lld,%lld,%lld,%lld,%.2f,%.2f\n", name, threads, p, g, d, ts, dev);

@@ -27,14 +27,14 @@ static const char *number(char out[24], const json_t *row, const char *key, doub
 }
 
 /* "27.10 (x1.43)", "41.2 % (93 %)": a figure, and what share it is of the model's that this one was made from. */
-static const char *perplexity(char out[48], const json_t *row) {
+static const char *perplexity(char out[56], const json_t *row) {
     char a[24], b[24];
-    (void)snprintf(out, 48, "%s (x%s)", number(a, row, "perplexity", 1, 2, ""), number(b, row, "perplexity_ratio", 1, 2, ""));
+    (void)snprintf(out, 56, "%s (x%s)", number(a, row, "perplexity", 1, 2, ""), number(b, row, "perplexity_ratio", 1, 2, ""));
     return out;
 }
-static const char *tasks(char out[48], const json_t *row) {
+static const char *tasks(char out[56], const json_t *row) {
     char a[24], b[24];
-    (void)snprintf(out, 48, "%s (%s)", number(a, row, "tasks", 100, 1, " %"), number(b, row, "tasks_share", 1, 0, " %"));
+    (void)snprintf(out, 56, "%s (%s)", number(a, row, "tasks", 100, 1, " %"), number(b, row, "tasks_share", 1, 0, " %"));
     return out;
 }
 
@@ -78,7 +78,7 @@ static void print_table(json_t *const *rows, size_t n) {
     bool stale = false;
     (void)printf("%-14s %10s %9s %9s %9s %9s %9s %16s %15s\n", "MODEL", "PARAMETERS", "FILE", "MEMORY", "START", "FIRST", "TOKENS/S", "PERPLEXITY", "TASKS");
     for (size_t i = 0; i < n; i++) {
-        char a[24], b[24], c[24], d[24], e[24], f[24], g[48], h[48], name[64];
+        char a[24], b[24], c[24], d[24], e[24], f[24], g[56], h[56], name[64];
         const json_t *r = rows[i];
         const bool same = json_is_true(json_object_get(r, "same"));
         stale |= !same;

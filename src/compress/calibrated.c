@@ -365,8 +365,7 @@ static mote_status name_files(work *k, mote_error *err) {
     buf b;
     buf_init(&b, 1 << 16);
     for (size_t i = 0; i < k->o->n_text; i++) {
-        const char *slash = strrchr(k->o->text[i], '/');
-        buf_printf(&b, "%s%s", i ? ", " : "", slash ? slash + 1 : k->o->text[i]);
+        buf_printf(&b, "%s%s", i ? ", " : "", basename(k->o->text[i]));
     }
     mote_status s = buf_check(&b, "the names of the calibration texts", err);
     if (s == MOTE_OK && !(k->files = mem_strdup(b.n ? b.p : "built in"))) s = ERR(err, MOTE_E_MEMORY, "out of memory");

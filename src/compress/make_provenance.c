@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-const char *make_name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* Of a stage: its command's words, files by their names, and the hashes of those that went in. */
 static mote_status put_stage(maker *m, size_t i, const json_t *done, json_t *stages, mote_error *err) {
     const mote_make_stage *s = &m->r->stages[i];
@@ -24,10 +19,10 @@ static mote_status put_stage(maker *m, size_t i, const json_t *done, json_t *sta
         const char *text = json_string_value(word);
         char path[MAKE_PATH_MAX], hex[SHA256_HEX];
         struct stat file;
-        (void)json_array_append_new(words, json_string(make_name_of(text)));
+        (void)json_array_append_new(words, json_string(basename(text)));
         if (st != MOTE_OK || !make_is_there(text, path) || stat(path, &file) != 0 || !S_ISREG(file.st_mode)) continue;
         st = make_hash(m, path, hex, err);
-        if (st == MOTE_OK) (void)json_object_set_new(files, make_name_of(path), json_string(hex));
+        if (st == MOTE_OK) (void)json_object_set_new(files, basename(path), json_string(hex));
     }
     json_t *v = json_pack("{s:s, s:o, s:o}", "command", s->name, "arguments", words, "files", files);
     if (v && s->ppl > 0) {
@@ -46,8 +41,8 @@ static mote_status describe(maker *m, json_t **out, mote_error *err) {
     TRY(make_hash(m, m->source, source, err));
     if (m->eval_text[0]) TRY(make_hash(m, m->eval_text, text, err));
     json_t *stages = json_array();
-    *out = json_pack("{s:s, s:{s:s, s:s}, s:{s:s, s:s}, s:o}", "mote", MOTE_VERSION, "recipe", "name", make_name_of(m->recipe_path), "sha256", recipe, "source", "name",
-                     make_name_of(m->source), "sha256", source, "stages", stages);
+    *out = json_pack("{s:s, s:{s:s, s:s}, s:{s:s, s:s}, s:o}", "mote", MOTE_VERSION, "recipe", "name", basename(m->recipe_path), "sha256", recipe, "source", "name",
+                     basename(m->source), "sha256", source, "stages", stages);
     if (!*out || (m->included && json_object_set(json_object_get(*out, "recipe"), "included", m->included) != 0)) FAIL(err, MOTE_E_MEMORY, "out of memory");
     for (size_t i = 0; i < r->n_stages; i++) {
         (void)snprintf(path, sizeof path, "%.*s/%s/done.json", MAKE_PATH_MAX - 96, m->work, r->stages[i].folder);

@@ -172,7 +172,7 @@ static mote_status include(maker *m, const char *name, json_t *to, mote_error *e
     TRY(yaml_read(&list, path, err));
     if (!json_is_array(list) || !json_array_size(list)) FAILG(st, err, MOTE_E_FORMAT, "%s: an included file is a list of stages", path);
     if (!m->included) m->included = json_object();
-    if (json_object_set_new(m->included, make_name_of(path), json_string(hex)) != 0 || json_array_extend(to, list) != 0) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
+    if (json_object_set_new(m->included, basename(path), json_string(hex)) != 0 || json_array_extend(to, list) != 0) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
 out:
     json_decref(list);
     return st;
@@ -202,8 +202,7 @@ mote_status make_read(maker *m, mote_error *err) {
     TRY(yaml_read(&m->recipe, m->recipe_path, err));
     if (!json_is_object(m->recipe)) FAIL(err, MOTE_E_FORMAT, "%s: a recipe is a map with model, out and stages", m->recipe_path);
     TRY(known_keys(m->recipe, m->recipe_path, keys, err));
-    const char *slash = strrchr(m->recipe_path, '/');
-    (void)snprintf(m->dir, sizeof m->dir, "%.*s", slash ? (int)(slash + 1 - m->recipe_path) : 0, m->recipe_path);
+    (void)snprintf(m->dir, sizeof m->dir, "%.*s", (int)(basename(m->recipe_path) - m->recipe_path), m->recipe_path);
     TRY(read_model(m, err));
     TRY(read_gate(m, err));
     TRY(read_sampling(m, err));

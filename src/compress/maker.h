@@ -106,7 +106,6 @@ mote_status make_put(maker *m, make_args *a, const char *text, mote_error *err);
 mote_status make_measure(maker *m, const char *model, mote_make_stage *out, mote_error *err);
 
 /* make_provenance.c */
-const char *make_name_of(const char *path); /* without folders */
 /* The model, with a note of how it was made, as `out`. */
 mote_status make_note(maker *m, const char *out, mote_error *err);
 

@@ -97,8 +97,7 @@ static mote_status open_tokenizer_json(mote_model *m, mote_error *err) {
     char *beside = NULL;
     mote_status st = MOTE_OK;
     TRYG(st, file_open(&json, m->path, FILE_READ, err));
-    const char *slash = strrchr(m->path, '/');
-    size_t dir = slash ? (size_t)(slash - m->path) + 1 : 0;
+    size_t dir = (size_t)(basename(m->path) - m->path);
     static const char name[] = "tokenizer_config.json";
     beside = mem_calloc(dir + sizeof name, 1);
     if (!beside) FAILG(st, err, MOTE_E_MEMORY, "out of memory");
