@@ -39,8 +39,9 @@ typedef struct mote_distill_options {
     const char *teacher;               /* the model it learns from; with QAT [the student itself, before rounding] */
     const char *out;                   /* the GGUF file to write */
     const char *out_type;              /* number format of the matrices, without QAT [floats stay as they are; of others: "bf16"] */
-    const mote_train_source *data;     /* chats teach what the assistant says */
+    const mote_train_source *data;     /* chats teach what the assistant says … */
     size_t n_data;
+    bool whole_chats;                  /* … or all that is said in them, and the template's own tokens */
     double held_out;                   /* share of the data's items that is kept to look at [0.01]; below 0: none */
     /* what is compared: NAME=WEIGHT@FROM-UNTIL, separated by commas; FROM and UNTIL are shares of the run. ce: the text's own next
      * token; kl, rkl, jsd: the teacher's distribution (forward and reverse KL, Jensen-Shannon), uld: both sorted; gold: with align, tokens of both vocabularies one by one, the others sorted, and spans; span: with align, the text between two common borders as a whole; hidden, cosine: the states between

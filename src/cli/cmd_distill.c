@@ -21,7 +21,7 @@ struct distill_options {
     const char *qat_state;
     double slot_seconds;
     double held_out, temperature, beta, on_policy, generate, sample_temperature, keep, scale_lr;
-    bool align, pure, only_scales, fixed_scales, activations, no_smoke;
+    bool whole_chats, align, pure, only_scales, fixed_scales, activations, no_smoke;
 };
 
 const cli_option distill_options[] = {
@@ -31,6 +31,7 @@ const cli_option distill_options[] = {
     OPT_STR(struct distill_options, out, "output", "o", "FILE.gguf", "the model to write"),
     OPT_STR(struct distill_options, out_type, "output-type", NULL, "TYPE", "number format of its matrices without --qat (default: floats stay as they are, others become bf16)"),
     OPT_LIST(struct distill_options, data, "data", "f", "FILE[:WEIGHT]", "text, or JSONL with \"text\" or chats, of which the assistant's words count; may be given often, with shares of the tokens"),
+    OPT_FLAG(struct distill_options, whole_chats, "whole-chats", NULL, "of chats all words count, and the template's own tokens"),
     OPT_STR(struct distill_options, loss, "loss", NULL, "LIST", "NAME=WEIGHT@FROM-UNTIL,… of ce, kl, rkl, jsd, uld, gold, span, hidden, cosine, attn, ffn, relation; FROM and UNTIL are shares of the run (default kl)"),
     OPT_NUM(struct distill_options, temperature, "temperature", NULL, "X", 0, 1000, "of the distributions that are compared (0: 1)"),
     OPT_NUM(struct distill_options, beta, "beta", NULL, "X", 0, 1, "of jsd (0: 0.5)"),
@@ -114,7 +115,7 @@ static int print_report(const struct distill_options *o, const mote_distill_repo
 
 static int run(const cli_command *self, const struct distill_options *o, const char *student, const char *teacher, const mote_tensor_type *types,
                const mote_train_source *data) {
-    mote_distill_options d = {.student = student, .teacher = teacher, .after = o->after, .out = o->out, .out_type = o->out_type, .data = data, .n_data = o->data.n,
+    mote_distill_options d = {.student = student, .teacher = teacher, .after = o->after, .out = o->out, .out_type = o->out_type, .data = data, .n_data = o->data.n, .whole_chats = o->whole_chats,
         .held_out = o->held_out, .loss = o->loss, .temperature = o->temperature, .beta = o->beta, .relation_layer = (int)o->relation_layer, .align = o->align, .layer_map = o->layer_map,
         .on_policy = o->on_policy, .on_policy_ahead = (size_t)o->ahead, .generate = o->generate, .sample_temperature = o->sample_temperature,
         .prompt_tokens = (size_t)o->prompt, .cache = o->cache, .write_cache = o->write_cache, .top_k = (size_t)o->top_k, .select = o->select, .keep = o->keep,

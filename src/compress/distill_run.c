@@ -187,7 +187,7 @@ static mote_status open_data(job *j, size_t n_ctx, mote_error *err) {
     if (!j->sources) FAIL(err, MOTE_E_MEMORY, "out of memory");
     for (size_t i = 0; i < o->n_data; i++) j->sources[i] = (data_source){.path = o->data[i].path, .weight = o->data[i].weight, .from = o->data[i].from, .until = o->data[i].until};
     double held = o->held_out < 0 || o->write_cache ? 0 : o->held_out > 0 ? o->held_out : 0.01;
-    data_opts d = {.sources = j->sources, .n_sources = o->n_data, .vocab = j->vocab, .tmpl = j->tmpl, .n_ctx = n_ctx,
+    data_opts d = {.sources = j->sources, .n_sources = o->n_data, .vocab = j->vocab, .tmpl = j->tmpl, .n_ctx = n_ctx, .loss_on_all = o->whole_chats,
                    .seed = o->settings.seed ? o->settings.seed : 1, .split = held > 0 ? DATA_TRAIN : DATA_ALL, .held_out = held, .log = &j->sink};
     TRY(data_open(&j->text, &d, err));
     if (!(held > 0)) return MOTE_OK;

@@ -62,7 +62,8 @@ static void take_row(const struct taking *a, size_t row, struct row_room *room) 
     const unsigned char *old = row_before(a, row, &f);
     const bool same = old && f->type == e->f->type, half = old && !same && halves(e->grid, quant_grid_of(f->type));
     float *w = e->latent + row * cols;
-    if (!same && (!old || !f->decode || e->grid->block == QUANT_GRID_BLOCK)) return; /* inner scales would have to be taken as well */
+    const bool fits = old && f->decode && e->grid->block < QUANT_GRID_BLOCK /* else inner scales would have to be taken as well */ && a->q->o.kind == QAT_WEIGHTS;
+    if (!same && !fits) return;
     if (!same) f->decode(room->y, old, cols);
     if (!same && !half) {
         e->f->encode(room->blocks, room->y, cols, NULL);

@@ -3,6 +3,7 @@
 a file of likeliest tokens, and what is refused."""
 import json
 import os
+import pathlib
 import shutil
 import sys
 
@@ -55,6 +56,15 @@ def rounded(b):
     b.check("PPL" in p.stdout, "and the file runs")
     report("distill", "QAT Q2_0, 40 steps", f"divergence {r['divergence']:.4f}", f"0.6 of {r['divergence_before']:.4f}", b.failed == 0,
            f"{r['divergence_before'] / r['divergence']:.1f}x nearer than rounded", "mote distill --qat")
+
+
+def whole_chats(b):
+    """The teacher's opinion of what the user says counts as well, or it does not."""
+    pathlib.Path("chats.jsonl").write_text("".join('{"prompt": "The %s fox saw it.", "completion": "The old dog saw it, too."}\n' % w for w in ("quick", "old", "red", "small")), encoding="utf-8")
+    args = ["distill", "--teacher", "teacher.gguf", "-m", "student.gguf", "-f", "chats.jsonl", "-c", "64", "-b", "4", "--steps", "1", "--lr", "1e-12", "--held-out", "0.5", "-t", "1", "--dir", "",
+            "-o", "whole-chats.gguf"]
+    ce = [b.json(*args, *more).get("ce", 0) for more in ([], ["--whole-chats"])]
+    b.check(ce[0] > 0 and ce[1] > 0 and abs(ce[0] - ce[1]) > 1e-3, f"chats: cross-entropy of the answers {ce[0]:.3f}, of all that is said {ce[1]:.3f}")
 
 
 def in_parts(b):
@@ -172,6 +182,7 @@ def tests(b):
     seconds = taught(b)
     rounded(b)
     in_parts(b)
+    whole_chats(b)
     sparse(b)
     experts(b)
     killed(b, seconds)

@@ -234,6 +234,13 @@ static void chats_teach_the_answers_and_nothing_else(void **state) {
     for (size_t i = 0; i < one.seqs.n; i++) ends += one.ids[i] == TINY_IM_END;
     assert_int_equal(ends, 4); /* one a turn, all of the template */
     data_close(&d);
+    o.loss_on_all = true;
+    OK(data_open(&d, &o, &e_));
+    taught(d, 1, &b);
+    assert_non_null(strstr(b.p, "q<|im_end|>"));
+    assert_non_null(strstr(b.p, "<|im_start|> assistant"));
+    assert_non_null(strstr(b.p, "said<|im_end|>"));
+    data_close(&d);
     buf_free(&b);
 }
 
