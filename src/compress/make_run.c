@@ -336,6 +336,12 @@ static mote_status find_folder(maker *m, const make_args *a, mote_make_stage *s,
     return MOTE_OK;
 }
 
+static bool takes_model(const maker *m, const make_args *a) {
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->v[i], m->model) == 0) return true;
+    return false;
+}
+
 /* Runs the stage, or finds that it was run. out: what it makes, or its folder. */
 static mote_status run_stage(maker *m, const make_args *a, const make_command *c, bool makes_file, mote_make_stage *s, char out[MAKE_PATH_MAX], mote_error *err) {
     char dir[MAKE_PATH_MAX], done_path[MAKE_PATH_MAX + 32];
@@ -347,6 +353,7 @@ static mote_status run_stage(maker *m, const make_args *a, const make_command *c
     s->makes_model = makes_file && !(c->flags & (MAKE_SIDE | MAKE_ADAPTER | MAKE_DATA));
     mote_status st = read_done(done, out, s, makes_file, &s->cached);
     json_decref(done);
+    if (m->o->dry_run && m->ahead && takes_model(m, a)) s->cached = false, s->bytes = 0, s->seconds = 0;
     if (st != MOTE_OK || s->cached || m->o->dry_run) return st;
     TRY(make_folder(dir, err));
     uint64_t began = clock_ns();
@@ -407,7 +414,8 @@ static mote_status one_stage(maker *m, size_t i, mote_error *err) {
     m->r->n_stages = i + 1;
     if (c->flags & MAKE_DATA || (makes_file && given(options, "as"))) TRY(keep_named(m, s->name, options, out, err));
     if (c->flags & MAKE_DATA) return MOTE_OK;
-    if (!makes_file || (m->o->dry_run && !s->cached)) return MOTE_OK; /* what a stage would make is not known before */
+    m->ahead |= s->makes_model && !s->cached;
+    if (!makes_file || (m->o->dry_run && !s->cached)) return MOTE_OK; /* there is nothing to go on with */
     (void)snprintf(c->flags & MAKE_SIDE ? m->imatrix : c->flags & MAKE_ADAPTER ? m->adapter : m->model, MAKE_PATH_MAX, "%s", out);
     if (c->flags & MAKE_MERGES) m->adapter[0] = 0;
     if (!s->makes_model || m->o->no_eval || m->o->dry_run) return MOTE_OK;

@@ -48,6 +48,7 @@ typedef struct maker {
     char dir[MAKE_PATH_MAX];  /* of the recipe */
     char work[MAKE_PATH_MAX], source[MAKE_PATH_MAX], out[MAKE_PATH_MAX];
     char model[MAKE_PATH_MAX];   /* what the last stage that makes one has made */
+    bool ahead;                  /* a dry run is behind a stage that would make another one */
     char imatrix[MAKE_PATH_MAX]; /* "" without */
     char adapter[MAKE_PATH_MAX]; /* of the last finetune, until it is merged; "" without */
     make_named named[MAKE_NAMED_MAX];

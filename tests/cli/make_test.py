@@ -207,9 +207,12 @@ def stages_are_included():
     run("make", recipe(whole, "whole.yaml"), "-o", "whole.gguf", "--no-eval")
     report = json.loads(run("make", recipe(whole.replace(whole.splitlines()[2], "  - include: part.yaml"), "parts.yaml"), "-o", "parts.gguf", "-w", "whole.gguf.make", "--no-eval", "--json"))
     assert [s["command"] for s in report["stages"]] == ["imatrix", "quantize"] and kept(report) == [True, True], report
-    run("make", recipe(whole + "  - quantize: {type: Q8_0, allow-requantize: true}\n  - pack\n", "three.yaml"), "-o", "three.gguf", "-w", "whole.gguf.make", "--no-eval")
+    more = whole + "  - quantize: {type: Q8_0, allow-requantize: true}\n  - pack\n"
+    run("make", recipe(more, "three.yaml"), "-o", "three.gguf", "-w", "whole.gguf.make", "--no-eval")
     told = run("make", "three.yaml", "-o", "three.gguf", "-w", "whole.gguf.make", "--dry-run")
     assert told.count("kept") == 4 and " run" not in told, told
+    told = run("make", recipe(more.replace("Q8_0", "Q5_0"), "other.yaml"), "-o", "three.gguf", "-w", "whole.gguf.make", "--dry-run")
+    assert told.count("kept") == 2 and told.count(" run") == 2, told
     made = json.loads(json.loads(run("show", "parts.gguf", "--json"))["metadata"]["mote.make"])
     assert made["recipe"]["included"] == {"part.yaml": digest("part.yaml")}, made
     assert f"with             part.yaml (SHA-256 {digest('part.yaml')})" in run("show", "parts.gguf")
