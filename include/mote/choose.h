@@ -26,8 +26,10 @@ typedef struct mote_span {
     double log_p; /* of these words as the answer, its end included */
 } mote_span;
 
-/* out [n_fields]: for each field ("name", "date of birth") the words of the text, up to sixteen in a row and in one line, that the model gives the highest
- * probability behind "Text: TEXT\nFIELD:"; fields that came before, with what was found, stand between, and those words are not given twice. n 0: no word is left. Errors: as mote_classify. */
+/* out [n_fields]: for each field ("name", "date of birth") words of the text, up to sixteen in a row and in one line, by the probability that the model gives
+ * them behind "Text: TEXT\nFIELD:"; fields that came before, with what was found, stand between, and no word is given twice. It is the probability of all fields together that counts, so
+ * that a first one does not take what belongs to a second one: the three likeliest fillings are followed from field to field (a span that is not its field's likeliest counts a nat less). n 0: no word is left.
+ * Errors: as mote_classify. */
 MOTE_API mote_status mote_extract(mote_session *s, size_t seq, const char *text, size_t n_bytes, const char *const *fields, size_t n_fields,
                                   mote_span *out, mote_error *err);
 

@@ -2,7 +2,8 @@
  *
  * Everything is a continuation of one prefix, which is computed once; each candidate is fed behind it and cut off again. Spans that begin at the
  * same word are one feed: the logits after each token tell how likely the next word is, and how likely the end. A span is never likelier than
- * its first token, so beginnings are tried in that order until none can win any more: the result is that of trying all. */
+ * its first token, so beginnings are tried in that order until none can win any more: the result is that of trying all. Several fields are filled by a
+ * beam search over their spans. */
 #include "run/choosing.h"
 
 #include "run/eval_tasks.h"
@@ -11,7 +12,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { WORDS_MAX = 16 /* of a span */, SPAN_TOKENS_MAX = 96, LABEL_BYTES_MAX = 256 };
+enum { WORDS_MAX = 16 /* of a span */, BEAM = 3 /* fillings of the fields that are followed */, SPAN_TOKENS_MAX = 96, LABEL_BYTES_MAX = 256 };
 static const char nothing[] = "N/A"; /* the text that says nothing */
 static const char *const asked_for[] = {"Category", "Topic"}; /* how a label is asked for: how well one word does is chance, so they share the vote */
 
@@ -224,13 +225,15 @@ out:
     return st;
 }
 
-/* The words of this span are given to no other field. */
-static void take(span_search *f, const mote_span *span) {
+/* The words of these spans are given to no other field; all others are free. */
+static void take(span_search *f, const mote_span *spans, size_t n) {
     for (size_t i = 0; i < f->n_words; i++) {
         word *w = &f->words[i];
-        if (w->taken || w->from < span->from || w->until > span->from + span->n) continue;
-        w->taken = true;
-        for (size_t b = i < WORDS_MAX ? 0 : i - WORDS_MAX + 1; b <= i; b++) f->starts[b].stale = true;
+        bool taken = false;
+        for (size_t j = 0; j < n; j++) taken |= w->from >= spans[j].from && w->until <= spans[j].from + spans[j].n;
+        if (w->taken == taken) continue;
+        w->taken = taken;
+        for (size_t k = i < WORDS_MAX ? 0 : i - WORDS_MAX + 1; k <= i; k++) f->starts[k].stale = true;
     }
 }
 
@@ -239,17 +242,32 @@ static int likelier(const void *a, const void *b) {
     return x->log_p < y->log_p ? 1 : x->log_p > y->log_p ? -1 : (x->word > y->word) - (x->word < y->word);
 }
 
-/* The likeliest span of those that begin there, if it is likelier than *best. */
-static mote_status try_beginning(const span_search *f, const beginning *b, mote_span *best, mote_error *err) {
+/* The likeliest spans of a field, the best first. */
+typedef struct likeliest {
+    mote_span at[BEAM];
+    size_t n;
+} likeliest;
+
+/* What a span must exceed to be among them. */
+static double least_of(const likeliest *l) { return l->n < BEAM ? (double)-INFINITY : l->at[BEAM - 1].log_p; }
+
+static void put_span(likeliest *l, mote_span s) {
+    size_t at = l->n < BEAM ? l->n++ : BEAM - 1;
+    for (; at > 0 && l->at[at - 1].log_p < s.log_p; at--) l->at[at] = l->at[at - 1];
+    l->at[at] = s;
+}
+
+/* Those of the spans that begin there which are among the likeliest. */
+static mote_status try_beginning(const span_search *f, const beginning *b, likeliest *best, mote_error *err) {
     TRY(try_ids(f->c, b->ids.p, b->ids.n, err));
     double sum = b->log_p;
     const size_t n_vocab = f->c->s->n_vocab;
-    for (size_t i = 0, k = 0; i < b->ids.n && sum > best->log_p; i++) {
+    for (size_t i = 0, k = 0; i < b->ids.n && sum > least_of(best); i++) {
         const float *row = f->c->rows + i * n_vocab;
         for (k = 0; k < b->n_ends; k++)
             if (b->ends[k] == i + 1) {
                 double whole = sum + log_p(f->c, row, f->end_id);
-                if (whole > best->log_p) *best = (mote_span){f->words[b->word].from, f->words[b->word + k].until - f->words[b->word].from, whole};
+                if (whole > least_of(best)) put_span(best, (mote_span){f->words[b->word].from, f->words[b->word + k].until - f->words[b->word].from, whole});
             }
         if (i + 1 < b->ids.n) sum += log_p(f->c, row, b->ids.p[i + 1]);
     }
@@ -257,15 +275,15 @@ static mote_status try_beginning(const span_search *f, const beginning *b, mote_
 }
 
 /* All beginnings behind the prefix that is set. */
-static mote_status search(span_search *f, mote_span *best, mote_error *err) {
-    *best = (mote_span){.log_p = (double)-INFINITY};
+static mote_status search(span_search *f, likeliest *best, mote_error *err) {
+    best->n = 0;
     for (size_t i = 0; i < f->n_words; i++) {
         beginning *b = f->order[i] = &f->starts[i];
         if (b->stale) TRY(find_spans(f, b, err));
         b->log_p = b->n_ends && b->ids.n ? log_p(f->c, f->c->first, b->ids.p[0]) : (double)-INFINITY;
     }
     qsort(f->order, f->n_words, sizeof *f->order, likelier);
-    for (size_t i = 0; i < f->n_words && f->order[i]->log_p > best->log_p; i++) TRY(try_beginning(f, f->order[i], best, err));
+    for (size_t i = 0; i < f->n_words && f->order[i]->log_p > least_of(best); i++) TRY(try_beginning(f, f->order[i], best, err));
     return MOTE_OK;
 }
 
@@ -285,28 +303,84 @@ static mote_status search_open(span_search *f, mote_error *err) {
     return MOTE_OK;
 }
 
+static const double NO_WORD_LEFT = -1e6; /* a filling with a field that has nothing is behind all that have something for each */
+static const double SECOND_CHOICE = 1;   /* nats by which the other fields must gain: half a name is often as likely as the name, and the rest then a little likelier */
+
+/* The first fields' spans, and how likely they are together. */
+typedef struct filling {
+    mote_span *spans; /* [n fields] */
+    double log_p;
+} filling;
+
+static void put_filling(filling *to, size_t *n, const filling *before, size_t i, mote_span next, bool first) {
+    const double sum = before->log_p + (next.n ? next.log_p : NO_WORD_LEFT) - (first ? 0 : SECOND_CHOICE);
+    if (*n == BEAM && sum <= to[BEAM - 1].log_p) return;
+    size_t at = *n < BEAM ? (*n)++ : BEAM - 1;
+    mote_span *spans = to[at].spans;
+    for (; at > 0 && to[at - 1].log_p < sum; at--) to[at] = to[at - 1];
+    memcpy(spans, before->spans, i * sizeof *spans);
+    spans[i] = next;
+    to[at] = (filling){spans, sum};
+}
+
+/* The fields before with their spans, and what comes next. */
+static mote_status ask(chooser *c, str text, const char *const *fields, size_t i, const mote_span *spans, mote_error *err) {
+    buf b;
+    buf_init(&b, TOK_TEXT_BYTES_MAX);
+    buf_printf(&b, "Text: %.*s\n", STR_ARG(text));
+    for (size_t k = 0; k < i; k++) buf_printf(&b, "%s: %.*s\n", fields[k], (int)spans[k].n, text.p + spans[k].from);
+    buf_printf(&b, "%s:", fields[i]);
+    mote_status st = buf_check(&b, "a text", err);
+    if (st == MOTE_OK) st = set_prefix(c, buf_str(&b), err);
+    buf_free(&b);
+    return st;
+}
+
+/* Field by field, with the BEAM likeliest fillings so far: a first field may have taken what belongs to a later one. */
+static mote_status fill(span_search *f, const char *const *fields, size_t n, filling *now, filling *next, mote_span *out, mote_error *err) {
+    likeliest found;
+    size_t n_now = 1;
+    now[0].log_p = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t n_next = 0;
+        for (size_t h = 0; h < n_now; h++) {
+            take(f, now[h].spans, i);
+            TRY(ask(f->c, f->text, fields, i, now[h].spans, err));
+            TRY(search(f, &found, err));
+            if (!found.n) put_span(&found, (mote_span){.log_p = (double)-INFINITY}); /* no word is left */
+            for (size_t k = 0; k < found.n; k++) put_filling(next, &n_next, &now[h], i, found.at[k], k == 0);
+        }
+        for (size_t h = 0; h < BEAM; h++) {
+            filling swapped = now[h];
+            now[h] = next[h];
+            next[h] = swapped;
+        }
+        n_now = n_next;
+    }
+    memcpy(out, now[0].spans, n * sizeof *out);
+    return MOTE_OK;
+}
+
 mote_status choose_spans(mote_session *s, size_t seq, str text, const char *const *fields, size_t n, mote_span *out, mote_error *err) {
     chooser c;
     span_search f = {.c = &c, .text = text};
     tok_ids end = {0};
-    buf prompt;
+    filling all[2 * BEAM];
+    mote_span *spans = mem_calloc(2 * BEAM * MAX(n, (size_t)1), sizeof *spans);
     mote_status st;
-    TRY(chooser_open(&c, s, seq, err));
-    buf_init(&prompt, TOK_TEXT_BYTES_MAX);
+    if (!spans) FAIL(err, MOTE_E_MEMORY, "out of memory for %zu fields", n);
+    for (size_t i = 0; i < 2 * BEAM; i++) all[i] = (filling){spans + i * n, 0};
+    st = chooser_open(&c, s, seq, err);
+    if (st != MOTE_OK) {
+        mem_free(spans);
+        return st;
+    }
     TRYG(st, search_open(&f, err));
     TRYG(st, encode_behind(&c, "\n", 1, &end, err));
     f.end_id = end.p[0];
-    buf_printf(&prompt, "Text: %.*s\n", STR_ARG(text));
-    for (size_t i = 0; i < n; i++) {
-        buf_printf(&prompt, "%s:", fields[i]);
-        TRYG(st, buf_check(&prompt, "a text", err));
-        TRYG(st, set_prefix(&c, buf_str(&prompt), err));
-        TRYG(st, search(&f, &out[i], err));
-        buf_printf(&prompt, " %.*s\n", (int)out[i].n, text.p + out[i].from);
-        take(&f, &out[i]);
-    }
+    st = fill(&f, fields, n, all, all + BEAM, out, err);
 out:
-    buf_free(&prompt);
+    mem_free(spans);
     tok_ids_free(&end);
     search_close(&f);
     chooser_close(&c);
