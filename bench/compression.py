@@ -37,8 +37,8 @@ import subprocess
 import sys
 import tempfile
 
-from made import ROOT, cache, filled, keep
 from excerpt import bits_per_byte
+from made import ROOT, cache, filled, keep
 
 CASES = ROOT / "bench" / "compression"
 TABLE = ROOT / "bench" / "compression.csv"

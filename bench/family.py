@@ -24,8 +24,8 @@ import sys
 import tempfile
 import time
 
-from made import ROOT, cache, filled, keep
 from excerpt import bits_per_byte
+from made import ROOT, cache, filled, keep
 
 FIGURES = ROOT / "models" / "figures"
 QUESTIONS, FACTS = ROOT / "bench" / "chats.txt", ROOT / "bench" / "facts.jsonl"
